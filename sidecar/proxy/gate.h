@@ -1,0 +1,117 @@
+// The seam between the data plane and admission: the proxy asks a Gate about each request and tells it how each admitted
+// one ended. The proxy knows nothing of tenants, meters or money; the gate knows nothing of sockets.
+//
+// Life of a request:
+//   admit() ── kDeny ──▶ the denial is sent; nothing else is called
+//      │ └──── kWait ──▶ the gate keeps the ticket. Later it calls Proxy::resume(ticket), and the proxy asks readmit(),
+//      │                 which may answer kWait again; or the client leaves first, and the proxy calls abandon().
+//      ▼ kAdmit (from either): forwarded ──▶ response_headers() once, before the final response head (never called where
+//                              no response of the app comes) ──▶ settle() exactly once, whatever happens.
+//
+// Threading: all calls come from the thread that runs the proxy, never re-entrantly from inside another call of the same
+// gate. None may block. Proxy::resume() belongs to the same thread and may be called any time except inside admit() or
+// readmit(); it only queues, so the answer comes with readmit() at the end of the loop's turn.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+struct sockaddr;
+
+namespace tallygate::proxy {
+
+// A field as received: the name keeps its case, the value has no white space around it.
+struct Header {
+  std::string_view name, value;
+};
+
+// Whether `name` is `lower_name`, which is in lower case, whatever the case of the former.
+bool name_equals(std::string_view name, std::string_view lower_name);
+
+// The head of a request. Valid only during Gate::admit: a gate that waits copies what it needs.
+struct RequestView {
+  std::string_view method;
+  std::string_view path;   // of the target, percent-encoding untouched, without the query; "*" for OPTIONS *
+  std::string_view query;  // without the question mark; data() == nullptr where there was no question mark
+  std::string_view host;   // the target's authority: Host, or the authority of an absolute-form target; may be empty on 1.0
+  std::span<const Header> headers;  // end-to-end fields only: hop-by-hop ones and those that Connection names are gone
+  const sockaddr* peer = nullptr;   // the client's address; null on a test transport
+  int64_t content_length = 0;       // of the body: -1 chunked, 0 none
+
+  struct Lookup {
+    std::string_view value;  // of the first match; data() == nullptr where there is none
+    size_t count = 0;        // how many fields have the name
+  };
+  Lookup find(std::string_view lower_name) const;
+  // The first match's value; data() == nullptr where there is none. For credentials use find(), and refuse count > 1.
+  std::string_view header(std::string_view lower_name) const { return find(lower_name).value; }
+};
+
+enum class Verdict : uint8_t { kAdmit, kDeny, kWait };
+
+// Identifies a request that waits. Never reused while the proxy lives; a ticket whose request is gone is ignored.
+struct Ticket {
+  uint32_t slot = 0;
+  uint32_t generation = 0;  // never 0 in a valid ticket
+  bool operator==(const Ticket&) const = default;
+  uint64_t key() const { return uint64_t{generation} << 32 | slot; }
+};
+
+// Room for the gate's own state of one request: zeroed before admit(), kept at one address until settle(), abandon() or
+// a denial, never looked at by the proxy. Trivial types only: nothing is constructed or destroyed.
+struct Admission {
+  alignas(8) std::array<std::byte, 64> state{};
+};
+
+// What the client gets instead of the app's response. The proxy adds Content-Type: application/problem+json (unless the
+// body is empty), Content-Length, Date and X-Request-Id; `headers` holds further complete lines, "Name: value\r\n…".
+struct Denial {
+  int status = 0;
+  std::string headers;
+  std::string body;
+  void clear() {
+    status = 0;
+    headers.clear();
+    body.clear();
+  }
+};
+
+enum class End : uint8_t {
+  kCompleted,       // the app's complete response was handed to the client's connection
+  kClientAborted,   // the client left, or sent a broken body, or was too slow, before that
+  kUpstreamFailed,  // connect failed, the app died, was too slow or answered nonsense: no complete response
+};
+
+struct Outcome {
+  End end = End::kCompleted;
+  int status = 0;                    // the app's final status; 0 if none came
+  uint64_t request_body_bytes = 0;   // payload forwarded to the app, without chunk framing
+  uint64_t response_body_bytes = 0;  // payload forwarded to the client, without chunk framing
+  int64_t duration_ns = 0;           // from the complete request head to now
+  bool response_started = false;     // at least the app's final response head was forwarded
+};
+
+class Gate {
+ public:
+  virtual ~Gate() = default;
+  // Once per request, when its head is complete and before anything of it is forwarded. `denial` comes cleared and
+  // counts only with kDeny; a denial's status is 200–599.
+  virtual Verdict admit(const RequestView& request, std::string_view request_id, Ticket ticket, Admission& admission,
+                        Denial& denial) = 0;
+  // After Proxy::resume(ticket).
+  virtual Verdict readmit(Ticket ticket, Admission& admission, Denial& denial) = 0;
+  // The client left, or the proxy stops, while the request waited: nothing was admitted. The ticket is dead.
+  virtual void abandon(Ticket ticket, Admission& admission) = 0;
+  // Writes "Name: value\r\n…" to add to the app's final response head, at most out.size() (≥ 1024) bytes; returns how
+  // many. A field of the app's response with a name listed in Options::gate_response_headers is dropped in favour of
+  // the gate's.
+  virtual size_t response_headers(Admission& admission, std::span<char> out) = 0;
+  // Exactly once per admitted request.
+  virtual void settle(Admission& admission, const Outcome& outcome) = 0;
+};
+
+}  // namespace tallygate::proxy
