@@ -1,0 +1,90 @@
+#include "core/ids.h"
+
+namespace tallygate {
+namespace {
+
+bool is_lower_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
+
+bool is_namespaced_name(std::string_view text) {
+  const size_t slash = text.find('/');
+  return slash != std::string_view::npos && is_dns_label(text.substr(0, slash)) &&
+         is_dns_subdomain(text.substr(slash + 1));
+}
+
+tl::unexpected<Error> wanted(std::string_view text, const char* form) {
+  return fail(Errc::kInvalid, "\"" + std::string(text.substr(0, 80)) + "\" is not " + form);
+}
+
+}  // namespace
+
+bool is_dns_label(std::string_view text) {
+  if (text.empty() || text.size() > 63 || !is_lower_alnum(text.front()) || !is_lower_alnum(text.back())) return false;
+  for (const char c : text) {
+    if (!is_lower_alnum(c) && c != '-') return false;
+  }
+  return true;
+}
+
+bool is_dns_subdomain(std::string_view text) {
+  if (text.empty() || text.size() > 253) return false;
+  while (true) {
+    const size_t dot = text.find('.');
+    if (!is_dns_label(text.substr(0, dot))) return false;
+    if (dot == std::string_view::npos) return true;
+    text.remove_prefix(dot + 1);
+  }
+}
+
+bool is_meter_name(std::string_view text) {
+  if (text.empty() || text.size() > 63 || text.front() < 'a' || text.front() > 'z') return false;
+  for (const char c : text) {
+    if (!is_lower_alnum(c) && c != '_') return false;
+  }
+  return true;
+}
+
+std::string_view namespace_of(std::string_view namespaced_name) {
+  return namespaced_name.substr(0, namespaced_name.find('/'));
+}
+
+template <>
+Result<TenantId> TenantId::parse(std::string_view text) {
+  if (!is_namespaced_name(text)) return wanted(text, "NAMESPACE/NAME of lower-case letters, digits and '-'");
+  TenantId id;
+  id.text_ = text;
+  return id;
+}
+
+template <>
+Result<PolicyId> PolicyId::parse(std::string_view text) {
+  if (!is_namespaced_name(text)) return wanted(text, "NAMESPACE/NAME of lower-case letters, digits and '-'");
+  PolicyId id;
+  id.text_ = text;
+  return id;
+}
+
+template <>
+Result<PlanName> PlanName::parse(std::string_view text) {
+  if (!is_dns_subdomain(text)) return wanted(text, "a name of lower-case letters, digits, '-' and '.'");
+  PlanName id;
+  id.text_ = text;
+  return id;
+}
+
+template <>
+Result<MeterName> MeterName::parse(std::string_view text) {
+  if (!is_meter_name(text)) return wanted(text, "a meter name: a lower-case letter, then letters, digits and '_'");
+  MeterName id;
+  id.text_ = text;
+  return id;
+}
+
+template <>
+Result<LimitName> LimitName::parse(std::string_view text) {
+  if (!is_dns_label(text)) return wanted(text, "a name of lower-case letters, digits and '-', at most 63 long");
+  LimitName id;
+  id.text_ = text;
+  return id;
+}
+
+}  // namespace tallygate

@@ -1,0 +1,109 @@
+#include "core/money.h"
+
+#include <array>
+#include <limits>
+
+namespace tallygate {
+namespace {
+
+using Wide = __int128;  // NOLINT: the only exact product of two int64
+
+Result<int64_t> narrow(Wide value) {
+  if (value > std::numeric_limits<int64_t>::max() || value < std::numeric_limits<int64_t>::min()) {
+    return fail(Errc::kInvalid, "amount out of range");
+  }
+  return static_cast<int64_t>(value);
+}
+
+bool is_one_of(std::string_view currency, std::string_view list) {
+  for (size_t at = 0; at + 3 <= list.size(); at += 4) {
+    if (list.substr(at, 3) == currency) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Result<int> currency_digits(std::string_view currency) {
+  if (currency.size() != 3) return fail(Errc::kInvalid, "a currency is three upper-case letters, such as GBP");
+  for (const char c : currency) {
+    if (c < 'A' || c > 'Z') return fail(Errc::kInvalid, "a currency is three upper-case letters, such as GBP");
+  }
+  if (is_one_of(currency, "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF UGX VND VUV XAF XOF XPF ISK ")) return 0;
+  if (is_one_of(currency, "BHD IQD JOD KWD LYD OMR TND ")) return 3;
+  return 2;
+}
+
+Result<Micros> parse_money(std::string_view text, bool allow_negative) {
+  const std::string_view whole = text;
+  const auto bad = [&] {
+    return fail(Errc::kInvalid, "\"" + std::string(whole.substr(0, 40)) +
+                                    "\" is not a decimal amount such as \"2.50\" (digits, at most six decimals)");
+  };
+  bool negative = false;
+  if (allow_negative && !text.empty() && text.front() == '-') {
+    negative = true;
+    text.remove_prefix(1);
+  }
+  if (text.empty() || text.size() > 24) return bad();
+  Wide value = 0;
+  int decimals = -1;  // -1: before the point
+  bool digit = false;
+  for (const char c : text) {
+    if (c == '.') {
+      if (decimals >= 0 || !digit) return bad();
+      decimals = 0;
+      digit = false;
+      continue;
+    }
+    if (c < '0' || c > '9') return bad();
+    if (decimals >= 0 && ++decimals > 6) return bad();
+    value = value * 10 + (c - '0');
+    digit = true;
+  }
+  if (!digit) return bad();
+  for (int i = decimals < 0 ? 0 : decimals; i < 6; ++i) value *= 10;
+  return narrow(negative ? -value : value);
+}
+
+std::string format_money(Micros micros, int min_decimals) {
+  const Wide wide = micros;
+  const auto magnitude = static_cast<uint64_t>(wide < 0 ? -wide : wide);
+  std::string fraction = std::to_string(magnitude % kMicrosPerUnit);
+  fraction.insert(0, 6 - fraction.size(), '0');
+  while (fraction.size() > static_cast<size_t>(min_decimals) && fraction.back() == '0') fraction.pop_back();
+  std::string text = micros < 0 ? "-" : "";
+  text += std::to_string(magnitude / kMicrosPerUnit);
+  if (!fraction.empty()) text += "." + fraction;
+  return text;
+}
+
+Result<int64_t> mul_div_half_even(int64_t value, int64_t numerator, int64_t denominator) {
+  TG_ASSERT(denominator > 0);
+  const Wide product = static_cast<Wide>(value) * numerator;
+  Wide quotient = product / denominator;
+  Wide rest = product % denominator;
+  if (rest < 0) {  // floor division, so that one rule serves both signs
+    rest += denominator;
+    quotient -= 1;
+  }
+  const Wide twice = rest * 2;
+  if (twice > denominator || (twice == denominator && (quotient & 1) != 0)) quotient += 1;
+  return narrow(quotient);
+}
+
+Result<int64_t> mul_div_up(int64_t value, int64_t numerator, int64_t denominator) {
+  TG_ASSERT(denominator > 0);
+  const Wide product = static_cast<Wide>(value) * numerator;
+  Wide quotient = product / denominator;
+  if (product % denominator > 0) quotient += 1;
+  return narrow(quotient);
+}
+
+Result<int64_t> checked_add(int64_t a, int64_t b) {
+  int64_t sum;
+  if (__builtin_add_overflow(a, b, &sum)) return fail(Errc::kInvalid, "amount out of range");
+  return sum;
+}
+
+}  // namespace tallygate

@@ -1,0 +1,127 @@
+// The policy model shared by both binaries: what the operator compiles out of BillingPlan, BillingTenant and
+// BillingPolicy, publishes to Redis as JSON, and the sidecar enforces. Pure values; the JSON form is in wire.h.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/ids.h"
+#include "core/money.h"
+
+namespace tallygate::tenant {
+
+enum class Enforcement : uint8_t { kEnforce, kShadow };          // Shadow: would-deny is counted, nothing is denied
+enum class Settlement : uint8_t { kInvoice, kWallet, kNone };    // who bills the units: Stripe, the prepaid wallet, nobody
+enum class Cap : uint8_t { kHard, kSoft };
+enum class OnUnavailable : uint8_t { kAllow, kDeny };
+enum class WindowKind : uint8_t { kSecond, kMinute, kHour, kDay, kWeek, kMonth, kYear, kBillingPeriod };
+
+// Windows shorter than an hour live in Redis alone (DESIGN: bound of one limit per live primary or epoch).
+constexpr bool is_redis_only(WindowKind kind) { return kind == WindowKind::kSecond || kind == WindowKind::kMinute; }
+
+inline constexpr int64_t kUnbounded = kMaxInteger;
+
+struct Limit {
+  LimitName name;
+  MeterName meter;
+  int64_t amount = 0;              // units per window
+  int64_t capacity = 0;            // most units ever granted in a window: amount for hard, with grace for soft, or kUnbounded
+  Cap cap = Cap::kHard;
+  WindowKind window = WindowKind::kMonth;
+  int64_t burst = 0;               // 0: none
+  int64_t grace_duration_s = 0;    // 0: none; after the soft limit is crossed, capacity falls back to amount
+  // Ascending Unix seconds: window i is [boundaries_s[i], boundaries_s[i+1]). The operator keeps them ahead of time, in the
+  // tenant's time zone and anchor, so that no one else needs a calendar. Empty for Second and Minute: those are aligned to
+  // the Unix epoch by their length.
+  std::vector<int64_t> boundaries_s;
+  bool operator==(const Limit&) const = default;
+};
+
+struct Meter {
+  MeterName name;
+  std::string unit;
+  Settlement settlement = Settlement::kInvoice;
+  bool operator==(const Meter&) const = default;
+};
+
+struct Tenant {
+  TenantId id;
+  int64_t version = 0;             // publication version; grows with every change
+  std::string display_name;
+  PlanName plan;
+  Enforcement enforcement = Enforcement::kEnforce;
+  bool suspended = false;
+  std::string suspend_reason;      // for the 403's detail
+  std::vector<std::string> allowed_namespaces;  // "*": all
+  std::vector<Meter> meters;       // of the plan
+  std::vector<Limit> limits;       // of the plan, overrides applied
+  std::vector<std::string> entitlements;
+  OnUnavailable on_unavailable_quota = OnUnavailable::kDeny;
+  OnUnavailable on_unavailable_wallet = OnUnavailable::kDeny;
+  int64_t allowance_per_pod = 0;   // units per limit window, only for Allow
+  int64_t stale_after_ms = 30'000;
+  bool operator==(const Tenant&) const = default;
+};
+
+enum class IdentityType : uint8_t { kApiKey, kTrustedHeader, kJwt };
+
+struct IdentitySource {
+  IdentityType type = IdentityType::kApiKey;
+  std::string header;                    // lower case; for kJwt "authorization"
+  std::vector<std::string> from_cidrs;   // kTrustedHeader: canonical "a.b.c.d/n" or "v6/n"
+  bool operator==(const IdentitySource&) const = default;
+};
+
+struct Charge {
+  MeterName meter;
+  int64_t units = 1;
+  // Set where the amount comes from a source that this version cannot measure yet (ResponseJSON, …): the route then
+  // answers 503 UnsupportedCharge, never a wrong charge.
+  std::string unsupported_source;
+  bool operator==(const Charge&) const = default;
+};
+
+enum class RouteAction : uint8_t { kCharge, kExempt, kDeny };
+enum class PathMatch : uint8_t { kExact, kPrefix };  // prefix of whole segments: /v1/chat matches /v1/chat and /v1/chat/x
+
+struct RouteMatch {
+  std::vector<std::string> methods;  // empty: any
+  PathMatch path_match = PathMatch::kPrefix;
+  std::string path = "/";
+  bool operator==(const RouteMatch&) const = default;
+};
+
+struct Route {
+  LimitName name;
+  RouteAction action = RouteAction::kCharge;
+  std::vector<RouteMatch> matches;  // any of them; empty: everything
+  std::vector<Charge> charges;
+  std::string gate;
+  std::string entitlement;          // needed feature; empty: none
+  bool charge_on_success = true;    // an app's 5xx or failed connection releases the hold
+  std::optional<OnUnavailable> on_unavailable;
+  bool operator==(const Route&) const = default;
+};
+
+struct Policy {
+  PolicyId id;
+  int64_t version = 0;
+  Enforcement enforcement = Enforcement::kEnforce;
+  std::vector<IdentitySource> identity;  // in order
+  std::vector<Route> routes;             // first that matches
+  Route default_route;
+  bool operator==(const Policy&) const = default;
+};
+
+// A credential or name → tenant. `kind` is one of "apikey" (value: SHA-256 of the key, 64 lower-case hex digits),
+// "external" (a trusted header's or JWT claim's value) and "host" (lower case, no port).
+struct Identity {
+  std::string kind;
+  std::string value;
+  TenantId tenant;
+  auto operator<=>(const Identity&) const = default;
+};
+
+}  // namespace tallygate::tenant
