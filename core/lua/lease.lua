@@ -1,0 +1,68 @@
+-- Moves units of several buckets to one registered incarnation, all or nothing; takes back what it returns. Totals are
+-- cumulative per incarnation and bucket, so that a call repeated or answered late changes nothing twice.
+-- With no buckets it is the heartbeat: epoch and watermark.
+-- KEYS 1 epoch, 2 registered, 3 closed, 4 want, 5 watermark, 6 held, 7… buckets.
+-- ARGV 1 epoch, 2 incarnation, 3 this server's idea of now is not used: the caller's wall clock in ms, 4 channel,
+--   5 shard as two digits, then per bucket five: least total wanted, best total wanted, total returned, mint (units a
+--   Redis-only window starts with, else 0), member.
+-- Reply: {status, epoch, watermark, {granted total, remaining, used, dry} …}: status GRANT, DRY (the ledger says
+--   exhausted), WAIT (funding is under way), EPOCH (another is in force; no buckets follow) or REG (not registered; ditto).
+--   remaining = free here + what the ledger could still fund; dry = this bucket's ledger version, or '' .
+--include epoch_guard
+local e = current_epoch(KEYS[1])
+local watermark = tonumber(redis.call('HGET', KEYS[5], ARGV[2]) or '0')
+if e ~= tonumber(ARGV[1]) then return {'EPOCH', e, watermark} end
+local inc = ARGV[2]
+if redis.call('SISMEMBER', KEYS[2], inc) == 0 or redis.call('SISMEMBER', KEYS[3], inc) == 1 then
+  return {'REG', e, watermark}
+end
+local n = #KEYS - 6
+local holders = math.max(1, redis.call('SCARD', KEYS[2]) - redis.call('SCARD', KEYS[3]))
+local status = 'GRANT'
+local plan = {}
+for i = 1, n do
+  local key, at = KEYS[6 + i], 5 + (i - 1) * 5
+  local lo, hi, ret, mint = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+  local h = redis.call('HMGET', key, 'f', 'free', 'avail', 'used', 'dry', 'low', 'kick', 'ro', 'g:' .. inc, 'r:' .. inc)
+  local p = {key = key, member = ARGV[at + 5], known = h[1], free = tonumber(h[2] or '0'), avail = tonumber(h[3] or '0'),
+    used = tonumber(h[4] or '0'), dry = h[5] or '', low = tonumber(h[6] or '1'), kick = h[7], ro = h[8],
+    granted = tonumber(h[9] or '0'), returned = tonumber(h[10] or '0'), back = 0, mint = 0}
+  if not p.known and mint > 0 then p.mint, p.free, p.ro = mint, mint, '1' end
+  if h[9] and ret > p.returned and ret <= p.granted then p.back = ret - p.returned end
+  local free = p.free + p.back
+  local need = math.max(0, lo - p.granted)
+  p.give = math.min(math.max(need, hi - p.granted), math.max(need, math.floor(free / (2 * holders))))
+  if p.give < 0 then p.give = 0 end
+  if need > free then
+    if p.ro or p.dry ~= '' then status = 'DRY' elseif status ~= 'DRY' then status = 'WAIT' end
+    p.short = true
+  end
+  plan[i] = p
+end
+local reply = {status, e, watermark}
+for i = 1, n do
+  local p = plan[i]
+  if status ~= 'GRANT' then p.give = 0 end
+  local free = p.free + p.back - p.give
+  if p.mint > 0 and p.give > 0 then
+    redis.call('HSET', p.key, 'f', p.mint, 'rc', 0, 'free', p.mint, 'ro', 1)
+    local start, length = string.match(p.member, '@(%d+)%+(%d+)$')
+    -- The window's end and an hour: nobody leases from a window that is over.
+    redis.call('PEXPIREAT', p.key, (tonumber(start) + tonumber(length) + 3600) * 1000)
+  end
+  if p.back > 0 then redis.call('HSET', p.key, 'r:' .. inc, p.returned + p.back) end
+  if p.give > 0 then
+    redis.call('HSET', p.key, 'g:' .. inc, p.granted + p.give)
+    redis.call('SADD', KEYS[6], p.member)
+  end
+  if p.back > 0 or p.give > 0 then redis.call('HSET', p.key, 'free', free) end
+  if not p.ro and (p.give > 0 or p.short) then
+    redis.call('ZADD', KEYS[4], ARGV[3], p.member)
+    if free < p.low and not p.kick and (p.dry == '' or p.give > 0) then
+      redis.call('HSET', p.key, 'kick', 1)
+      redis.call('PUBLISH', ARGV[4], ARGV[5] .. ' ' .. p.member)
+    end
+  end
+  reply[#reply + 1] = {p.granted + p.give, free + p.avail, p.used, p.short and p.dry or ''}
+end
+return reply

@@ -1,0 +1,57 @@
+// Every key of ours in Redis. Nothing else in the tree spells one.
+//
+// Shards: all keys of a tenant share the hash tag of one of 64 shards, so that a script stays atomic on Redis Cluster and
+// the pump reads 64 streams, not one per tenant. What no tenant owns (policies, identities, the change index) is under
+// {pub}. What an epoch owns carries its number in the key: a new epoch starts with nothing, and needs nobody's memory.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace tallygate::redis_contract {
+
+inline constexpr int kShards = 64;
+
+// FNV-1a, 64 bits, of "namespace/name", modulo 64.
+int shard_of(std::string_view tenant);
+
+// "tg:{s07}:"
+std::string shard_prefix(int shard);
+
+// HASH n (number), run, repl (the ids of the server that it was opened on).
+std::string epoch_key(int shard);
+// STREAM of records, one field "r".
+std::string usage_key(int shard);
+// HASH incarnation → the highest record number of the contiguous prefix that the ledger has booked.
+std::string watermark_key(int shard);
+// STRING the tenant's document (core/tenant/wire.h).
+std::string tenant_key(std::string_view tenant);
+
+// Of one epoch:
+std::string registered_key(int shard, int64_t epoch);  // SET of incarnations that may lease
+std::string closed_key(int shard, int64_t epoch);      // SET of incarnations that never will again
+std::string want_key(int shard, int64_t epoch);        // ZSET member() → ms of the last request for units
+std::string held_key(int shard, int64_t epoch, std::string_view incarnation);  // SET of member()s it has leased from
+// HASH f (funded, cumulative), rc (recalled, cumulative), free, avail (what the ledger could still fund, as last told),
+// used (ledger's count, for display), dry (version of the ledger's "exhausted"; absent: not exhausted), low (free below
+// which funding is asked for), kick (1: asked), ro (1: lives in Redis alone), g:<incarnation> and r:<incarnation>
+// (granted and returned, cumulative). Invariant: f = free + rc + Σ (g − r).
+std::string bucket_key(int shard, int64_t epoch, std::string_view tenant, std::string_view bucket);
+// "tenant|bucket": how a bucket is named in `want`, `held` and on the channel.
+std::string member(std::string_view tenant, std::string_view bucket);
+
+// Of the publication:
+std::string meta_key();                                                   // HASH generation, version
+std::string changes_key();                                                // ZSET "T<tenant>", "P<policy>", "I<kind>:<value>" → version
+std::string policy_key(std::string_view policy);                          // STRING the policy's document
+std::string identity_key(std::string_view kind, std::string_view value);  // STRING the tenant's id
+
+// Pub/sub: "NN tenant|bucket" when a bucket needs funding. A lost message heals: the funder scans `want` each second.
+std::string want_channel();
+// Pub/sub: "<version>" after each publication. A lost message heals: sidecars poll `changes` each second.
+std::string publish_channel();
+
+inline constexpr const char* kConsumerGroup = "pump";
+
+}  // namespace tallygate::redis_contract
