@@ -1,0 +1,26 @@
+// redis://[user[:password]@]host[:port][/db], rediss:// for TLS, unix:///path[?db=N].
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace tallygate::redis {
+
+struct Endpoint {
+  bool tls = false;
+  std::string host;       // empty for a Unix socket
+  int port = 6379;
+  std::string unix_path;
+  std::string user;       // empty: the default user
+  std::string password;   // never logged
+  int db = 0;
+  std::string ca_file;    // TLS: empty for the system's trust store
+
+  std::string display() const;  // without credentials
+};
+
+Result<Endpoint> parse_url(std::string_view url);
+
+}  // namespace tallygate::redis
