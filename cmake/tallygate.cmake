@@ -27,7 +27,10 @@ target_compile_options(tg_flags INTERFACE -Wall -Wextra -Wconversion -Werror -fn
 target_compile_options(tg_flags INTERFACE -fpch-preprocess)
 target_include_directories(tg_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
 target_link_libraries(tg_flags INTERFACE Threads::Threads)
-target_compile_definitions(tg_flags INTERFACE TALLYGATE_VERSION="${PROJECT_VERSION}")
+target_compile_definitions(tg_flags INTERFACE TALLYGATE_VERSION="${PROJECT_VERSION}"
+  # What hiredis and spdlog ask of their users: the same everywhere, or the precompiled headers could not be shared.
+  _FILE_OFFSET_BITS=64 SPDLOG_SHARED_LIB SPDLOG_COMPILED_LIB SPDLOG_FMT_EXTERNAL)
+set(CMAKE_CXX_COMPILE_OPTIONS_INVALID_PCH "")  # a target whose definitions differ does without
 if(TALLYGATE_SANITIZE)
   target_compile_options(tg_flags INTERFACE -fsanitize=${TALLYGATE_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(tg_flags INTERFACE -fsanitize=${TALLYGATE_SANITIZE})

@@ -51,7 +51,8 @@ class Connection {
   void subscribe(std::vector<std::string> channels, std::function<void(std::string channel, std::string message)> fn);
 
   // Commands issued within one turn of the loop leave in one write.
-  void call(const Command& command, Callback callback);
+  // `timeout_ms` 0: the options' call_timeout_ms.
+  void call(const Command& command, Callback callback, int64_t timeout_ms = 0);
   // EVALSHA, and EVAL once where the server does not know the script yet.
   void eval(const redis_contract::Script& script, std::vector<std::string> keys, std::vector<std::string> args,
             Callback callback);

@@ -1,0 +1,236 @@
+#include "core/redis_client/transport.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <thread>
+
+namespace tallygate::redis {
+
+struct Transport::Tls {
+  SSL_CTX* context = nullptr;
+  SSL* ssl = nullptr;
+  bool agreed = false;
+  ~Tls() {
+    SSL_free(ssl);
+    SSL_CTX_free(context);
+  }
+};
+
+// Shared with the resolving thread; `owner` goes null when the transport no longer wants the answer.
+struct Transport::Resolving {
+  Transport* owner = nullptr;
+  std::thread thread;
+};
+
+Transport::Transport(EventLoop& loop, const Endpoint& endpoint, Events events)
+    : loop_(loop), endpoint_(endpoint), events_(std::move(events)) {}
+
+Transport::~Transport() { close(); }
+
+void Transport::close() {
+  if (resolving_) {
+    resolving_->owner = nullptr;
+    if (resolving_->thread.joinable()) resolving_->thread.join();
+    resolving_.reset();
+  }
+  if (fd_ >= 0) {
+    loop_.remove(fd_, this);
+    ::close(fd_);
+    fd_ = -1;
+  }
+  tls_.reset();
+  out_.clear();
+  connecting_ = false;
+}
+
+std::string Transport::errno_text(const char* what) const {
+  char text[128] = {};
+  return std::string(what) + " " + endpoint_.display() + ": " + strerror_r(errno, text, sizeof text);
+}
+
+void Transport::lost(const std::string& why) {
+  close();
+  events_.on_close(why);
+}
+
+void Transport::open() {
+  if (!endpoint_.unix_path.empty()) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (endpoint_.unix_path.size() >= sizeof address.sun_path) return lost("socket path too long: " + endpoint_.unix_path);
+    std::memcpy(address.sun_path, endpoint_.unix_path.c_str(), endpoint_.unix_path.size());
+    return connect_to(&address, sizeof address, AF_UNIX);
+  }
+  sockaddr_in v4{};
+  v4.sin_family = AF_INET;
+  v4.sin_port = htons(static_cast<uint16_t>(endpoint_.port));
+  if (inet_pton(AF_INET, endpoint_.host.c_str(), &v4.sin_addr) == 1) return connect_to(&v4, sizeof v4, AF_INET);
+  sockaddr_in6 v6{};
+  v6.sin6_family = AF_INET6;
+  v6.sin6_port = htons(static_cast<uint16_t>(endpoint_.port));
+  if (inet_pton(AF_INET6, endpoint_.host.c_str(), &v6.sin6_addr) == 1) return connect_to(&v6, sizeof v6, AF_INET6);
+  resolve();
+}
+
+void Transport::resolve() {
+  resolving_ = std::make_shared<Resolving>();
+  resolving_->owner = this;
+  resolving_->thread = std::thread([state = resolving_, &loop = loop_, host = endpoint_.host, port = endpoint_.port] {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* list = nullptr;
+    const int rc = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list);
+    std::string address;
+    int family = 0;
+    if (rc == 0 && list != nullptr) {
+      address.assign(reinterpret_cast<const char*>(list->ai_addr), list->ai_addrlen);
+      family = list->ai_family;
+    }
+    if (list != nullptr) freeaddrinfo(list);
+    const std::string problem = rc == 0 ? "" : gai_strerror(rc);
+    loop.post([state, address, family, problem, host] {
+      Transport* owner = state->owner;
+      if (owner == nullptr) return;
+      state->thread.join();
+      owner->resolving_.reset();
+      if (address.empty()) return owner->lost("cannot resolve " + host + ": " + problem);
+      owner->connect_to(address.data(), static_cast<unsigned>(address.size()), family);
+    });
+  });
+}
+
+void Transport::connect_to(const void* address, unsigned size, int family) {
+  fd_ = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd_ < 0) return lost(errno_text("cannot open a socket to"));
+  if (family != AF_UNIX) {
+    const int one = 1;
+    setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(fd_, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+  }
+  const int rc = connect(fd_, static_cast<const sockaddr*>(address), size);
+  if (rc != 0 && errno != EINPROGRESS) {
+    const std::string why = errno_text("cannot connect to");
+    ::close(fd_);
+    fd_ = -1;
+    return lost(why);
+  }
+  connecting_ = true;
+  armed_ = EPOLLOUT;
+  loop_.add(fd_, armed_, this);
+}
+
+void Transport::connected() {
+  int error = 0;
+  socklen_t size = sizeof error;
+  getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size);
+  if (error != 0) {
+    errno = error;
+    return lost(errno_text("cannot connect to"));
+  }
+  connecting_ = false;
+  armed_ = EPOLLIN;
+  loop_.modify(fd_, armed_, this);
+  if (!endpoint_.tls) return events_.on_open();
+  tls_ = std::make_unique<Tls>();
+  tls_->context = SSL_CTX_new(TLS_client_method());
+  SSL_CTX_set_min_proto_version(tls_->context, TLS1_2_VERSION);
+  SSL_CTX_set_verify(tls_->context, SSL_VERIFY_PEER, nullptr);
+  const bool trust = endpoint_.ca_file.empty()
+                         ? SSL_CTX_set_default_verify_paths(tls_->context) == 1
+                         : SSL_CTX_load_verify_locations(tls_->context, endpoint_.ca_file.c_str(), nullptr) == 1;
+  if (!trust) return lost("TLS: cannot read the certificate authorities " + endpoint_.ca_file);
+  tls_->ssl = SSL_new(tls_->context);
+  SSL_set_bio(tls_->ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+  SSL_set_connect_state(tls_->ssl);
+  X509_VERIFY_PARAM* expected = SSL_get0_param(tls_->ssl);
+  if (X509_VERIFY_PARAM_set1_ip_asc(expected, endpoint_.host.c_str()) != 1) {
+    SSL_set1_host(tls_->ssl, endpoint_.host.c_str());
+    SSL_set_tlsext_host_name(tls_->ssl, endpoint_.host.c_str());
+  }
+  tls_turn();
+}
+
+// Moves TLS on by what has arrived: handshake, plain text out, cipher text to the socket.
+void Transport::tls_turn() {
+  if (!tls_->agreed) {
+    const int rc = SSL_do_handshake(tls_->ssl);
+    if (rc == 1) {
+      tls_->agreed = true;
+    } else if (SSL_get_error(tls_->ssl, rc) != SSL_ERROR_WANT_READ) {
+      char text[256] = {};
+      ERR_error_string_n(ERR_get_error(), text, sizeof text);
+      return lost("TLS with " + endpoint_.display() + " failed: " + text);
+    }
+    flush();
+    if (fd_ < 0 || !tls_->agreed) return;
+    events_.on_open();
+  }
+  char plain[16384];
+  while (fd_ >= 0 && tls_) {
+    const int n = SSL_read(tls_->ssl, plain, sizeof plain);
+    if (n <= 0) {
+      if (SSL_get_error(tls_->ssl, n) == SSL_ERROR_ZERO_RETURN) return lost("TLS closed by " + endpoint_.display());
+      break;
+    }
+    events_.on_data(plain, static_cast<size_t>(n));
+  }
+  if (fd_ >= 0) flush();
+}
+
+void Transport::write(std::string_view bytes) {
+  if (fd_ < 0) return;
+  if (tls_) {
+    SSL_write(tls_->ssl, bytes.data(), static_cast<int>(bytes.size()));  // into the memory buffer: takes all
+  } else {
+    out_ += bytes;
+  }
+  flush();
+}
+
+void Transport::flush() {
+  if (tls_) {
+    BIO* bio = SSL_get_wbio(tls_->ssl);
+    char cipher[16384];
+    for (int n; (n = BIO_read(bio, cipher, sizeof cipher)) > 0;) out_.append(cipher, static_cast<size_t>(n));
+  }
+  size_t done = 0;
+  while (done < out_.size()) {
+    const ssize_t n = send(fd_, out_.data() + done, out_.size() - done, MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno != EAGAIN) return lost(errno_text("lost"));
+    if (n < 0) break;
+    done += static_cast<size_t>(n);
+  }
+  out_.erase(0, done);
+  const uint32_t wanted = out_.empty() ? uint32_t{EPOLLIN} : uint32_t{EPOLLIN | EPOLLOUT};
+  if (wanted != armed_) loop_.modify(fd_, armed_ = wanted, this);
+}
+
+void Transport::read_some() {
+  char buffer[65536];
+  const ssize_t n = recv(fd_, buffer, sizeof buffer, 0);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n < 0) return lost(errno_text("lost"));
+  if (n == 0) return lost("closed by " + endpoint_.display());
+  if (!tls_) return events_.on_data(buffer, static_cast<size_t>(n));
+  BIO_write(SSL_get_rbio(tls_->ssl), buffer, static_cast<int>(n));
+  tls_turn();
+}
+
+void Transport::on_ready(uint32_t events) {
+  if (connecting_) return connected();
+  if (events & EPOLLOUT) flush();
+  if (fd_ >= 0 && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) read_some();
+}
+
+}  // namespace tallygate::redis
