@@ -1,0 +1,37 @@
+// Text of one manifest file → validated objects and everything that is wrong with the rest.
+//
+// The text becomes a neutral tree with source marks (tree.h); decoding and validation see only the tree, so that
+// objects which come as JSON from a Kubernetes API server pass through the same rules.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "operator/manifest/fault.h"
+#include "operator/manifest/resources.h"
+
+namespace tallygate::manifest {
+
+inline constexpr size_t kMaxFileBytes = 4u << 20;
+inline constexpr size_t kMaxNodesPerFile = 200'000;  // after alias expansion
+inline constexpr int kMaxDepth = 24;
+
+using Object = std::variant<BillingPlan, BillingTenant, BillingPolicy>;
+
+// "BillingPlan standard-v1", "BillingTenant shop/acme": unique among all objects.
+std::string object_key(const Object& object);
+const Metadata& metadata_of(const Object& object);
+
+struct FileContent {
+  std::string file;
+  std::vector<Object> objects;  // those without a fault of their own, in the order of the file
+  Faults faults;
+  Faults warnings;  // NotInForceYet
+};
+
+// Never fails as a whole: a file that is not YAML has one fault and no objects. `file` is for the faults only.
+FileContent read_manifest(const std::string& file, std::string_view text);
+
+}  // namespace tallygate::manifest
