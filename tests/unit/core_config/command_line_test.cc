@@ -1,0 +1,61 @@
+#include "tests/unit/core_config/support.h"
+
+namespace tallygate::config {
+namespace {
+
+class CommandLineTest : public testing::Test {
+ protected:
+  CommandLineTest() {
+    declare(cli_.command("run", "serve requests"), sample_);
+    cli_.command("stripe setup", "create products").add("dry-run", &dry_run_, boolean()).help("change nothing");
+    cli_.command("migrate", "bring the database up to date");
+  }
+  CommandLine::Choice parse(const std::vector<std::string>& args) {
+    return static_cast<const CommandLine&>(cli_).parse(args, MapEnvironment{}.lookup());
+  }
+  Sample sample_;
+  bool dry_run_ = false;
+  CommandLine cli_{"tallygate-test", "a test", "1.2.3"};
+};
+
+TEST_F(CommandLineTest, ChoosesACommandOfSeveralWords) {
+  const auto choice = parse({"stripe", "setup", "--dry-run"});
+  EXPECT_TRUE(choice.should_run());
+  EXPECT_EQ(choice.command, "stripe setup");
+  EXPECT_TRUE(dry_run_);
+}
+
+TEST_F(CommandLineTest, HelpListsTheCommandsAndEachCommandItsSettings) {
+  const auto top = parse({"--help"});
+  EXPECT_FALSE(top.should_run());
+  EXPECT_EQ(top.exit_code, 0);
+  EXPECT_NE(top.output.find("  run           serve requests\n"), std::string::npos) << top.output;
+  EXPECT_NE(top.output.find("  stripe setup  create products\n"), std::string::npos);
+  const auto run = parse({"run", "--help", "--nonsense"});
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_NE(run.output.find("--redis-url URL"), std::string::npos) << run.output;
+}
+
+TEST_F(CommandLineTest, ShowsItsVersion) { EXPECT_EQ(parse({"--version"}).output, "tallygate-test 1.2.3\n"); }
+
+TEST_F(CommandLineTest, RefusesAnUnknownCommandWithASuggestion) {
+  const auto typo = parse({"migrte"});
+  EXPECT_EQ(typo.exit_code, kExitUsage);
+  EXPECT_NE(typo.complaint.find("did you mean migrate?"), std::string::npos) << typo.complaint;
+  EXPECT_NE(parse({"stripe", "seutp"}).complaint.find("did you mean stripe setup?"), std::string::npos);
+  const auto nothing = parse({});
+  EXPECT_EQ(nothing.exit_code, kExitUsage);
+  EXPECT_NE(nothing.complaint.find("Commands:"), std::string::npos);
+}
+
+TEST_F(CommandLineTest, WrongSettingsEndWithTheUsageCode) {
+  const auto choice = parse({"run", "--workers=0"});
+  EXPECT_FALSE(choice.should_run());
+  EXPECT_EQ(choice.exit_code, 64);
+  EXPECT_EQ(choice.output, "");
+  EXPECT_NE(choice.complaint.find("tallygate-test run: 2 settings are wrong:\n"), std::string::npos)
+      << choice.complaint;
+}
+
+}  // namespace
+}  // namespace tallygate::config
