@@ -1,0 +1,71 @@
+#include "sidecar/proxy/address.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/un.h>
+
+#include <charconv>
+#include <cstring>
+
+namespace tallygate::proxy {
+namespace {
+
+Result<Address> parse_unix(std::string_view path) {
+  Address address;
+  auto* un = reinterpret_cast<sockaddr_un*>(&address.storage);
+  if (path.empty() || path.size() >= sizeof un->sun_path) return fail(Errc::kInvalid, "the socket's path is too long");
+  un->sun_family = AF_UNIX;
+  std::memcpy(un->sun_path, path.data(), path.size());
+  address.size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1);
+  address.text = "localhost";
+  return address;
+}
+
+}  // namespace
+
+Result<Address> parse_address(std::string_view text) {
+  if (text.starts_with("unix:")) return parse_unix(text.substr(5));
+  const size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return fail(Errc::kInvalid, "no port in address '" + std::string(text) + "'");
+  std::string host(text.substr(0, colon));
+  const std::string_view port_text = text.substr(colon + 1);
+  uint16_t port = 0;
+  const auto [end, error] = std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
+  if (error != std::errc() || end != port_text.data() + port_text.size()) {
+    return fail(Errc::kInvalid, "bad port in address '" + std::string(text) + "'");
+  }
+  Address address;
+  address.text = std::string(text);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+    auto* in6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
+    in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(port);
+    address.size = sizeof *in6;
+    if (inet_pton(AF_INET6, host.c_str(), &in6->sin6_addr) == 1) return address;
+  } else {
+    auto* in = reinterpret_cast<sockaddr_in*>(&address.storage);
+    in->sin_family = AF_INET;
+    in->sin_port = htons(port);
+    address.size = sizeof *in;
+    if (inet_pton(AF_INET, host.c_str(), &in->sin_addr) == 1) return address;
+  }
+  return fail(Errc::kInvalid, "not an IP address and port: '" + std::string(text) + "'");
+}
+
+std::string to_string(const sockaddr* address) {
+  char text[INET6_ADDRSTRLEN];
+  if (address->sa_family == AF_INET) {
+    const auto* in = reinterpret_cast<const sockaddr_in*>(address);
+    inet_ntop(AF_INET, &in->sin_addr, text, sizeof text);
+    return std::string(text) + ":" + std::to_string(ntohs(in->sin_port));
+  }
+  if (address->sa_family == AF_INET6) {
+    const auto* in6 = reinterpret_cast<const sockaddr_in6*>(address);
+    inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text);
+    return "[" + std::string(text) + "]:" + std::to_string(ntohs(in6->sin6_port));
+  }
+  return {};
+}
+
+}  // namespace tallygate::proxy

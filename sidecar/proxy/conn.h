@@ -1,0 +1,102 @@
+// The engine's connections. Objects are pooled and reused; a connection that is closed keeps its object until the end of
+// the turn, so that frames up the stack may still look at `dead`.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "sidecar/http/body.h"
+#include "sidecar/http/head.h"
+#include "sidecar/proxy/byte_queue.h"
+#include "sidecar/proxy/deadline_wheel.h"
+#include "sidecar/proxy/gate.h"
+
+namespace tallygate::proxy {
+
+struct Conn : DeadlineWheel::Node {
+  explicit Conn(bool upstream) : is_upstream(upstream) {}
+  const bool is_upstream;
+  bool dead = true;
+  bool readable = false;      // an edge was reported and not yet read to its end
+  bool peer_closed = false;   // the transport said so: read on to the end even after a short count
+  bool write_broken = false;  // a write failed; what is written is dropped
+  bool queued = false;        // in Engine::ready_
+  bool connecting = false;
+  void* io = nullptr;         // the transport's
+  ByteQueue in;               // read and not yet processed
+  ByteQueue out;              // to be sent, in front of what comes later
+  std::unique_ptr<http::Head> head;  // of a head that has arrived in part
+};
+
+// A block that keeps a request as sent until the response begins, so that it can be sent again.
+struct RequestBlock {
+  static constexpr size_t kInlineBytes = 4096;
+  std::array<char, kInlineBytes> inline_bytes;
+  std::unique_ptr<char[]> large;  // a head that does not fit
+  size_t capacity = kInlineBytes;
+  size_t size = 0;
+  char* data() { return large ? large.get() : inline_bytes.data(); }
+};
+
+struct Upstream : Conn {
+  Upstream() : Conn(true) {}
+  struct Client* client = nullptr;  // null: pooled
+  bool reused = false;
+  bool got_bytes = false;   // of this response
+  bool head_done = false;   // the final response head was forwarded
+  bool keep = false;        // the app will take another request
+  int interim_count = 0;
+  uint64_t sent_bytes = 0;  // of this request
+  http::BodyReader body;    // of the response
+};
+
+enum class Phase : uint8_t {
+  kHead,     // reading a request's head, or idle
+  kWait,     // held by the gate
+  kForward,  // with the app
+  kFlush,    // the response is complete, and partly still in `out`
+  kDiscard,  // reading the rest of a body that nobody wants
+  kLinger,   // our side is closed; reading until the client closes, so that it gets to see the response
+};
+
+struct Client : Conn {
+  Client() : Conn(false) {}
+  Phase phase = Phase::kHead;
+  uint32_t slot = 0;
+  uint32_t generation = 0;
+  Upstream* upstream = nullptr;
+  RequestBlock* block = nullptr;
+  bool first = true;           // no request yet on this connection
+  // The request.
+  bool http10 = false;
+  bool close_after = false;
+  bool is_head_method = false;
+  bool idempotent = false;
+  bool chunk_request = false;  // the request's body goes out chunked
+  bool expect_continue = false;  // the client waits for 100
+  bool admitted = false;
+  bool replayable = false;     // all that was sent of the request is in `block`
+  bool retried = false;
+  bool resumed = false;
+  uint8_t request_id_size = 0;
+  uint8_t peer_text_size = 0;
+  // The response.
+  bool chunk_response = false;
+  bool close_delimited = false;  // its end is the connection's
+  http::BodyReader body;         // of the request
+  uint64_t discarded_bytes = 0;
+  int64_t started_ns = 0;
+  Outcome outcome;
+  Admission admission;
+  std::array<char, 64> request_id;
+  std::array<char, 46> peer_text;  // the client's address, as in X-Forwarded-For
+  alignas(8) std::array<std::byte, 28> peer;  // sockaddr_in or sockaddr_in6
+  bool has_peer = false;
+
+  std::string_view id() const { return {request_id.data(), request_id_size}; }
+  std::string_view address() const { return {peer_text.data(), peer_text_size}; }
+  Ticket ticket() const { return {slot, generation}; }
+};
+
+}  // namespace tallygate::proxy

@@ -1,0 +1,415 @@
+// Connections, events and time. See engine.h.
+#include "sidecar/proxy/engine.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include "core/result.h"
+
+namespace tallygate::proxy {
+namespace {
+
+constexpr int kReadsPerTurn = 16;  // then others get their turn
+
+}  // namespace
+
+Engine::Engine(Env& env, const Options& options, std::string upstream_host, Gate& gate, Transport& transport,
+               int64_t now_ns)
+    : env_(env), options_(options), upstream_host_(std::move(upstream_host)), gate_(gate), transport_(transport),
+      now_ns_(now_ns), wheel_(now_ns), strip_request_(options.strip_request_headers),
+      gate_response_(options.gate_response_headers), via_(options.via.empty() ? "" : "1.1 " + options.via),
+      spare_head_(std::make_unique<http::Head>()), read_buffer_(new char[kReadBytes]),
+      head_out_(options.limits.response_head_bytes_max + 2 * Gather::kSmallBytes + 1024 + via_.size()),
+      view_fields_(http::kFieldsCapacity), id_state_{env.random_u64(), env.random_u64()} {}
+
+Engine::~Engine() { close_all(); }
+
+namespace {
+
+// Keeps the address for the gate, and its text for X-Forwarded-For.
+void note_peer(Client& client, const sockaddr* peer) {
+  client.has_peer = false;
+  client.peer_text_size = 0;
+  if (peer == nullptr) return;
+  const void* address = nullptr;
+  size_t size = 0;
+  if (peer->sa_family == AF_INET) {
+    address = &reinterpret_cast<const sockaddr_in*>(peer)->sin_addr;
+    size = sizeof(sockaddr_in);
+  } else if (peer->sa_family == AF_INET6) {
+    address = &reinterpret_cast<const sockaddr_in6*>(peer)->sin6_addr;
+    size = sizeof(sockaddr_in6);
+  } else {
+    return;
+  }
+  static_assert(sizeof(sockaddr_in6) <= sizeof(Client::peer));
+  std::memcpy(client.peer.data(), peer, size);
+  client.has_peer = true;
+  char text[INET6_ADDRSTRLEN];
+  if (inet_ntop(peer->sa_family, address, text, sizeof text) == nullptr) return;
+  client.peer_text_size = static_cast<uint8_t>(std::strlen(text));
+  std::memcpy(client.peer_text.data(), text, client.peer_text_size);
+}
+
+}  // namespace
+
+Client* Engine::accept(void* io, const sockaddr* peer) {
+  if (clients_active_ >= options_.client_connections_max || draining_) {
+    counters_.clients_refused.add();
+    return nullptr;
+  }
+  if (free_clients_.empty()) {
+    clients_.push_back(std::make_unique<Client>());
+    clients_.back()->slot = static_cast<uint32_t>(clients_.size() - 1);
+    free_clients_.push_back(clients_.back().get());
+  }
+  Client& client = *free_clients_.back();
+  free_clients_.pop_back();
+  client.dead = client.readable = client.peer_closed = client.write_broken = client.connecting = false;
+  client.io = io;
+  client.phase = Phase::kHead;
+  client.first = true;
+  client.close_after = false;
+  client.body.start_none();
+  note_peer(client, peer);
+  set_deadline(client, options_.timeouts.client_head_ms);
+  counters_.clients_accepted.add();
+  counters_.clients_active.set(++clients_active_);
+  return &client;
+}
+
+void Engine::enqueue(Conn& conn) {
+  if (conn.queued || conn.dead) return;
+  conn.queued = true;
+  ready_.push_back(&conn);
+}
+
+void Engine::close(Conn& conn, bool reset) {
+  if (conn.dead) return;
+  conn.dead = true;
+  wheel_.remove(conn);
+  transport_.close(conn, reset);
+  conn.io = nullptr;
+  if (conn.is_upstream) counters_.upstreams_active.set(--upstreams_active_);
+  else counters_.clients_active.set(--clients_active_);
+  graveyard_.push_back(&conn);
+}
+
+// Makes the object of a closed connection ready for the next.
+void Engine::bury(Conn& conn) {
+  conn.in.clear();
+  conn.out.clear();
+  if (conn.head) free_heads_.push_back(std::move(conn.head));
+  if (conn.is_upstream) free_upstreams_.push_back(static_cast<Upstream*>(&conn));
+  else free_clients_.push_back(static_cast<Client*>(&conn));
+}
+
+void Engine::run_ready() {
+  ready_batch_.swap(ready_);  // what these queue runs in the next turn, after I/O
+  for (Conn* conn : ready_batch_) {
+    conn->queued = false;
+    if (conn->dead) continue;
+    if (conn->is_upstream) {
+      pump_upstream(static_cast<Upstream&>(*conn));
+    } else {
+      auto& client = static_cast<Client&>(*conn);
+      if (client.resumed && client.phase == Phase::kWait) readmit(client);
+      pump_client(client);
+    }
+  }
+  ready_batch_.clear();
+  size_t kept = 0;
+  for (Conn* conn : graveyard_) {
+    if (conn->queued) graveyard_[kept++] = conn;
+    else bury(*conn);
+  }
+  graveyard_.resize(kept);
+}
+
+void Engine::on_event(Conn& conn, unsigned events) {
+  if (conn.dead) return;
+  if (events & (kPeerClosed | kFailed)) conn.peer_closed = true;
+  if (events & (kReadable | kPeerClosed | kFailed)) conn.readable = true;
+  if (!conn.is_upstream) {
+    auto& client = static_cast<Client&>(conn);
+    // While the gate holds a request nothing is owed to the client, so its half-close counts as leaving.
+    if ((events & kFailed) || (client.phase == Phase::kWait && client.peer_closed)) {
+      client_gone(client);
+      return;
+    }
+  } else if (conn.connecting) {
+    if (events & (kFailed | kPeerClosed)) {
+      counters_.upstream_connect_failures.add();
+      upstream_lost(static_cast<Upstream&>(conn), Reason::kUpstreamUnreachable, false);
+    }
+    return;
+  }
+  if ((events & kWritable) && !conn.out.empty()) flush(conn);
+  if (conn.dead || !conn.readable) return;
+  // What a failed upstream had sent before is still there to be read.
+  if (conn.is_upstream) pump_upstream(static_cast<Upstream&>(conn));
+  else pump_client(static_cast<Client&>(conn));
+}
+
+void Engine::on_connected(Conn& conn) {
+  if (conn.dead || !conn.connecting) return;
+  auto& upstream = static_cast<Upstream&>(conn);
+  upstream.connecting = false;
+  flush(upstream);
+  if (!upstream.dead) arm(upstream);
+}
+
+bool Engine::wants_read(const Client& client) const {
+  switch (client.phase) {
+    case Phase::kHead:
+    case Phase::kDiscard:
+    case Phase::kLinger:
+      return true;
+    case Phase::kForward:
+      return !client.body.done() && client.upstream != nullptr &&
+             client.upstream->out.size() < options_.buffer_high_bytes;
+    case Phase::kWait:
+    case Phase::kFlush:
+      return false;
+  }
+  return false;
+}
+
+bool Engine::wants_read(const Upstream& upstream) const {
+  return upstream.client == nullptr || upstream.client->out.size() < options_.buffer_high_bytes;
+}
+
+void Engine::pump_client(Client& client) {
+  for (int reads = 0;; ++reads) {
+    if (client.write_broken) client_gone(client);
+    if (client.dead) return;
+    if (!client.in.empty()) {
+      const size_t used = consume_client(client, client.in.data(), client.in.size());
+      if (client.dead) return;
+      client.in.consume(used);
+    }
+    if (!client.readable || !wants_read(client)) return;
+    if (reads == kReadsPerTurn) return enqueue(client);
+    const ssize_t n = transport_.read(client, read_buffer_.get(), kReadBytes);
+    if (n == kIoAgain) {
+      client.readable = false;
+      return;
+    }
+    if (n == kIoFailed) return client_gone(client);
+    if (n == kIoEof) return on_client_eof(client);
+    const auto size = static_cast<size_t>(n);
+    if (size < kReadBytes && !client.peer_closed) client.readable = false;
+    size_t used = 0;
+    if (client.in.empty()) {
+      used = consume_client(client, read_buffer_.get(), size);
+      if (client.dead) return;
+    }
+    client.in.append(read_buffer_.get() + used, size - used);
+  }
+}
+
+void Engine::on_client_eof(Client& client) {
+  client.readable = false;
+  client.peer_closed = true;
+  if (client.phase == Phase::kForward) client_gone(client);  // in the middle of a body
+  else close(client, false);
+}
+
+void Engine::pump_upstream(Upstream& upstream) {
+  for (int reads = 0; !upstream.dead; ++reads) {
+    if (upstream.client == nullptr) return release_upstream(upstream, false);  // an idle one has nothing to say
+    if (!upstream.readable || !wants_read(upstream)) return;
+    if (reads == kReadsPerTurn) return enqueue(upstream);
+    const ssize_t n = transport_.read(upstream, read_buffer_.get(), kReadBytes);
+    if (n == kIoAgain) {
+      upstream.readable = false;
+      if (upstream.write_broken) on_upstream_eof(upstream, true);
+      return;
+    }
+    if (n == kIoFailed || n == kIoEof) return on_upstream_eof(upstream, n == kIoFailed);
+    const auto size = static_cast<size_t>(n);
+    if (size < kReadBytes && !upstream.peer_closed && !upstream.write_broken) upstream.readable = false;
+    if (upstream.in.empty()) {
+      const size_t used = consume_upstream(upstream, read_buffer_.get(), size);
+      if (upstream.dead || upstream.client == nullptr) return;
+      upstream.in.append(read_buffer_.get() + used, size - used);
+    } else {
+      upstream.in.append(read_buffer_.get(), size);
+      const size_t used = consume_upstream(upstream, upstream.in.data(), upstream.in.size());
+      if (upstream.dead) return;
+      upstream.in.consume(upstream.client == nullptr ? upstream.in.size() : used);
+      if (upstream.client == nullptr) return;
+    }
+  }
+}
+
+void Engine::emit(Conn& conn, Gather& gather) {
+  if (conn.write_broken || gather.empty()) return;
+  gather.merge();
+  const iovec* parts = gather.parts();
+  const int count = gather.count();
+  size_t skip = 0;
+  if (conn.out.empty() && !conn.connecting) {
+    const ssize_t n = transport_.write(conn, parts, count);
+    if (n == kIoFailed) {
+      // Not dealt with here, deep in someone's frame: the reader finds out, and what was received before is not lost.
+      conn.write_broken = conn.readable = true;
+      return enqueue(conn);
+    }
+    if (n > 0) skip = static_cast<size_t>(n);
+    if (conn.is_upstream) static_cast<Upstream&>(conn).sent_bytes += skip;
+  }
+  if (skip == gather.total()) return;
+  for (int i = 0; i < count; ++i) {
+    const size_t size = parts[i].iov_len;
+    const size_t done = std::min(skip, size);
+    conn.out.append(static_cast<const char*>(parts[i].iov_base) + done, size - done);
+    skip -= done;
+  }
+}
+
+void Engine::flush(Conn& conn) {
+  bool progress = false;
+  while (!conn.out.empty() && !conn.write_broken) {
+    const iovec part{const_cast<char*>(conn.out.data()), conn.out.size()};
+    const ssize_t n = transport_.write(conn, &part, 1);
+    if (n == kIoAgain) break;
+    if (n <= 0) {
+      conn.write_broken = conn.readable = true;
+      conn.out.clear();
+      enqueue(conn);
+      return;
+    }
+    conn.out.consume(static_cast<size_t>(n));
+    if (conn.is_upstream) static_cast<Upstream&>(conn).sent_bytes += static_cast<size_t>(n);
+    progress = true;
+  }
+  if (!progress) return;
+  const bool low = conn.out.size() <= options_.buffer_low_bytes;
+  if (conn.is_upstream) {
+    auto& upstream = static_cast<Upstream&>(conn);
+    arm(upstream);
+    if (upstream.client == nullptr) return;
+    arm(*upstream.client);
+    if (low) enqueue(*upstream.client);
+  } else {
+    auto& client = static_cast<Client&>(conn);
+    arm(client);
+    if (client.upstream != nullptr && low) {
+      arm(*client.upstream);
+      if (client.upstream->readable) enqueue(*client.upstream);
+    }
+    if (client.out.empty()) flushed(client);
+  }
+}
+
+// All of a response that was complete has been taken by the client's connection.
+void Engine::flushed(Client& client) {
+  if (client.phase != Phase::kFlush) return;
+  if (client.admitted) finish_request(client);
+  else after_response(client);
+}
+
+void Engine::tick() {
+  wheel_.advance(now_ns_, [this](DeadlineWheel::Node& node) { on_deadline(static_cast<Conn&>(node)); });
+}
+
+void Engine::on_deadline(Conn& conn) {
+  if (conn.is_upstream) on_upstream_deadline(static_cast<Upstream&>(conn));
+  else on_client_deadline(static_cast<Client&>(conn));
+}
+
+void Engine::on_client_deadline(Client& client) {
+  switch (client.phase) {
+    case Phase::kHead:
+      if (client.head) {  // in part
+        counters_.client_timeouts.add();
+        client.request_id_size = 0;
+        client.http10 = client.is_head_method = false;
+        client.close_after = true;
+        return reply_problem(client, Reason::kRequestTimeout);
+      }
+      return close(client, false);
+    case Phase::kForward:
+      if (client.out.empty() && client.expect_continue) {
+        // The app ignores Expect. Saying it in its place is allowed to a gateway that wants the body.
+        client.expect_continue = false;
+        Gather gather;
+        gather.add("HTTP/1.1 100 Continue\r\n\r\n");
+        emit(client, gather);
+        return arm(client);
+      }
+      counters_.client_timeouts.add();
+      if (!client.out.empty() || client.outcome.response_started) return client_gone(client);
+      detach_upstream(client);
+      settle(client, End::kClientAborted);
+      client.close_after = true;
+      return reply_problem(client, Reason::kRequestTimeout);
+    case Phase::kFlush:
+      counters_.client_timeouts.add();
+      return client_gone(client);
+    case Phase::kDiscard:
+    case Phase::kLinger:
+      return close(client, false);
+    case Phase::kWait:
+      return;
+  }
+}
+
+void Engine::on_upstream_deadline(Upstream& upstream) {
+  if (upstream.client == nullptr) return release_upstream(upstream, false);
+  counters_.upstream_timeouts.add();
+  if (upstream.connecting) counters_.upstream_connect_failures.add();
+  upstream_lost(upstream, Reason::kUpstreamTimeout, false);
+}
+
+// Sets the deadline that the client's side of an exchange has now; called on progress and on changes.
+void Engine::arm(Client& client) {
+  const Timeouts& t = options_.timeouts;
+  if (client.dead) return;
+  if (!client.out.empty()) return set_deadline(client, t.client_write_idle_ms);
+  if (client.phase != Phase::kForward) return;
+  if (client.expect_continue) return set_deadline(client, t.expect_continue_ms);
+  if (wants_read(client)) return set_deadline(client, t.client_body_idle_ms);
+  wheel_.clear(client);
+}
+
+// The same for the app's side. While the other side is the one that is slow, only that one's deadline runs.
+void Engine::arm(Upstream& upstream) {
+  const Timeouts& t = options_.timeouts;
+  if (upstream.dead || upstream.connecting || upstream.client == nullptr) return;
+  if (!upstream.out.empty()) return set_deadline(upstream, t.upstream_idle_ms);
+  if (!wants_read(upstream)) return wheel_.clear(upstream);
+  if (upstream.head_done) return set_deadline(upstream, t.upstream_idle_ms);
+  if (upstream.client->body.done()) return set_deadline(upstream, t.upstream_head_ms);
+  wheel_.clear(upstream);
+}
+
+void Engine::resume(Ticket ticket) {
+  if (ticket.slot >= clients_.size()) return;
+  Client& client = *clients_[ticket.slot];
+  if (client.dead || client.phase != Phase::kWait || client.generation != ticket.generation) return;
+  client.resumed = true;
+  enqueue(client);
+}
+
+void Engine::drain() {
+  draining_ = true;
+  while (!pool_.empty()) release_upstream(*pool_.back(), false);
+  for (auto& client : clients_) {
+    if (client->dead) continue;
+    client->close_after = true;
+    if (client->phase == Phase::kHead && !client->head && client->in.empty()) close(*client, false);
+  }
+}
+
+void Engine::close_all() {
+  for (auto& client : clients_) {
+    if (client->dead) continue;
+    if (client->admitted && !client->outcome.response_started) settle(*client, End::kUpstreamFailed);
+    client_gone(*client);
+  }
+  while (!pool_.empty()) release_upstream(*pool_.back(), false);
+}
+
+}  // namespace tallygate::proxy

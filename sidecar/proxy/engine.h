@@ -1,0 +1,159 @@
+// The data plane as a state machine: bytes, events and time in; reads, writes, connects and closes on a Transport out.
+// No system call, no clock, no thread in here, so tests and the fuzzer drive the very code that serves traffic.
+//
+// A request's way (phases of Client): kHead: accept, identify. Gate::admit decides: denied → reply; kWait; or kForward:
+// head rewritten, body streamed, response head rewritten, body streamed back → kFlush → settle → kHead again.
+//
+// Contract of the shell: set_now() before a batch of calls, on_event() for what happened, then run_ready() as long as
+// has_ready(), at the end of the turn. tick() about every 67 ms while there are connections. Everything from one thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/env.h"
+#include "sidecar/proxy/conn.h"
+#include "sidecar/proxy/counters.h"
+#include "sidecar/proxy/gather.h"
+#include "sidecar/proxy/options.h"
+#include "sidecar/proxy/rewrite.h"
+#include "sidecar/proxy/transport.h"
+
+namespace tallygate::proxy {
+
+class Engine {
+ public:
+  enum Event : unsigned { kReadable = 1, kWritable = 2, kPeerClosed = 4, kFailed = 8 };
+
+  // All four outlive the engine. `upstream_host` is what requests without Host are sent with.
+  Engine(Env& env, const Options& options, std::string upstream_host, Gate& gate, Transport& transport,
+         int64_t now_ns);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  void set_now(int64_t now_ns) { now_ns_ = now_ns; }
+  // A client connected. Null: there are too many or we drain; the caller sends refusal() and closes. `peer` may be null.
+  Client* accept(void* io, const sockaddr* peer);
+  std::string refusal();
+  void on_event(Conn& conn, unsigned events);
+  void on_connected(Conn& upstream);
+  bool has_ready() const { return !ready_.empty() || !graveyard_.empty(); }
+  void run_ready();
+  void tick();
+  // See gate.h. Queues; has_ready() then.
+  void resume(Ticket ticket);
+
+  // Idle connections are closed, every response says Connection: close. accept() is to stop before.
+  void drain();
+  // Cuts everything; each admitted request is settled.
+  void close_all();
+  bool empty() const { return clients_active_ == 0; }
+  bool has_connections() const { return clients_active_ + upstreams_active_ > 0; }
+  const Counters& counters() const { return counters_; }
+
+ private:
+  // engine.cc: connections, events, time.
+  void enqueue(Conn& conn);
+  void close(Conn& conn, bool reset);
+  void bury(Conn& conn);
+  void pump_client(Client& client);
+  void pump_upstream(Upstream& upstream);
+  void on_client_eof(Client& client);
+  bool wants_read(const Client& client) const;
+  bool wants_read(const Upstream& upstream) const;
+  void emit(Conn& conn, Gather& gather);
+  void flush(Conn& conn);
+  void flushed(Client& client);
+  void on_deadline(Conn& conn);
+  void on_client_deadline(Client& client);
+  void on_upstream_deadline(Upstream& upstream);
+  void arm(Client& client);
+  void arm(Upstream& upstream);
+  void set_deadline(Conn& conn, int64_t after_ms) { wheel_.set(conn, now_ns_ + after_ms * 1'000'000); }
+
+  // engine_request.cc: from the client's bytes to the app.
+  size_t consume_client(Client& client, const char* data, size_t size);
+  size_t consume_request_head(Client& client, const char* data, size_t size);
+  size_t begin_request(Client& client, const http::Head& head, const char* data, size_t size);
+  void note_request(Client& client, const http::Head& head);
+  void choose_request_id(Client& client, const http::Head& head, const char* data);
+  Verdict ask_gate(Client& client, const http::Head& head, const char* data);
+  void write_block(Client& client, const http::Head& head, const char* data);
+  void readmit(Client& client);
+  size_t dispatch(Client& client, const char* body, size_t size);
+  bool connect_upstream(Client& client, bool fresh);
+  size_t forward_request_body(Client& client, const char* data, size_t size);
+  size_t add_body(http::BodyReader& body, bool chunk, const char* data, size_t size, Gather& gather);
+  void refuse_body(Client& client, http::ParseError error);
+  size_t discard_request_body(Client& client, const char* data, size_t size);
+
+  // engine_response.cc: from the app's bytes to the client.
+  size_t consume_upstream(Upstream& upstream, const char* data, size_t size);
+  size_t consume_response_head(Upstream& upstream, const char* data, size_t size);
+  void forward_interim(Client& client, const http::Head& head, const char* data);
+  size_t forward_response_head(Upstream& upstream, const http::Head& head, const char* data, size_t size);
+  int64_t note_response(Upstream& upstream, const http::Head& head);
+  size_t forward_response_body(Upstream& upstream, const char* data, size_t size);
+  void response_complete(Upstream& upstream, bool more_bytes);
+  void on_upstream_eof(Upstream& upstream, bool failed);
+  void upstream_lost(Upstream& upstream, Reason reason, bool may_retry);
+  Upstream* open_upstream();
+  void release_upstream(Upstream& upstream, bool reuse);
+  void pool_remove(Upstream& upstream);
+
+  // engine_reply.cc: how exchanges end.
+  void settle(Client& client, End end);
+  void client_gone(Client& client);
+  void detach_upstream(Client& client);
+  void release_block(Client& client);
+  void reply_problem(Client& client, Reason reason, std::string_view detail = {});
+  void reply(Client& client, int status, std::string_view fields, std::string_view body);
+  void append_reply(std::string& text, int status, std::string_view fields, std::string_view body, std::string_view id,
+                    std::string_view connection, bool with_body);
+  void finish_request(Client& client);
+  void after_response(Client& client);
+  void shut(Client& client);
+  std::string_view date();
+
+  Env& env_;
+  const Options& options_;
+  const std::string upstream_host_;
+  Gate& gate_;
+  Transport& transport_;
+  int64_t now_ns_;
+  DeadlineWheel wheel_;
+  Counters counters_;
+  NameSet strip_request_, gate_response_;
+  std::string via_;
+  bool draining_ = false;
+  bool app_is_http10_ = false;  // as its last response said
+
+  std::vector<std::unique_ptr<Client>> clients_;
+  std::vector<Client*> free_clients_;
+  std::vector<std::unique_ptr<Upstream>> upstreams_;
+  std::vector<Upstream*> free_upstreams_;
+  std::vector<Upstream*> pool_;  // idle, the last used last
+  size_t clients_active_ = 0, upstreams_active_ = 0, waiting_ = 0;
+  std::vector<Conn*> ready_, ready_batch_, graveyard_;
+  std::vector<std::unique_ptr<http::Head>> free_heads_;
+  std::unique_ptr<http::Head> spare_head_;  // for a head that comes whole
+  std::vector<std::unique_ptr<RequestBlock>> blocks_;
+  std::vector<RequestBlock*> free_blocks_;
+
+  static constexpr size_t kReadBytes = 64 * 1024;
+  std::unique_ptr<char[]> read_buffer_;  // one for all: what is not used at once moves to Conn::in
+  std::vector<char> head_out_;           // a response head, and a small body behind it
+  std::vector<Header> view_fields_;
+  std::array<char, 4096> gate_fields_;
+  http::ParseError body_error_ = http::ParseError::kNone;
+  Denial denial_;
+  std::string reply_;
+  std::array<uint64_t, 2> id_state_;
+  int64_t date_second_ = -1;
+  std::array<char, 32> date_text_;
+};
+
+}  // namespace tallygate::proxy

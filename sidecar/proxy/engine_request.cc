@@ -1,0 +1,372 @@
+// From the client's bytes to the app. See engine.h.
+#include "sidecar/http/chars.h"
+#include "sidecar/proxy/engine.h"
+
+namespace tallygate::proxy {
+namespace {
+
+constexpr uint64_t kLingerBytesMax = 1 << 20;
+
+bool is_idempotent(std::string_view method) {  // RFC 9110 9.2.2
+  return method == "GET" || method == "HEAD" || method == "PUT" || method == "DELETE" || method == "OPTIONS" ||
+         method == "TRACE";
+}
+
+uint64_t mix(uint64_t z) {  // splitmix64's finaliser
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+void put_hex_bytes(uint64_t value, int bytes, char*& at) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  for (int shift = bytes * 8 - 4; shift >= 0; shift -= 4) *at++ = kDigits[value >> shift & 15];
+}
+
+}  // namespace
+
+// Takes what the client's phase allows; what is left waits in Conn::in.
+size_t Engine::consume_client(Client& client, const char* data, size_t size) {
+  size_t used = 0;
+  while (used < size && !client.dead && !client.write_broken) {
+    const char* at = data + used;
+    const size_t left = size - used;
+    size_t step = 0;
+    switch (client.phase) {
+      case Phase::kHead:
+        step = consume_request_head(client, at, left);
+        break;
+      case Phase::kForward:
+        if (wants_read(client)) step = forward_request_body(client, at, left);
+        break;
+      case Phase::kDiscard:
+        step = discard_request_body(client, at, left);
+        break;
+      case Phase::kLinger:
+        client.discarded_bytes += left;
+        if (client.discarded_bytes > kLingerBytesMax) close(client, false);
+        step = left;
+        break;
+      case Phase::kWait:
+      case Phase::kFlush:
+        break;
+    }
+    if (step == 0) break;
+    used += step;
+  }
+  return used;
+}
+
+size_t Engine::consume_request_head(Client& client, const char* data, size_t size) {
+  http::Head& head = client.head ? *client.head : *spare_head_;
+  if (!client.head) head.start(http::Head::Kind::kRequest);
+  switch (head.parse(data, size, options_.limits)) {
+    case http::Progress::kNeedMore:
+      if (!client.head) {
+        client.head = std::move(spare_head_);
+        if (free_heads_.empty()) free_heads_.push_back(std::make_unique<http::Head>());
+        spare_head_ = std::move(free_heads_.back());
+        free_heads_.pop_back();
+        if (!client.first) set_deadline(client, options_.timeouts.client_head_ms);
+      }
+      return 0;
+    case http::Progress::kError: {
+      const http::ParseError error = head.error();
+      counters_.request_parse_errors[static_cast<size_t>(error)].add();
+      client.request_id_size = 0;
+      client.http10 = client.is_head_method = false;
+      client.close_after = true;
+      reply_problem(client, reason_of(error), http::info(error).detail);
+      return size;  // whatever follows cannot be trusted
+    }
+    case http::Progress::kComplete:
+      break;
+  }
+  std::unique_ptr<http::Head> own = std::move(client.head);
+  const size_t used = begin_request(client, head, data, size);
+  if (own) free_heads_.push_back(std::move(own));
+  return used;
+}
+
+void Engine::note_request(Client& client, const http::Head& head) {
+  if (++client.generation == 0) client.generation = 1;
+  client.first = false;
+  client.http10 = head.minor_version == 0;
+  client.close_after = draining_ || head.close || (client.http10 && !head.keep_alive);
+  client.expect_continue = false;
+  client.admitted = client.retried = client.resumed = client.replayable = false;
+  client.chunk_request = head.chunked;
+  client.chunk_response = client.close_delimited = false;
+  client.discarded_bytes = 0;
+  client.started_ns = now_ns_;
+  client.outcome = Outcome{};
+  if (head.chunked) client.body.start_chunked();
+  else if (head.content_length > 0) client.body.start_length(static_cast<uint64_t>(head.content_length));
+  else client.body.start_none();
+}
+
+void Engine::choose_request_id(Client& client, const http::Head& head, const char* data) {
+  if (options_.trust_request_id && head.request_id_count == 1) {
+    const std::string_view given = head.view(data, head.request_id);
+    if (!given.empty() && given.size() <= client.request_id.size() && http::all_of_class(given, http::kIdChar)) {
+      std::memcpy(client.request_id.data(), given.data(), given.size());
+      client.request_id_size = static_cast<uint8_t>(given.size());
+      return;
+    }
+  }
+  // In the form of a version 4 UUID. Unique, not secret: a seeded counter, mixed.
+  id_state_[0] += 0x9e3779b97f4a7c15;
+  const uint64_t high = mix(id_state_[0]);
+  const uint64_t low = mix(id_state_[0] ^ id_state_[1]);
+  char* at = client.request_id.data();
+  put_hex_bytes(high >> 32, 4, at);
+  *at++ = '-';
+  put_hex_bytes(high >> 16 & 0xffff, 2, at);
+  *at++ = '-';
+  put_hex_bytes((high & 0x0fff) | 0x4000, 2, at);
+  *at++ = '-';
+  put_hex_bytes((low >> 48 & 0x3fff) | 0x8000, 2, at);
+  *at++ = '-';
+  put_hex_bytes(low & 0xffffffffffff, 6, at);
+  client.request_id_size = 36;
+}
+
+Verdict Engine::ask_gate(Client& client, const http::Head& head, const char* data) {
+  RequestView view;
+  view.method = head.view(data, head.method);
+  view.path = head.path.size > 0 ? head.view(data, head.path) : std::string_view("/");
+  if (head.has_query) view.query = head.view(data, head.query);
+  view.host = head.view(data, head.authority);
+  size_t count = 0;
+  for (size_t i = 0; i < head.field_count; ++i) {
+    const http::Field& field = head.fields[i];
+    if (!field.hop_by_hop) view_fields_[count++] = {head.name(data, field), head.value(data, field)};
+  }
+  view.headers = {view_fields_.data(), count};
+  if (client.has_peer) view.peer = reinterpret_cast<const sockaddr*>(client.peer.data());
+  view.content_length = head.chunked ? -1 : std::max<int64_t>(head.content_length, 0);
+  client.admission.state.fill(std::byte{0});
+  if (denial_.status != 0) denial_.clear();
+  return gate_.admit(view, client.id(), client.ticket(), client.admission, denial_);
+}
+
+// Returns how many bytes of the head and of the body behind it were taken.
+size_t Engine::begin_request(Client& client, const http::Head& head, const char* data, size_t size) {
+  note_request(client, head);
+  const std::string_view method = head.view(data, head.method);
+  client.is_head_method = method == "HEAD";
+  client.idempotent = is_idempotent(method);
+  choose_request_id(client, head, data);
+  if (head.upgrade) {
+    client.close_after = true;  // what follows may be of the other protocol
+    reply_problem(client, Reason::kUpgradeNotImplemented);
+    return head.size();
+  }
+  if (head.has_expect && !client.http10) {
+    client.expect_continue = head.expect_continue && !client.body.done();
+    if (!head.expect_continue) {
+      reply_problem(client, Reason::kExpectationFailed);
+      return head.size();
+    }
+  }
+  switch (ask_gate(client, head, data)) {
+    case Verdict::kDeny:
+      counters_.denied.add();
+      reply(client, denial_.status, denial_.headers, denial_.body);
+      return head.size();
+    case Verdict::kWait:
+      if (waiting_ >= options_.waiting_requests_max) {
+        gate_.abandon(client.ticket(), client.admission);
+        counters_.abandoned.add();
+        reply_problem(client, Reason::kWaitingLimitReached);
+        return head.size();
+      }
+      write_block(client, head, data);
+      client.phase = Phase::kWait;
+      wheel_.clear(client);
+      counters_.waited.add();
+      counters_.requests_waiting.set(++waiting_);
+      return head.size();
+    case Verdict::kAdmit:
+      break;
+  }
+  client.admitted = true;
+  counters_.admitted.add();
+  write_block(client, head, data);
+  return head.size() + dispatch(client, data + head.size(), size - head.size());
+}
+
+// The head as the app will get it; kept until the response begins.
+void Engine::write_block(Client& client, const http::Head& head, const char* data) {
+  if (free_blocks_.empty()) {
+    blocks_.push_back(std::make_unique<RequestBlock>());
+    free_blocks_.push_back(blocks_.back().get());
+  }
+  RequestBlock& block = *free_blocks_.back();
+  free_blocks_.pop_back();
+  client.block = &block;
+  const size_t bound = rewrite_bound(head, via_.size() + upstream_host_.size());
+  block.capacity = RequestBlock::kInlineBytes;
+  if (bound > RequestBlock::kInlineBytes) {
+    block.large.reset(new char[bound]);
+    block.capacity = bound;
+  }
+  // An app that speaks HTTP/1.0 does not know Expect: the client is told to go on once the request is admitted.
+  RequestRewrite how;
+  how.default_host = upstream_host_;
+  how.request_id = client.id();
+  if (options_.forwarded_for) how.forwarded_for = client.address();
+  how.forwarded_proto = options_.forwarded_proto;
+  how.expect_continue = client.expect_continue && !app_is_http10_;
+  how.via = via_;
+  how.strip = &strip_request_;
+  block.size = write_request_head(head, data, how, block.data());
+}
+
+void Engine::readmit(Client& client) {
+  client.resumed = false;
+  if (denial_.status != 0) denial_.clear();
+  const Verdict verdict = gate_.readmit(client.ticket(), client.admission, denial_);
+  if (verdict == Verdict::kWait) return;
+  counters_.requests_waiting.set(--waiting_);
+  if (verdict == Verdict::kDeny) {
+    counters_.denied.add();
+    release_block(client);
+    return reply(client, denial_.status, denial_.headers, denial_.body);
+  }
+  client.admitted = true;
+  counters_.admitted.add();
+  dispatch(client, nullptr, 0);
+}
+
+// Sends the request, with as much of `body` as belongs to it and goes with it; returns how much that is.
+size_t Engine::dispatch(Client& client, const char* body, size_t size) {
+  client.phase = Phase::kForward;
+  client.replayable = true;
+  if (!connect_upstream(client, false)) return 0;
+  Upstream& upstream = *client.upstream;
+  RequestBlock& block = *client.block;
+  Gather gather;
+  size_t used = 0;
+  if (!client.body.done() && size > 0 && client.body.kind() == http::BodyReader::Kind::kLength &&
+      block.size + std::min<uint64_t>(size, client.body.left()) <= block.capacity) {
+    const auto step = client.body.next(body, size, options_.limits);
+    std::memcpy(block.data() + block.size, step.payload, step.payload_size);  // so that it can be sent again
+    block.size += step.payload_size;
+    client.outcome.request_body_bytes += step.payload_size;
+    used = step.consumed;
+  }
+  gather.add_head(block.data(), block.size, block.capacity - block.size);
+  if (used == 0 && !client.body.done() && size > 0) {
+    used = add_body(client.body, client.chunk_request, body, size, gather);
+    if (body_error_ != http::ParseError::kNone) {
+      refuse_body(client, body_error_);
+      return size;
+    }
+    client.outcome.request_body_bytes += gather.payload();
+    client.replayable = false;
+  }
+  if (used > 0) client.expect_continue = false;  // it did not wait
+  emit(upstream, gather);
+  if (client.expect_continue && app_is_http10_) {
+    client.expect_continue = false;
+    Gather go_on;
+    go_on.add("HTTP/1.1 100 Continue\r\n\r\n");
+    emit(client, go_on);
+  }
+  arm(client);
+  arm(upstream);
+  return used;
+}
+
+// Gives the client a connection to the app; if there is none, answers and returns false.
+bool Engine::connect_upstream(Client& client, bool fresh) {
+  Upstream* upstream = nullptr;
+  if (!fresh && !pool_.empty()) {
+    upstream = pool_.back();
+    pool_.pop_back();
+    counters_.upstreams_pooled.set(pool_.size());
+    counters_.upstream_reuses.add();
+    upstream->reused = true;
+  } else if (upstreams_active_ >= options_.upstream_connections_max) {
+    settle(client, End::kUpstreamFailed);
+    reply_problem(client, Reason::kUpstreamLimitReached);
+    return false;
+  } else if ((upstream = open_upstream()) == nullptr) {
+    settle(client, End::kUpstreamFailed);
+    reply_problem(client, Reason::kUpstreamUnreachable);
+    return false;
+  }
+  upstream->client = &client;
+  upstream->got_bytes = upstream->head_done = upstream->keep = false;
+  upstream->interim_count = 0;
+  upstream->sent_bytes = 0;
+  client.upstream = upstream;
+  return true;
+}
+
+// Adds the payload in `data` to `gather`, framed anew; returns the wire bytes used and sets body_error_.
+size_t Engine::add_body(http::BodyReader& body, bool chunk, const char* data, size_t size, Gather& gather) {
+  size_t used = 0;
+  body_error_ = http::ParseError::kNone;
+  if (chunk) gather.begin_chunk();
+  while (used < size && !body.done() && gather.has_room()) {
+    const auto step = body.next(data + used, size - used, options_.limits);
+    used += step.consumed;
+    if (step.error != http::ParseError::kNone) {
+      body_error_ = step.error;
+      return used;
+    }
+    gather.add_payload(step.payload, step.payload_size);
+  }
+  if (!chunk) return used;
+  gather.end_chunk();
+  if (body.done()) {
+    gather.add("0\r\n");
+    gather.add(body.trailers());
+    gather.add("\r\n");
+  }
+  return used;
+}
+
+size_t Engine::forward_request_body(Client& client, const char* data, size_t size) {
+  Gather gather;
+  const size_t used = add_body(client.body, client.chunk_request, data, size, gather);
+  if (body_error_ != http::ParseError::kNone) {
+    refuse_body(client, body_error_);
+    return size;
+  }
+  client.expect_continue = false;
+  client.replayable = false;
+  client.outcome.request_body_bytes += gather.payload();
+  emit(*client.upstream, gather);
+  arm(client);
+  arm(*client.upstream);
+  return used;
+}
+
+// The app has seen the beginning of a body that turned out to be broken: it must not take it for complete.
+void Engine::refuse_body(Client& client, http::ParseError error) {
+  counters_.request_parse_errors[static_cast<size_t>(error)].add();
+  if (client.outcome.response_started) return client_gone(client);
+  detach_upstream(client);
+  settle(client, End::kClientAborted);
+  client.close_after = true;
+  reply_problem(client, Reason::kMalformedBody, http::info(error).detail);
+}
+
+size_t Engine::discard_request_body(Client& client, const char* data, size_t size) {
+  const auto step = client.body.next(data, size, options_.limits);
+  client.discarded_bytes += step.consumed;
+  if (step.error != http::ParseError::kNone) {
+    counters_.request_parse_errors[static_cast<size_t>(step.error)].add();
+    close(client, false);
+    return size;
+  }
+  if (client.body.done()) after_response(client);
+  else if (client.discarded_bytes > options_.discard_body_bytes_max) shut(client);
+  else set_deadline(client, options_.timeouts.client_body_idle_ms);
+  return step.consumed;
+}
+
+}  // namespace tallygate::proxy

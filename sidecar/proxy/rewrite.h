@@ -1,0 +1,73 @@
+// Writes the heads that leave the proxy, from parsed ones: nothing is forwarded that was not understood. Lines that are
+// kept and already have the form "Name: value\r\n" are copied run by run, which gives the same bytes as one by one.
+#pragma once
+
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sidecar/http/head.h"
+
+namespace tallygate::proxy {
+
+// Appends to memory that is known to be large enough.
+struct Out {
+  char* at;
+  void put(std::string_view text) {
+    std::memcpy(at, text.data(), text.size());
+    at += text.size();
+  }
+  void put(char c) { *at++ = c; }
+  void put_number(uint64_t value);
+  void put_hex(uint64_t value);
+  void field(std::string_view name_colon_space, std::string_view value) {
+    put(name_colon_space);
+    put(value);
+    put("\r\n");
+  }
+};
+
+// Lower-case field names; a look-up costs next to nothing unless the length fits.
+class NameSet {
+ public:
+  NameSet() = default;
+  explicit NameSet(const std::vector<std::string>& lower_names);
+  bool contains(std::string_view name) const {
+    return (lengths_ >> (name.size() & 63) & 1) != 0 && search(name);
+  }
+
+ private:
+  bool search(std::string_view name) const;
+  uint64_t lengths_ = 0;
+  std::vector<std::string> names_;
+};
+
+struct RequestRewrite {
+  std::string_view default_host;  // for HTTP/1.0 requests without Host
+  std::string_view request_id;
+  std::string_view forwarded_for;  // the client's address; empty: leave the field alone
+  bool forwarded_proto = false;
+  bool expect_continue = false;
+  std::string_view via;            // "1.1 name"; empty: none
+  const NameSet* strip = nullptr;
+};
+
+struct ResponseRewrite {
+  std::string_view request_id;
+  int64_t content_length = -1;  // -1: none is written
+  bool chunked = false;
+  std::string_view connection;  // "close", "keep-alive" or empty
+  std::string_view via;
+  std::string_view extra;       // complete lines
+  const NameSet* drop = nullptr;
+};
+
+// The most that the writers below need, for an `extra` of the given size.
+inline size_t rewrite_bound(const http::Head& head, size_t extra) { return head.size() + extra + 1024; }
+
+// Both return the number of bytes written to `out`.
+size_t write_request_head(const http::Head& head, const char* data, const RequestRewrite& how, char* out);
+size_t write_response_head(const http::Head& head, const char* data, const ResponseRewrite& how, char* out);
+
+}  // namespace tallygate::proxy
