@@ -1,0 +1,86 @@
+// The escrow ladder's side of PostgreSQL, typed: epochs, members, funding, booking (migrations 0005 and 0006).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/env.h"
+#include "core/redis_contract/record.h"
+#include "operator/ledger/session.h"
+
+namespace tallygate::ledger {
+
+// For Session's constructor, where book() is to be called.
+inline constexpr const char* kBookingSetup = "select prepare_booking(), ensure_usage_partitions(now())";
+
+struct ShardEpoch {
+  int shard = 0;
+  int64_t number = 0;
+};
+
+struct EpochMembers {
+  int shard = 0;
+  int64_t number = 0;                     // 0: no epoch was ever opened
+  std::vector<std::string> incarnations;  // who may lease under it, sorted
+};
+
+struct FundRequest {
+  int shard = 0;
+  int64_t epoch = 0;
+  std::string tenant, bucket;
+  int64_t funded = 0, recalled = 0, free = 0, need = 0;  // what Redis says of the bucket (stat.lua)
+};
+
+enum class FundStatus : uint8_t { kOk, kEpoch, kLost, kNone };
+
+// What fund.lua shall be told. kEpoch and kLost: nothing to tell.
+struct FundAnswer {
+  FundStatus status = FundStatus::kEpoch;
+  int64_t acked = 0, total = 0, avail = 0, used = 0, low = 1;
+  std::string dry;
+  int64_t granted = 0;
+};
+
+struct StagedRecord {
+  int shard = 0;
+  redis_contract::Record record;
+};
+
+struct PoisonRecord {
+  int shard = 0;
+  std::string stream_id, raw, error;
+};
+
+struct BookedIncarnation {
+  int shard = 0;
+  std::string incarnation;
+  int64_t watermark = 0;
+  int64_t taken = 0;       // records of this batch
+  bool may_lease = false;  // it said hello in this batch and is alive: register it under `epoch`
+  int64_t epoch = 0;       // the shard's current one
+};
+
+// Threading: one thread at a time.
+class EscrowStore {
+ public:
+  EscrowStore(Env& env, Session& session) : env_(env), session_(session) {}
+
+  // Number and members of each shard, in order of shards, one snapshot.
+  Result<std::vector<EpochMembers>> members(std::span<const int> shards);
+  // Compare and set; the new numbers, 0 where another was current or opening backs off.
+  Result<std::vector<ShardEpoch>> open(std::span<const ShardEpoch> expected);
+  // As many answers as requests, in order. One transaction.
+  Result<std::vector<FundAnswer>> fund(std::span<const FundRequest> requests, int64_t target_units);
+  // One transaction. On kTimeout repeat it: what is booked is not booked again. kInvalid: some record of the batch is
+  // refused by the database; split the batch to find it.
+  Result<std::vector<BookedIncarnation>> book(std::span<const StagedRecord> records, std::span<const PoisonRecord> poison);
+
+ private:
+  std::string now() const;
+  Env& env_;
+  Session& session_;
+};
+
+}  // namespace tallygate::ledger

@@ -1,0 +1,89 @@
+// One connection to PostgreSQL, made on first use and made anew after it broke. pqxx stays behind this header: its
+// exceptions end as Errors.
+//
+// Errors: kUnavailable (away, shutting down, deadlock or serialization fault: retry with backoff), kTimeout (the answer to
+// COMMIT was lost, nobody knows: repeat by a unique key), kInvalid (the database refused the data: SQLSTATE classes 22, 23
+// and P0), kInternal (a defect of ours). Threading: one thread at a time.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+
+namespace tallygate::ledger {
+
+// A query's rows, owned. Columns count from 0; a null reads as "", 0 and false.
+class Rows {
+ public:
+  Rows() = default;
+  explicit Rows(std::shared_ptr<const void> result);
+  size_t size() const;
+  bool empty() const { return size() == 0; }
+  bool is_null(size_t row, size_t column) const;
+  std::string_view text(size_t row, size_t column) const;
+  int64_t integer(size_t row, size_t column) const;
+  bool boolean(size_t row, size_t column) const;
+
+ private:
+  std::shared_ptr<const void> result_;
+};
+
+// A parameter ($1 …), in PostgreSQL's text form; std::nullopt is null.
+struct Param {
+  Param(std::nullopt_t) {}
+  Param(const char* value) : text(value) {}
+  Param(std::string value) : text(std::move(value)) {}
+  Param(std::string_view value) : text(value) {}
+  Param(bool value) : text(value ? "t" : "f") {}
+  template <std::integral T>
+    requires(!std::same_as<T, bool>)
+  Param(T value) : text(std::to_string(value)) {}
+  std::optional<std::string> text;
+};
+using Params = std::vector<Param>;
+
+// "2026-11-21 10:07:46.123456+00", for parameters of type timestamptz.
+std::string timestamp_text(int64_t wall_ns);
+
+class Transaction {
+ public:
+  Result<Rows> exec(const std::string& sql, const Params& params = {});
+  // COPY table (columns) FROM STDIN. Every row has as many fields as there are columns; none is null.
+  Result<void> copy(const std::string& table, const std::vector<std::string>& columns,
+                    const std::vector<std::vector<std::string>>& rows);
+
+ private:
+  friend class Session;
+  explicit Transaction(void* work) : work_(work) {}
+  void* work_;
+};
+
+class Session {
+ public:
+  // `setup` runs once on each new connection, before anything else. The URL may hold a password: it is never logged.
+  explicit Session(std::string url, std::string setup = "");
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Runs `body` in a transaction (READ COMMITTED): commits where it returns a value, else rolls back and returns its error.
+  Result<void> transact(const std::function<Result<void>(Transaction&)>& body);
+  // One statement in a transaction of its own.
+  Result<Rows> exec(const std::string& sql, const Params& params = {});
+  bool connected() const;
+  void close();
+
+ private:
+  struct State;
+  Result<void> connect();
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace tallygate::ledger
