@@ -1,0 +1,15 @@
+# Writes OUT, a .cc that defines embedded_migrations() from DIR/*.sql. Called as cmake -DDIR=… -DOUT=… -P embed_sql.cmake.
+file(GLOB files ${DIR}/*.sql)
+list(SORT files)
+set(text "#include <array>\n\n#include \"operator/ledger/migrator.h\"\n\nnamespace tallygate::ledger {\nnamespace {\n\n")
+set(list "")
+set(count 0)
+foreach(file ${files})
+  get_filename_component(name ${file} NAME_WE)
+  file(READ ${file} body)
+  string(APPEND list "    Migration{\"${name}\", R\"tgsql(${body})tgsql\"},\n")
+  math(EXPR count "${count} + 1")
+endforeach()
+string(APPEND text "const std::array<Migration, ${count}> kMigrations{\n${list}};\n\n}  // namespace\n\n"
+  "std::span<const Migration> embedded_migrations() { return kMigrations; }\n\n}  // namespace tallygate::ledger\n")
+file(WRITE ${OUT} "${text}")

@@ -1,0 +1,41 @@
+// Records of one incarnation that the ledger has not booked yet, per shard, in order. Held in memory from logging until
+// the watermark passes them; the courier sends from here, again and again if need be.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string>
+
+namespace tallygate::sidecar {
+
+class Outbox {
+ public:
+  struct Shard {
+    int64_t watermark = 0;          // highest seq known to be booked; unacked[i] has seq watermark + 1 + i
+    std::deque<std::string> unacked;
+    int64_t last_seq() const { return watermark + static_cast<int64_t>(unacked.size()); }
+  };
+
+  explicit Outbox(std::string incarnation) : incarnation_(std::move(incarnation)) {}
+
+  const std::string& incarnation() const { return incarnation_; }
+  std::map<int, Shard>& shards() { return shards_; }
+  const std::map<int, Shard>& shards() const { return shards_; }
+  Shard& shard(int number) { return shards_[number]; }
+
+  // `text` is the encoded record with seq last_seq() + 1.
+  void add(int shard, std::string text);
+  // The ledger has booked up to `watermark`. Lower values than known change nothing. A value beyond last_seq() is a
+  // contradiction and is ignored (returns false): never drop what was not sent.
+  bool acknowledge(int shard, int64_t watermark);
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+
+ private:
+  std::string incarnation_;
+  std::map<int, Shard> shards_;
+  size_t size_ = 0;
+};
+
+}  // namespace tallygate::sidecar

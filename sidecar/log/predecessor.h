@@ -1,0 +1,64 @@
+// What an earlier incarnation left in its folder: its records, and the admissions that are in none yet (rules 1 and 2).
+//
+// recover() completes the log: unbooked slots become records under the predecessor's own name and numbers, once, however
+// often recovery itself is interrupted. If the node has rebooted in between, slots are not to be trusted: whole records
+// are sent, nothing else is booked, nothing is returned, and the ledger is told (torn()).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+#include "sidecar/log/frames.h"
+#include "sidecar/log/outbox.h"
+
+namespace tallygate::sidecar {
+
+class Predecessor {
+ public:
+  // kNotFound: the folder holds no finished head, so nothing was ever admitted through it.
+  static Result<std::unique_ptr<Predecessor>> recover(const std::string& folder, const std::string& boot_id);
+
+  const std::string& folder() const { return folder_; }
+  const std::string& incarnation() const { return outbox_.incarnation(); }
+  bool torn() const { return torn_; }
+  Outbox& outbox() { return outbox_; }
+  // Complete: every unit it admitted, per (epoch, "tenant|bucket"). Not to be used when torn().
+  const Spent& spent() const { return spent_; }
+  size_t recovered_admissions() const { return recovered_admissions_; }
+
+ private:
+  explicit Predecessor(std::string folder, std::string incarnation)
+      : folder_(std::move(folder)), outbox_(std::move(incarnation)) {}
+
+  std::string folder_;
+  bool torn_ = false;
+  Outbox outbox_;
+  Spent spent_;
+  size_t recovered_admissions_ = 0;
+
+  friend class Recovery;
+};
+
+// The data folder of a sidecar: locked against a second process, one folder inside per incarnation.
+class DataFolder {
+ public:
+  DataFolder() = default;
+  ~DataFolder();
+  DataFolder(const DataFolder&) = delete;
+
+  // Makes it if needed and locks it. kConflict: another process has it.
+  Result<void> open(const std::string& path);
+  std::string incarnation_folder(const std::string& incarnation) const { return path_ + "/inc-" + incarnation; }
+  // Folders of incarnations, oldest first.
+  std::vector<std::string> incarnations() const;
+  // Deletes an incarnation's folder and what is in it.
+  static void remove(const std::string& folder);
+
+ private:
+  std::string path_;
+  int lock_fd_ = -1;
+};
+
+}  // namespace tallygate::sidecar

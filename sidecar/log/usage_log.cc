@@ -1,0 +1,264 @@
+#include "sidecar/log/usage_log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "core/redis_contract/bucket_id.h"
+#include "core/redis_contract/keys.h"
+
+namespace tallygate::sidecar {
+
+using redis_contract::Record;
+using redis_contract::RecordKind;
+
+Record usage_record(const std::string& incarnation, int64_t seq, const Definition& definition, size_t charge,
+                    int64_t units, int64_t requests, int64_t second) {
+  Record record;
+  record.kind = RecordKind::kUsage;
+  record.incarnation = incarnation;
+  record.seq = seq;
+  record.epoch = definition.epoch;
+  record.tenant = definition.tenant;
+  record.meter = definition.charges[charge].meter;
+  record.units = units;
+  record.requests = requests;
+  record.second = second;
+  record.dims = {{"route", definition.route}};
+  record.buckets = definition.charges[charge].buckets;
+  return record;
+}
+
+void add_spent(Spent* spent, const Definition& definition, size_t charge, int64_t units) {
+  for (const auto& bucket : definition.charges[charge].buckets) {
+    (*spent)[{definition.epoch, redis_contract::member(definition.tenant, bucket)}] += units;
+  }
+}
+
+UsageLog::UsageLog(std::string folder, LogIdentity identity, LogLimits limits)
+    : folder_(std::move(folder)), identity_(std::move(identity)), limits_(limits), files_(folder_),
+      segments_(folder_, limits.max_segments), outbox_(identity_.incarnation) {}
+
+Result<std::unique_ptr<UsageLog>> UsageLog::create(std::string folder, LogIdentity identity, LogLimits limits) {
+  if (mkdir(folder.c_str(), 0700) != 0) {
+    return fail(Errc::kInternal, "cannot make the folder " + folder + ": " + std::strerror(errno));
+  }
+  std::unique_ptr<UsageLog> log(new UsageLog(std::move(folder), std::move(identity), limits));
+  if (auto r = log->head_.create(log->folder_, log->identity_.boot_id, log->identity_.incarnation); !r) {
+    return tl::unexpected(r.error());
+  }
+  log->head_.commit(kFirstBatch - 1, false);
+  if (auto r = log->files_.start(0); !r) return tl::unexpected(r.error());
+  std::string bytes;
+  append_frame(&bytes, FrameKind::kSnapshot, 0, encode_snapshot({}));
+  if (auto r = log->files_.append(bytes); !r) return tl::unexpected(r.error());
+  return log;
+}
+
+Result<uint32_t> UsageLog::define(const Definition& definition) {
+  TG_ASSERT(definition.charges.size() <= kMaxCharges);
+  const std::string key = encode_definition(0, definition);
+  if (const auto it = ids_.find(key); it != ids_.end()) return it->second;
+  const int shard = redis_contract::shard_of(definition.tenant);
+  if (auto r = log_hello(shard); !r) return tl::unexpected(r.error());
+  const auto id = static_cast<uint32_t>(entries_.size());
+  entries_.push_back({definition, shard, false, false, 0, {}});
+  if (auto r = log_definition(id); !r) {
+    entries_.pop_back();
+    return tl::unexpected(r.error());
+  }
+  ids_.emplace(key, id);
+  return id;
+}
+
+Result<void> UsageLog::log_definition(uint32_t id) {
+  std::string bytes;
+  append_frame(&bytes, FrameKind::kDefinition, 0, encode_definition(id, entries_[id].definition));
+  auto written = files_.append(bytes);
+  if (!written) last_error_ = written.error().message;
+  else entries_[id].logged = true;
+  return written;
+}
+
+// Writes one record outside of the batches: it counts as soon as it is whole.
+Result<void> UsageLog::log_now(int shard, Record record) {
+  record.incarnation = identity_.incarnation;
+  record.seq = outbox_.shard(shard).last_seq() + 1;
+  std::string text = redis_contract::encode(record);
+  std::string bytes;
+  append_record_frame(&bytes, 0, shard, text);
+  auto written = files_.append(bytes);
+  if (!written) {
+    last_error_ = written.error().message;
+    return written;
+  }
+  outbox_.add(shard, std::move(text));
+  return {};
+}
+
+// A shard's first record registers the incarnation there (rule 5).
+Result<void> UsageLog::log_hello(int shard) {
+  if (outbox_.shard(shard).last_seq() > 0) return {};
+  Record hello;
+  hello.kind = RecordKind::kHello;
+  hello.boot_id = identity_.boot_id;
+  hello.pod = identity_.pod;
+  hello.software = TALLYGATE_VERSION;
+  return log_now(shard, std::move(hello));
+}
+
+Result<void> UsageLog::report_torn(int shard, const std::string& incarnation) {
+  if (auto r = log_hello(shard); !r) return r;
+  Record torn;
+  torn.kind = RecordKind::kTorn;
+  torn.torn_incarnation = incarnation;
+  return log_now(shard, std::move(torn));
+}
+
+Slot* UsageLog::admit(uint32_t definition, std::span<const int64_t> units, int64_t second) {
+  Entry& entry = entries_[definition];
+  if (outbox_.size() >= limits_.max_unacked) [[unlikely]] {
+    last_error_ = "too many records wait for the ledger";
+    return nullptr;
+  }
+  if (!entry.logged) [[unlikely]] {
+    if (!log_definition(definition)) return nullptr;
+  }
+  Slot* slot = segments_.take(units.size(), open_batch_ - 1);
+  if (slot == nullptr) [[unlikely]] {
+    last_error_ = segments_.last_error();
+    return nullptr;
+  }
+  slot->definition = definition;
+  slot->second = static_cast<uint32_t>(second);
+  for (size_t i = 0; i < units.size(); ++i) slot->units[i] = units[i];
+  slot->set_mark(kMarkInFlight);
+  ++entry.in_flight;
+  return slot;
+}
+
+void UsageLog::settle(Slot* slot, std::span<const int64_t> units) {
+  TG_ASSERT(slot->mark == kMarkInFlight);
+  Entry& entry = entries_[slot->definition];
+  TG_ASSERT(units.size() == entry.definition.charges.size());
+  for (size_t i = 0; i < units.size(); ++i) slot->units[i] = units[i];
+  slot->set_mark(open_batch_);
+  --entry.in_flight;
+  settled_since_commit_ = true;
+  add_sum(entry, *slot);
+  segments_.settled(slot, open_batch_);
+}
+
+void UsageLog::add_sum(Entry& entry, const Slot& slot) {
+  const size_t n = entry.definition.charges.size();
+  int64_t any = 0;
+  for (size_t i = 0; i < n; ++i) any |= slot.units[i];
+  if (any == 0) return;  // released: nothing is owed
+  if (!entry.dirty) {
+    entry.dirty = true;
+    dirty_.push_back(slot.definition);
+  }
+  // Almost always the last one: admissions of one second end close together.
+  for (auto it = entry.sums.rbegin(); it != entry.sums.rend(); ++it) {
+    if (it->second != slot.second) continue;
+    ++it->requests;
+    for (size_t i = 0; i < n; ++i) it->units[i] += slot.units[i];
+    return;
+  }
+  Sum sum{slot.second, 1, {}};
+  for (size_t i = 0; i < n; ++i) sum.units[i] = slot.units[i];
+  entry.sums.push_back(sum);
+}
+
+Result<void> UsageLog::commit_batch() {
+  if (!settled_since_commit_) return {};
+  std::string bytes;
+  std::vector<std::pair<int, std::string>> records;
+  std::map<int, int64_t> next_seq;
+  for (const uint32_t id : dirty_) {
+    const Entry& entry = entries_[id];
+    for (const Sum& sum : entry.sums) {
+      for (size_t i = 0; i < entry.definition.charges.size(); ++i) {
+        if (sum.units[i] == 0) continue;
+        auto [it, fresh] = next_seq.try_emplace(entry.shard, 0);
+        if (fresh) it->second = outbox_.shard(entry.shard).last_seq() + 1;
+        std::string text = redis_contract::encode(usage_record(identity_.incarnation, it->second++, entry.definition, i,
+                                                               sum.units[i], sum.requests, sum.second));
+        append_record_frame(&bytes, open_batch_, entry.shard, text);
+        records.emplace_back(entry.shard, std::move(text));
+      }
+    }
+  }
+  if (auto written = files_.append(bytes); !written) {
+    last_error_ = written.error().message;
+    return written;
+  }
+  head_.commit(open_batch_, false);  // from here on these slots count as booked
+  ++open_batch_;
+  settled_since_commit_ = false;
+  for (auto& [shard, text] : records) outbox_.add(shard, std::move(text));
+  for (const uint32_t id : dirty_) {
+    Entry& entry = entries_[id];
+    for (const Sum& sum : entry.sums) {
+      for (size_t i = 0; i < entry.definition.charges.size(); ++i) {
+        if (sum.units[i] != 0) add_spent(&spent_, entry.definition, i, sum.units[i]);
+      }
+    }
+    entry.sums.clear();
+    entry.dirty = false;
+  }
+  dirty_.clear();
+  if (files_.size() >= limits_.max_file_bytes) return rotate();
+  return {};
+}
+
+// Starts the next file with all that a successor needs, so that the older ones can go once their records are booked.
+Result<void> UsageLog::rotate() {
+  Snapshot snapshot{spent_, {}};
+  for (const auto& [number, shard] : outbox_.shards()) snapshot.last_seq[number] = shard.last_seq();
+  std::string bytes;
+  append_frame(&bytes, FrameKind::kSnapshot, 0, encode_snapshot(snapshot));
+  for (uint32_t id = 0; id < entries_.size(); ++id) {
+    if (entries_[id].in_flight == 0) continue;
+    append_frame(&bytes, FrameKind::kDefinition, 0, encode_definition(id, entries_[id].definition));
+  }
+  const uint32_t closing = files_.index();
+  if (auto started = files_.start(closing + 1); !started) {
+    last_error_ = started.error().message;
+    return {};  // the current file goes on growing; tried again at the next batch
+  }
+  file_end_[closing] = snapshot.last_seq;
+  if (auto written = files_.append(bytes); !written) return written;
+  for (auto& entry : entries_) entry.logged = entry.in_flight > 0;
+  return {};
+}
+
+void UsageLog::trim() {
+  files_.trim([this](uint32_t index) {
+    const auto it = file_end_.find(index);
+    if (it == file_end_.end()) return false;
+    for (const auto& [shard, seq] : it->second) {
+      if (outbox_.shard(shard).watermark < seq) return false;
+    }
+    file_end_.erase(it);
+    return true;
+  });
+}
+
+void UsageLog::finish() {
+  TG_ASSERT(in_flight() == 0 && !settled_since_commit_);
+  head_.commit(open_batch_ - 1, true);
+}
+
+std::vector<int> UsageLog::duplicate_descriptors() const {
+  std::vector<int> fds = segments_.descriptors();
+  fds.push_back(files_.descriptor());
+  fds.push_back(head_.descriptor());
+  for (int& fd : fds) fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  return fds;
+}
+
+}  // namespace tallygate::sidecar

@@ -1,0 +1,117 @@
+// One incarnation's usage log: admissions in, numbered records out (DESIGN rules 1, 2, 10, 11; README.md beside this file).
+//
+// Threading: the data plane's thread only. admit() and settle() make no system call but for the rare new segment;
+// commit_batch() makes one write(2). Durability against a crash of the process is immediate; against a crash of the node
+// it is the Syncer's, each second.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/redis_contract/record.h"
+#include "core/result.h"
+#include "sidecar/log/frames.h"
+#include "sidecar/log/outbox.h"
+#include "sidecar/log/record_files.h"
+#include "sidecar/log/segments.h"
+
+namespace tallygate::sidecar {
+
+struct LogIdentity {
+  std::string incarnation;  // [a-z0-9.-]{1,80}, never used before
+  std::string boot_id;      // kernel_boot_id()
+  std::string pod;
+};
+
+struct LogLimits {
+  size_t max_segments = 256;            // of 1 MiB
+  uint64_t max_file_bytes = 4 << 20;    // then the next records file starts
+  size_t max_unacked = 200'000;         // records that wait for the ledger; past that nothing is admitted
+};
+
+class UsageLog {
+ public:
+  // Makes `folder`, which must not exist.
+  static Result<std::unique_ptr<UsageLog>> create(std::string folder, LogIdentity identity, LogLimits limits = {});
+
+  // The number of a definition; the same for equal ones. The first of a shard also logs the hello record.
+  Result<uint32_t> define(const Definition& definition);
+
+  // Logs an admission before it is forwarded; `units` as the definition's charges. Null: the log is full (last_error()).
+  Slot* admit(uint32_t definition, std::span<const int64_t> units, int64_t second);
+  // The metered units are final; the slot is not the caller's any more.
+  void settle(Slot* slot, std::span<const int64_t> units);
+
+  // Forms one record per (definition, charge, second) out of what was settled, writes them, and adds them to the outbox.
+  // On failure nothing is lost: the next call tries again.
+  Result<void> commit_batch();
+  // Reports a predecessor whose disk may have lost its last second (rule 2).
+  Result<void> report_torn(int shard, const std::string& incarnation);
+
+  Outbox& outbox() { return outbox_; }
+  // Call after the outbox was acknowledged: deletes files that are no longer needed.
+  void trim();
+
+  // Units in records so far, per (epoch, "tenant|bucket").
+  const Spent& spent() const { return spent_; }
+  size_t in_flight() const { return segments_.in_flight(); }
+  bool settled_pending() const { return settled_since_commit_; }
+  size_t segments() const { return segments_.count(); }
+  const std::string& last_error() const { return last_error_; }
+  const std::string& folder() const { return folder_; }
+  const std::string& incarnation() const { return identity_.incarnation; }
+
+  // After a drain: nothing in flight, everything committed. A successor has nothing to book.
+  void finish();
+  // Duplicates of the files' descriptors, for fdatasync on another thread; the caller closes them.
+  std::vector<int> duplicate_descriptors() const;
+
+ private:
+  struct Sum {
+    int64_t second;
+    int64_t requests;
+    int64_t units[kMaxCharges];
+  };
+  struct Entry {
+    Definition definition;
+    int shard;
+    bool logged = false;       // its frame stands in a file that still exists
+    bool dirty = false;
+    size_t in_flight = 0;
+    std::vector<Sum> sums;     // settled, not in a record yet
+  };
+
+  UsageLog(std::string folder, LogIdentity identity, LogLimits limits);
+  Result<void> log_definition(uint32_t id);
+  Result<void> log_hello(int shard);
+  Result<void> log_now(int shard, redis_contract::Record record);
+  Result<void> rotate();
+  void add_sum(Entry& entry, const Slot& slot);
+
+  std::string folder_;
+  LogIdentity identity_;
+  LogLimits limits_;
+  HeadFile head_;
+  RecordFiles files_;
+  Segments segments_;
+  Outbox outbox_;
+  Spent spent_;
+  uint32_t open_batch_ = kFirstBatch;
+  bool settled_since_commit_ = false;
+  std::vector<Entry> entries_;
+  std::unordered_map<std::string, uint32_t> ids_;        // by encoded definition
+  std::vector<uint32_t> dirty_;
+  std::map<uint32_t, std::map<int, int64_t>> file_end_;  // per file: last seq of each shard in it or before
+  std::string last_error_;
+};
+
+// The record of one charge of a definition; shared by the log and by recovery.
+redis_contract::Record usage_record(const std::string& incarnation, int64_t seq, const Definition& definition,
+                                    size_t charge, int64_t units, int64_t requests, int64_t second);
+void add_spent(Spent* spent, const Definition& definition, size_t charge, int64_t units);
+
+}  // namespace tallygate::sidecar
