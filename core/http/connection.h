@@ -1,0 +1,308 @@
+// One connection, plain or TLS, on its I/O thread; internal to the server. Life of a connection:
+//   start ─▶ [handshake] ─▶ await_request ─▶ read_more_head ─▶ take_head ─▶ read_body ─▶ dispatch ─▶ respond ─┐
+//                                ▲───────────────── keep-alive ─────────────────────────────────────────────┘
+//   and any of them ─▶ finish: the sending side is shut, what the client still sends is dropped for a second, so that
+//   it can read the last response, then the socket closes.
+// Every step owns the connection by shared_ptr through its completion handler; the last one to let go closes it. While
+// a worker runs the handler, no operation is under way and only the worker touches request_ and response_.
+#pragma once
+
+#include "core/http/shared.h"  // first: <utility> before Boost
+
+#include <array>
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <chrono>
+#include <optional>
+
+#include "core/http/chunked_body.h"
+#include "core/http/head_check.h"
+#include "core/telemetry/log.h"
+
+namespace tallygate::http {
+
+namespace beast = boost::beast;
+
+template <class Stream>
+class Connection final : public ConnectionBase, public std::enable_shared_from_this<Connection<Stream>> {
+ public:
+  template <class... Args>
+  Connection(Shared& shared, IoThread& io, tcp::socket socket, Args&... args)
+      : shared_(shared), io_(io), stream_(std::move(socket), args...) {
+    io_.connections.insert(this);
+    beast::error_code error;
+    const auto peer = tcp_layer().socket().remote_endpoint(error);
+    if (!error) peer_ = peer.address().to_string();
+    tcp_layer().socket().set_option(tcp::no_delay(true), error);
+  }
+  ~Connection() override {
+    io_.connections.erase(this);
+    shared_.closed();
+  }
+
+  void start();
+  void begin_drain() override {
+    if (idle_ && !has_unread_bytes()) close_socket();
+  }
+  void abort() override { close_socket(); }
+  // What must outlive the stream.
+  void keep(std::shared_ptr<void> context) { context_ = std::move(context); }
+
+ private:
+  static constexpr size_t kHeadReadBytes = 4 * 1024;  // what an idle connection costs
+  static constexpr size_t kReadBytes = 16 * 1024;
+  static constexpr size_t kLingerBytesMax = 1024 * 1024;
+  using Self = std::shared_ptr<Connection>;
+
+  Self self() { return this->shared_from_this(); }
+  beast::tcp_stream& tcp_layer() { return beast::get_lowest_layer(stream_); }
+  void deadline(int64_t ms) { tcp_layer().expires_after(std::chrono::milliseconds(ms)); }
+  std::string_view buffered() const { return {static_cast<const char*>(buffer_.data().data()), buffer_.data().size()}; }
+  bool has_unread_bytes() {
+    beast::error_code error;
+    return tcp_layer().socket().available(error) > 0 && !error;
+  }
+  // Reads at most `size` into the buffer, then calls next(). Ends the connection on an error.
+  template <class Next>
+  void read_some(size_t size, Next next);
+
+  void handshake();
+  void await_request();
+  void read_head_bytes();
+  void take_head(size_t size);
+  void read_body();
+  void read_counted();
+  void read_chunked();
+  void send_continue();
+  void dispatch();
+  void refuse(int status, std::string reason, std::string detail);
+  void respond();
+  void written(beast::error_code error);
+  void finish();
+  void linger(size_t left);
+  void close_socket() {
+    beast::error_code ignored;
+    tcp_layer().socket().close(ignored);
+    tcp_layer().close();
+  }
+
+  Shared& shared_;
+  IoThread& io_;
+  std::shared_ptr<void> context_;
+  Stream stream_;
+  beast::flat_buffer buffer_;
+  std::string peer_;
+  Head head_;
+  std::optional<ChunkedBody> chunked_;
+  Response response_;
+  std::string out_;
+  int64_t started_ns_ = 0;
+  bool idle_ = false;
+  bool keep_alive_ = false;
+};
+
+template <class Stream>
+void Connection<Stream>::start() {
+  if constexpr (std::is_same_v<Stream, beast::tcp_stream>) {
+    await_request();
+  } else {
+    handshake();
+  }
+}
+
+template <class Stream>
+template <class Next>
+void Connection<Stream>::read_some(size_t size, Next next) {
+  stream_.async_read_some(buffer_.prepare(size), [this, self = self(), next](beast::error_code error, size_t read) {
+    if (error) return close_socket();  // after a time-out the stream has closed it already
+    buffer_.commit(read);
+    next();
+  });
+}
+
+template <class Stream>
+void Connection<Stream>::await_request() {
+  head_ = Head{};
+  chunked_.reset();
+  if (buffer_.size() > 0) {
+    deadline(shared_.options.head_timeout_ms);
+    return read_head_bytes();
+  }
+  if (shared_.draining && !has_unread_bytes()) return finish();
+  idle_ = true;
+  deadline(shared_.options.idle_timeout_ms);
+  read_some(kHeadReadBytes, [this] {
+    idle_ = false;
+    deadline(shared_.options.head_timeout_ms);
+    read_head_bytes();
+  });
+}
+
+template <class Stream>
+void Connection<Stream>::read_head_bytes() {
+  while (buffered().starts_with("\r\n")) buffer_.consume(2);  // RFC 9112, 2.2: empty lines before a request
+  const std::string_view bytes = buffered();
+  const size_t end = bytes.find("\r\n\r\n");
+  if (end != std::string_view::npos && end + 4 <= shared_.options.head_bytes_max) return take_head(end + 4);
+  if (has_bare_line_feed(bytes.substr(0, end))) return refuse(400, "malformed_request", "A line ends without CR.");
+  if (end != std::string_view::npos || bytes.size() >= shared_.options.head_bytes_max) {
+    return refuse(431, "head_too_large", "The request's head is too large.");
+  }
+  read_some(kHeadReadBytes, [this] { read_head_bytes(); });
+}
+
+template <class Stream>
+void Connection<Stream>::take_head(size_t size) {
+  started_ns_ = shared_.env.mono_ns();
+  auto head = read_head(buffered().substr(0, size));
+  if (!head) return refuse(head.error().status, head.error().reason, head.error().detail);
+  head_ = std::move(*head);
+  head_.request.peer = peer_;
+  head_.request.tls = !std::is_same_v<Stream, beast::tcp_stream>;
+  buffer_.consume(size);
+  read_body();
+}
+
+template <class Stream>
+void Connection<Stream>::read_body() {
+  if (head_.content_length == 0) return dispatch();
+  if (head_.content_length > static_cast<int64_t>(shared_.options.body_bytes_max)) {
+    return refuse(413, "body_too_large", "The body is too large.");
+  }
+  deadline(shared_.options.body_timeout_ms);
+  if (head_.content_length < 0) chunked_.emplace(shared_.options.body_bytes_max);
+  if (head_.expects_continue && buffer_.size() == 0) return send_continue();
+  head_.content_length < 0 ? read_chunked() : read_counted();
+}
+
+template <class Stream>
+void Connection<Stream>::send_continue() {
+  static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+  net::async_write(stream_, net::buffer(kContinue.data(), kContinue.size()),
+                   [this, self = self()](beast::error_code error, size_t) {
+                     if (error) return close_socket();
+                     head_.content_length < 0 ? read_chunked() : read_counted();
+                   });
+}
+
+template <class Stream>
+void Connection<Stream>::read_counted() {
+  std::string& body = head_.request.body;
+  const size_t wanted = static_cast<size_t>(head_.content_length) - body.size();
+  const std::string_view bytes = buffered().substr(0, wanted);
+  body.append(bytes);
+  buffer_.consume(bytes.size());
+  if (bytes.size() == wanted) return dispatch();
+  read_some(kReadBytes, [this] { read_counted(); });
+}
+
+template <class Stream>
+void Connection<Stream>::read_chunked() {
+  size_t used = 0;
+  const auto state = chunked_->feed(buffered(), used);
+  buffer_.consume(used);
+  switch (state) {
+    case ChunkedBody::State::kDone:
+      head_.request.body = chunked_->take();
+      return dispatch();
+    case ChunkedBody::State::kTooLarge:
+      return refuse(413, "body_too_large", "The body is too large.");
+    case ChunkedBody::State::kMalformed:
+      return refuse(400, "malformed_request", "The chunked body is malformed.");
+    case ChunkedBody::State::kMore:
+      break;
+  }
+  if (buffer_.size() > kReadBytes) return refuse(400, "malformed_request", "A chunk's head is too large.");
+  read_some(kReadBytes, [this] { read_chunked(); });
+}
+
+template <class Stream>
+void Connection<Stream>::dispatch() {
+  shared_.requests.fetch_add(1, std::memory_order_relaxed);
+  tcp_layer().expires_never();
+  keep_alive_ = head_.keep_alive;
+  const bool queued = shared_.workers.submit([self = self()]() mutable {
+    Connection& c = *self;
+    try {
+      c.response_ = c.shared_.router.handle(c.head_.request);
+    } catch (const std::exception&) {  // handlers do not throw; if one does, its request fails, not the process
+      static log::Throttle throttle(10);
+      log::error(throttle, "handler threw", {{"route", c.head_.request.route}});
+      c.response_ = problem_response({500, "internal", "The server made a mistake."});
+    }
+    // Moved, so that the connection is never let go of on this thread.
+    auto& context = c.io_.context;
+    net::post(context, [self = std::move(self)] { self->respond(); });
+  });
+  if (queued) return;
+  shared_.overload.fetch_add(1, std::memory_order_relaxed);
+  response_ = problem_response({503, "overloaded", "The server is busy; try again."}, {{"Retry-After", "1"}});
+  respond();
+}
+
+// For requests that no handler sees. What follows on the connection cannot be trusted, so it ends.
+template <class Stream>
+void Connection<Stream>::refuse(int status, std::string reason, std::string detail) {
+  shared_.malformed.fetch_add(1, std::memory_order_relaxed);
+  if (started_ns_ == 0) started_ns_ = shared_.env.mono_ns();
+  keep_alive_ = false;
+  response_ = problem_response({status, std::move(reason), std::move(detail)});
+  respond();
+}
+
+template <class Stream>
+void Connection<Stream>::respond() {
+  make_sendable(response_);
+  const Request& request = head_.request;
+  if (shared_.options.on_completed) {
+    shared_.options.on_completed(
+        {known_method(request.method), request.route, response_.status, shared_.env.mono_ns() - started_ns_});
+  }
+  started_ns_ = 0;
+  keep_alive_ = keep_alive_ && !shared_.draining;
+  const bool without_body = request.method == "HEAD" || response_.status == 204 || response_.status == 304;
+  out_ = serialise(response_, date_now(io_, shared_.env), keep_alive_, head_.http_1_0, without_body);
+  deadline(shared_.options.write_timeout_ms);
+  auto done = [this, self = self()](beast::error_code error, size_t) { written(error); };
+  if (without_body || response_.body.size() <= kCopiedBodyMax) {
+    net::async_write(stream_, net::buffer(out_), std::move(done));
+  } else {
+    const std::array<net::const_buffer, 2> both = {net::buffer(out_), net::buffer(response_.body)};
+    net::async_write(stream_, both, std::move(done));
+  }
+}
+
+template <class Stream>
+void Connection<Stream>::written(beast::error_code error) {
+  response_ = Response{};
+  if (error) return close_socket();
+  keep_alive_ ? await_request() : finish();
+}
+
+template <class Stream>
+void Connection<Stream>::finish() {
+  deadline(1'000);
+  if constexpr (std::is_same_v<Stream, beast::tcp_stream>) {
+    linger(kLingerBytesMax);
+  } else {
+    stream_.async_shutdown([this, self = self()](beast::error_code) { linger(kLingerBytesMax); });
+  }
+}
+
+// Closing with unread bytes would make the kernel reset the connection, and the client could lose the response.
+template <class Stream>
+void Connection<Stream>::linger(size_t left) {
+  beast::error_code ignored;
+  tcp_layer().socket().shutdown(tcp::socket::shutdown_send, ignored);
+  buffer_.clear();
+  tcp_layer().async_read_some(buffer_.prepare(kReadBytes),
+                              [this, self = self(), left](beast::error_code error, size_t size) {
+                                if (error || size >= left) return close_socket();
+                                linger(left - size);
+                              });
+}
+
+}  // namespace tallygate::http

@@ -1,0 +1,83 @@
+// What the server's connections share; internal to the server. Connections never outlive it.
+#pragma once
+
+#include <utility>  // before Boost 1.74
+
+#include <atomic>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl/context.hpp>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_set>
+
+#include "core/http/server.h"
+#include "core/http/workers.h"
+
+namespace tallygate::http {
+
+namespace net = boost::asio;
+using tcp = boost::asio::ip::tcp;
+
+class ConnectionBase {
+ public:
+  virtual ~ConnectionBase() = default;
+  virtual void begin_drain() = 0;  // closes if idle
+  virtual void abort() = 0;        // closes
+};
+
+// One thread with its event loop. Only that thread touches what is below the context.
+struct IoThread {
+  std::unordered_set<ConnectionBase*> connections;  // before the context: handlers that die with it unregister here
+  int64_t date_second = -1;
+  std::string date;
+  net::io_context context{1};
+  net::executor_work_guard<net::io_context::executor_type> work{context.get_executor()};
+  std::thread thread;
+};
+
+struct Shared {
+  Shared(ServerOptions o, Router r, Env& e)
+      : options(std::move(o)), router(std::move(r)), env(e), workers(options.worker_threads, options.queue_max) {}
+
+  const ServerOptions options;
+  const Router router;
+  Env& env;
+  Workers workers;
+  std::atomic<bool> draining{false};
+  std::atomic<uint64_t> connections_total{0}, connections_refused{0}, requests{0}, malformed{0}, overload{0};
+
+  void opened() {
+    const std::lock_guard lock(mutex);
+    ++open;
+  }
+  void closed() {
+    {
+      const std::lock_guard lock(mutex);
+      --open;
+    }
+    all_closed.notify_all();
+  }
+  std::mutex mutex;
+  std::condition_variable all_closed;
+  uint64_t open = 0;
+};
+
+// Each makes a connection and starts it; called on `io`'s thread. The caller has counted it as opened.
+void open_plain(Shared& shared, IoThread& io, tcp::socket socket);
+void open_tls(Shared& shared, IoThread& io, tcp::socket socket, std::shared_ptr<net::ssl::context> context);
+
+// The head, and the body where it is short enough to be worth copying; the rest is sent from where it is.
+std::string serialise(const Response& response, const std::string& date, bool keep_alive, bool http_1_0,
+                      bool without_body);
+inline constexpr size_t kCopiedBodyMax = 4096;
+// Replaces a response that cannot be sent as it is by a 500.
+void make_sendable(Response& response);
+// "Sun, 06 Nov 1994 08:49:37 GMT", formatted at most once a second.
+const std::string& date_now(IoThread& io, Env& env);
+std::string_view known_method(std::string_view method);
+
+}  // namespace tallygate::http

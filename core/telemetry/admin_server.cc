@@ -1,0 +1,43 @@
+#include "core/telemetry/admin_server.h"
+
+#include "core/http/server.h"
+
+namespace tallygate::telemetry {
+namespace {
+
+constexpr int kWorkers = 2;
+constexpr size_t kConnectionsMax = 256;
+
+http::Response report(const HealthReport& report) {
+  return http::json_response(report.serving ? 200 : 503, report.body);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<AdminServer>> AdminServer::start(const config::ListenAddress& listen,
+                                                        const metrics::Registry& registry, const Health& health,
+                                                        Env& env, http::Router extra) {
+  http::Router router = std::move(extra);
+  router.add("GET", "/metrics", [&registry](const http::Request&) {
+    return http::Response{200, registry.text(), "text/plain; version=0.0.4; charset=utf-8", {}};
+  });
+  router.add("GET", "/healthz", [](const http::Request&) { return http::text_response(200, "ok\n"); });
+  router.add("GET", "/readyz", [&health](const http::Request&) { return report(health.readiness()); });
+  router.add("GET", "/health", [&health](const http::Request&) { return report(health.health()); });
+  http::ServerOptions options;
+  options.host = listen.host;
+  options.port = listen.port;
+  options.worker_threads = kWorkers;
+  options.connections_max = kConnectionsMax;
+  auto server = http::Server::start(std::move(options), std::move(router), env);
+  if (!server) return tl::unexpected<Error>(std::move(server.error()));
+  return std::unique_ptr<AdminServer>(new AdminServer(std::move(*server)));
+}
+
+AdminServer::AdminServer(std::unique_ptr<http::Server> server) : server_(std::move(server)) {}
+AdminServer::~AdminServer() = default;
+std::string AdminServer::address() const { return server_->address(); }
+uint16_t AdminServer::port() const { return server_->port(); }
+void AdminServer::stop(int64_t grace_ms) { server_->drain(grace_ms); }
+
+}  // namespace tallygate::telemetry

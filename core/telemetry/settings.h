@@ -1,0 +1,18 @@
+// The settings that both binaries share: --log-level, --log-format, --admin-listen.
+#pragma once
+
+#include "core/config/options.h"
+#include "core/telemetry/log.h"
+
+namespace tallygate::telemetry {
+
+struct Settings {
+  log::Level log_level = log::Level::kInfo;
+  log::Format log_format = log::Format::kAuto;
+  config::ListenAddress admin_listen;
+};
+
+// `settings` must outlive the parse. `admin_default` such as ":9090".
+void declare(config::OptionSet& options, Settings& settings, const std::string& admin_default);
+
+}  // namespace tallygate::telemetry
