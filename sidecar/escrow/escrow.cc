@@ -1,0 +1,277 @@
+#include "sidecar/escrow/escrow.h"
+
+#include "core/redis_contract/scripts.h"
+
+namespace tallygate::sidecar {
+
+namespace rc = redis_contract;
+
+namespace {
+
+constexpr int64_t kTickMs = 20;
+constexpr int64_t kForgetAfterS = 3600;  // streams that began in the window may still settle against its purse
+
+void count(std::atomic<uint64_t>& counter, int64_t by = 1) {
+  counter.store(counter.load(std::memory_order_relaxed) + static_cast<uint64_t>(by), std::memory_order_relaxed);
+}
+
+std::string two_digits(int n) { return {static_cast<char>('0' + n / 10), static_cast<char>('0' + n % 10)}; }
+
+}  // namespace
+
+Escrow::Escrow(EventLoop& loop, redis::Connection& redis, UsageLog& log, EscrowOptions options)
+    : loop_(loop), redis_(redis), log_(log), options_(options) {}
+
+Escrow::~Escrow() {
+  *alive_ = false;
+  loop_.cancel(timer_);
+}
+
+void Escrow::start() { tick(); }
+
+void Escrow::tick() {
+  timer_ = loop_.after_ms(kTickMs, [this] { tick(); });
+  const int64_t now_ns = loop_.now_ns();
+  for (auto& [member, purse] : purses_) {
+    if (purse->asking || now_ns < purse->ask_after_ns) continue;
+    if (purse->needed > 0) {
+      send(*purse);
+    } else if (purse->available() > 0 && now_ns - purse->last_spend_ns > options_.idle_return_ms * 1'000'000) {
+      give_back_idle(*purse);
+    } else if (purse->returned > purse->returned_known) {
+      send_return(*purse);  // its answer was lost
+    } else if (purse->ask_after_ns != 0 && purse->available() * 2 < purse->target &&
+               now_ns - purse->last_spend_ns < options_.horizon_ms * 1'000'000) {
+      send(*purse);  // a refill that was put off
+    }
+  }
+  for (int n = 0; n < rc::kShards; ++n) {
+    Shard& s = shards_[static_cast<size_t>(n)];
+    const int64_t every_ms = s.epoch == 0 ? 100 : options_.heartbeat_ms;
+    if (s.used && now_ns - std::max(s.last_beat_ns, s.last_reply_ns) > every_ms * 1'000'000) beat(n);
+  }
+  if (now_ns - forgot_ns_ > 60'000'000'000) {
+    forgot_ns_ = now_ns;
+    forget_ended(loop_.env().wall_s());
+  }
+}
+
+void Escrow::forget_ended(int64_t now_s) {
+  std::erase_if(purses_, [&](const auto& entry) {
+    const Purse& p = *entry.second;
+    return p.end_s != 0 && now_s > p.end_s + kForgetAfterS && !p.asking && p.waiting.empty() && p.users == 0;
+  });
+}
+
+Purse* Escrow::purse(const std::string& tenant, const std::string& bucket, int64_t end_s, int64_t mint) {
+  std::string member = rc::member(tenant, bucket);
+  auto& slot = purses_[member];
+  if (!slot) {
+    slot = std::make_unique<Purse>();
+    slot->tenant = tenant;
+    slot->bucket = bucket;
+    slot->member = std::move(member);
+    slot->shard = rc::shard_of(tenant);
+    slot->end_s = end_s;
+    slot->target = options_.target_min;
+    slot->epoch = epoch(slot->shard);
+  }
+  slot->mint = mint;
+  return slot.get();
+}
+
+int64_t Escrow::epoch(int number) {
+  Shard& s = shards_[static_cast<size_t>(number)];
+  if (!s.used) {
+    s.used = true;
+    beat(number);
+  }
+  return s.epoch;
+}
+
+void Escrow::need(Purse& purse, int64_t units) {
+  purse.needed = std::max(purse.needed, units);
+  ask(purse);
+}
+
+void Escrow::ask(Purse& purse) {
+  if (!purse.asking && loop_.now_ns() >= purse.ask_after_ns) send(purse);
+}
+
+void Escrow::reconsider(const std::string& tenant) {
+  for (auto& [member, purse] : purses_) {
+    if (purse->tenant != tenant) continue;
+    purse->state = PurseState::kFunding;
+    purse->ask_after_ns = 0;
+    purse->backoff_ms = 0;
+    on_change_(*purse);
+  }
+}
+
+std::vector<std::string> Escrow::lease_keys(int shard, int64_t epoch, const std::string& incarnation) const {
+  return {rc::epoch_key(shard),       rc::registered_key(shard, epoch), rc::closed_key(shard, epoch),
+          rc::want_key(shard, epoch), rc::watermark_key(shard),         rc::held_key(shard, epoch, incarnation)};
+}
+
+std::vector<std::string> Escrow::lease_args(int shard, int64_t epoch, const std::string& incarnation) const {
+  return {std::to_string(epoch), incarnation, std::to_string(loop_.env().wall_ms()), rc::want_channel(),
+          two_digits(shard)};
+}
+
+void Escrow::send(Purse& purse) {
+  if (!leasing_ || !redis_.connected()) return;
+  const int64_t epoch = shards_[static_cast<size_t>(purse.shard)].epoch;
+  if (epoch == 0) return;  // the heartbeat finds out; its answer asks again
+  if (purse.epoch != epoch) adopt(purse, epoch);
+  const int64_t least = purse.granted + std::max<int64_t>(0, purse.needed - purse.available());
+  const int64_t best = purse.granted + std::max<int64_t>(0, std::max(purse.needed, purse.target) - purse.available());
+  auto keys = lease_keys(purse.shard, epoch, log_.incarnation());
+  keys.push_back(rc::bucket_key(purse.shard, epoch, purse.tenant, purse.bucket));
+  auto args = lease_args(purse.shard, epoch, log_.incarnation());
+  for (const int64_t n : {least, best, purse.returned, purse.mint}) args.push_back(std::to_string(n));
+  args.push_back(purse.member);
+  purse.asking = true;
+  ++purse.users;
+  count(counters_.leases);
+  redis_.eval(rc::kLease, std::move(keys), std::move(args),
+              [this, alive = alive_, &purse, epoch, returned = purse.returned](Result<redis::Reply> reply) {
+                if (*alive) answered(purse, epoch, returned, std::move(reply));
+              });
+}
+
+void Escrow::retry_later(Purse& purse, int64_t max_ms) {
+  purse.backoff_ms = std::min(max_ms, purse.backoff_ms == 0 ? 2 : purse.backoff_ms * 2);
+  purse.ask_after_ns = loop_.now_ns() + purse.backoff_ms * 1'000'000;
+}
+
+void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, Result<redis::Reply> reply) {
+  purse.asking = false;
+  --purse.users;
+  if (!reply || !reply->is_array() || reply->elements.size() < 3) {
+    count(counters_.errors);
+    retry_later(purse, 200);
+    return on_change_(purse);
+  }
+  const auto& e = reply->elements;
+  shards_[static_cast<size_t>(purse.shard)].last_reply_ns = loop_.now_ns();
+  on_watermark_(purse.shard, e[2].to_integer());
+  hear_epoch(purse.shard, e[1].to_integer());
+  if (purse.epoch != epoch) return on_change_(purse);  // a late answer of an epoch that is over (rule 7)
+  if (e[0].is_text("GRANT") && e.size() == 4) {
+    granted(purse, e[3], returned);
+  } else if (e[0].is_text("DRY") || e[0].is_text("WAIT")) {
+    const bool dry = e[0].is_text("DRY");
+    count(dry ? counters_.dry : counters_.wait);
+    if (e.size() == 4 && e[3].elements.size() == 4) {
+      purse.elsewhere = e[3].elements[1].to_integer();
+      purse.told = true;
+    }
+    purse.state = dry ? PurseState::kDry : PurseState::kFunding;
+    if (dry) {
+      purse.needed = 0;  // asked again by the next request after the pause
+      purse.ask_after_ns = loop_.now_ns() + options_.dry_recheck_ms * 1'000'000;
+    } else {
+      retry_later(purse, 50);
+    }
+  } else if (e[0].is_text("REG")) {
+    count(counters_.not_registered);
+    retry_later(purse, 100);
+  } else {
+    retry_later(purse, 100);
+  }
+  on_change_(purse);
+}
+
+void Escrow::granted(Purse& purse, const redis::Reply& bucket, int64_t returned) {
+  if (bucket.elements.size() != 4) return;
+  purse.returned_known = std::max(purse.returned_known, returned);
+  const int64_t total = bucket.elements[0].to_integer();
+  const int64_t now_ns = loop_.now_ns();
+  if (total > purse.granted) {
+    count(counters_.granted_units, total - purse.granted);
+    // The last refill was gone within the horizon: the next one is to last longer.
+    const bool fast = now_ns - purse.last_grant_ns < options_.horizon_ms * 1'000'000;
+    purse.target = fast ? std::min(purse.target * 2, options_.target_max)
+                        : std::max(purse.target / 2, options_.target_min);
+    purse.last_grant_ns = now_ns;
+    purse.granted = total;
+    purse.state = PurseState::kFunding;
+    purse.backoff_ms = 0;
+    purse.ask_after_ns = 0;
+  } else if (purse.returned == returned) {
+    retry_later(purse, 100);  // nothing to be had in the background
+  }
+  if (purse.available() >= purse.needed) purse.needed = 0;
+  purse.elsewhere = bucket.elements[1].to_integer();
+  purse.told = true;
+  if (purse.last_spend_ns == 0) purse.last_spend_ns = now_ns;
+}
+
+void Escrow::hear_epoch(int number, int64_t epoch) {
+  Shard& s = shards_[static_cast<size_t>(number)];
+  if (epoch <= s.epoch) return;  // never back; 0 says that none is in force just now
+  const bool change = s.epoch != 0;
+  s.epoch = epoch;
+  if (change) count(counters_.epoch_changes);
+  for (auto& [member, purse] : purses_) {
+    if (purse->shard != number) continue;
+    adopt(*purse, epoch);
+    on_change_(*purse);
+  }
+  on_epoch_(number, epoch);
+}
+
+// A newer epoch: older units are not spent any more, and nothing is known of the new bucket (rule 7).
+void Escrow::adopt(Purse& purse, int64_t epoch) {
+  if (purse.epoch == epoch) return;
+  purse.epoch = epoch;
+  purse.granted = purse.returned = purse.returned_known = purse.spent = 0;
+  purse.elsewhere = 0;
+  purse.told = false;
+  purse.state = PurseState::kFunding;
+  purse.ask_after_ns = 0;
+  purse.backoff_ms = 0;
+}
+
+void Escrow::give_back_idle(Purse& purse) {
+  if (!redis_.connected() || purse.epoch != shards_[static_cast<size_t>(purse.shard)].epoch) return;
+  const int64_t units = purse.available();
+  purse.returned += units;
+  purse.target = options_.target_min;
+  count(counters_.returned_units, units);
+  send_return(purse);
+}
+
+void Escrow::send_return(Purse& purse) {
+  const int64_t target = std::exchange(purse.target, 0);  // this call asks for nothing
+  send(purse);
+  purse.target = target;
+}
+
+void Escrow::beat(int number) {
+  Shard& s = shards_[static_cast<size_t>(number)];
+  if (s.beating || !redis_.connected()) return;
+  s.beating = true;
+  s.last_beat_ns = loop_.now_ns();
+  redis_.eval(rc::kLease, lease_keys(number, s.epoch, log_.incarnation()),
+              lease_args(number, s.epoch, log_.incarnation()),
+              [this, alive = alive_, number](Result<redis::Reply> reply) {
+                if (!*alive) return;
+                Shard& shard = shards_[static_cast<size_t>(number)];
+                shard.beating = false;
+                if (!reply || !reply->is_array() || reply->elements.size() < 3) return;
+                shard.last_reply_ns = loop_.now_ns();
+                on_watermark_(number, reply->elements[2].to_integer());
+                hear_epoch(number, reply->elements[1].to_integer());
+              });
+}
+
+void Escrow::ask_watermark(int number, const std::string& incarnation, std::function<void(int64_t)> fn) {
+  const int64_t epoch = shards_[static_cast<size_t>(number)].epoch;
+  redis_.eval(rc::kLease, lease_keys(number, epoch, incarnation), lease_args(number, epoch, incarnation),
+              [fn = std::move(fn), alive = alive_](Result<redis::Reply> reply) {
+                if (*alive && reply && reply->is_array() && reply->elements.size() >= 3) fn(reply->elements[2].to_integer());
+              });
+}
+
+}  // namespace tallygate::sidecar

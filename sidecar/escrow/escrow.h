@@ -1,0 +1,115 @@
+// Leases units into purses, returns idle ones, follows epochs and watermarks.
+//
+// Threading: the event loop's thread only. The connection and the log outlive it.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "core/io/event_loop.h"
+#include "core/redis_client/connection.h"
+#include "core/redis_contract/keys.h"
+#include "sidecar/escrow/purse.h"
+#include "sidecar/log/usage_log.h"
+
+namespace tallygate::sidecar {
+
+struct EscrowOptions {
+  int64_t horizon_ms = 200;          // a refill should last about so long
+  int64_t target_min = 16;
+  int64_t target_max = 65'536;
+  int64_t idle_return_ms = 1500;     // unspent units of a purse that nobody used for so long go back
+  int64_t heartbeat_ms = 1000;
+  int64_t dry_recheck_ms = 250;
+};
+
+struct EscrowCounters {
+  std::atomic<uint64_t> leases{0}, granted_units{0}, returned_units{0}, dry{0}, wait{0}, epoch_changes{0}, not_registered{0},
+      errors{0};
+};
+
+class Escrow {
+ public:
+  // What the operator-side epoch of a shard looks like from here.
+  struct Shard {
+    bool used = false;
+    int64_t epoch = 0;
+    int64_t last_reply_ns = 0;
+    int64_t last_beat_ns = 0;
+    bool beating = false;
+  };
+
+  Escrow(EventLoop& loop, redis::Connection& redis, UsageLog& log, EscrowOptions options = {});
+  ~Escrow();
+
+  void start();
+  // No more leases from now on; heartbeats go on.
+  void stop_leasing() { leasing_ = false; }
+
+  // The purse of a bucket; made on first use. Stays valid while `keep` says so, at least until its window has ended.
+  Purse* purse(const std::string& tenant, const std::string& bucket, int64_t end_s, int64_t mint);
+  // Makes the shard's epoch known, soon. 0: not known yet.
+  int64_t epoch(int shard);
+
+  // After units were taken: asks for more in the background once half of the target is gone.
+  void spent_from(Purse& purse) {
+    purse.last_spend_ns = loop_.now_ns();
+    if (purse.available() * 2 < purse.target && !purse.asking) [[unlikely]] ask(purse);
+  }
+  // A request lacks `units`: asks at once, unless an answer is due anyway.
+  void need(Purse& purse, int64_t units);
+  // The tenant's limits changed, or something came back: dry is not certain any more.
+  void reconsider(const std::string& tenant);
+
+  // Called whenever a purse's outlook changed: tickets in purse.waiting may be asked again.
+  void on_change(std::function<void(Purse&)> fn) { on_change_ = std::move(fn); }
+  // Called with (shard, incarnation, watermark) from every reply that carries one.
+  void on_watermark(std::function<void(int, int64_t)> fn) { on_watermark_ = std::move(fn); }
+  // A shard's epoch has become another.
+  void on_epoch(std::function<void(int, int64_t)> fn) { on_epoch_ = std::move(fn); }
+
+  // For a predecessor: its watermark, by a heartbeat in its name.
+  void ask_watermark(int shard, const std::string& incarnation, std::function<void(int64_t)> fn);
+  void beat(int shard);
+
+  const Shard& shard(int number) const { return shards_[static_cast<size_t>(number)]; }
+  bool connected() const { return redis_.connected(); }
+  size_t purses() const { return purses_.size(); }
+  const EscrowCounters& counters() const { return counters_; }
+
+ private:
+  void tick();
+  void ask(Purse& purse);
+  void send(Purse& purse);
+  void answered(Purse& purse, int64_t epoch, int64_t returned, Result<redis::Reply> reply);
+  void granted(Purse& purse, const redis::Reply& bucket, int64_t before);
+  void hear_epoch(int shard, int64_t epoch);
+  void adopt(Purse& purse, int64_t epoch);
+  void give_back_idle(Purse& purse);
+  void send_return(Purse& purse);
+  void retry_later(Purse& purse, int64_t max_ms);
+  void forget_ended(int64_t now_s);
+  std::vector<std::string> lease_keys(int shard, int64_t epoch, const std::string& incarnation) const;
+  std::vector<std::string> lease_args(int shard, int64_t epoch, const std::string& incarnation) const;
+
+  EventLoop& loop_;
+  redis::Connection& redis_;
+  UsageLog& log_;
+  EscrowOptions options_;
+  bool leasing_ = true;
+  std::array<Shard, redis_contract::kShards> shards_{};
+  std::unordered_map<std::string, std::unique_ptr<Purse>> purses_;  // by member
+  std::function<void(Purse&)> on_change_ = [](Purse&) {};
+  std::function<void(int, int64_t)> on_watermark_ = [](int, int64_t) {};
+  std::function<void(int, int64_t)> on_epoch_ = [](int, int64_t) {};
+  EventLoop::TimerId timer_ = 0;
+  int64_t forgot_ns_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  EscrowCounters counters_;
+};
+
+}  // namespace tallygate::sidecar

@@ -1,0 +1,105 @@
+#include "sidecar/escrow/handover.h"
+
+#include "core/redis_contract/keys.h"
+#include "core/redis_contract/scripts.h"
+
+namespace tallygate::sidecar {
+
+namespace rc = redis_contract;
+
+Handover::Handover(EventLoop& loop, redis::Connection& redis, Escrow& escrow, Courier& courier)
+    : loop_(loop), redis_(redis), escrow_(escrow), courier_(courier) {}
+
+Handover::~Handover() { *alive_ = false; }
+
+Handover::Estate* Handover::find(const Predecessor* predecessor) {
+  for (auto& estate : estates_) {
+    if (estate->predecessor.get() == predecessor) return estate.get();
+  }
+  return nullptr;
+}
+
+void Handover::take(std::unique_ptr<Predecessor> owned) {
+  Predecessor* predecessor = owned.get();
+  estates_.push_back(std::make_unique<Estate>(Estate{std::move(owned), false, false}));
+  Estate* estate = estates_.back().get();
+  std::vector<int> shards;
+  for (const auto& [shard, queue] : predecessor->outbox().shards()) shards.push_back(shard);
+  if (predecessor->torn()) {
+    estate->returned = true;  // what it spent is not known: its units stay held
+  } else {
+    give_back(predecessor->incarnation(), predecessor->spent(), std::move(shards), [this, predecessor] {
+      if (Estate* e = find(predecessor)) e->returned = true;
+      finish(predecessor);
+    });
+  }
+  courier_.add_finished(&predecessor->outbox(), [this, predecessor] {
+    if (Estate* e = find(predecessor)) e->booked = true;
+    finish(predecessor);
+  });
+}
+
+void Handover::finish(Predecessor* predecessor) {
+  Estate* estate = find(predecessor);
+  if (estate == nullptr || !estate->booked || !estate->returned) return;
+  courier_.remove(&predecessor->outbox());
+  DataFolder::remove(predecessor->folder());
+  std::erase_if(estates_, [predecessor](const auto& e) { return e->predecessor.get() == predecessor; });
+}
+
+void Handover::give_back(const std::string& incarnation, const Spent& spent, std::vector<int> shards,
+                         std::function<void()> done) {
+  if (shards.empty()) {
+    loop_.defer(std::move(done));
+    return;
+  }
+  auto left = std::make_shared<size_t>(shards.size());
+  auto one_done = [left, done = std::move(done)] {
+    if (--*left == 0) done();
+  };
+  for (const int shard : shards) {
+    step(std::make_shared<Return>(Return{incarnation, spent, shard, one_done}));
+  }
+}
+
+void Handover::again(std::shared_ptr<Return> r) {
+  loop_.after_ms(100, [this, alive = alive_, r] {
+    if (*alive) step(r);
+  });
+}
+
+// First closed, so that nothing more can be leased in its name; then what it held is known and final.
+void Handover::step(std::shared_ptr<Return> r) {
+  const int64_t epoch = escrow_.epoch(r->shard);
+  if (epoch == 0 || !redis_.connected()) return again(r);
+  redis_.eval(rc::kClose,
+              {rc::epoch_key(r->shard), rc::closed_key(r->shard, epoch), rc::held_key(r->shard, epoch, r->incarnation)},
+              {std::to_string(epoch), r->incarnation}, [this, alive = alive_, r, epoch](Result<redis::Reply> reply) {
+                if (!*alive) return;
+                if (!reply || !reply->is_array()) {
+                  escrow_.beat(r->shard);
+                  return again(r);
+                }
+                closed(r, epoch, *reply);
+              });
+}
+
+void Handover::closed(std::shared_ptr<Return> r, int64_t epoch, const redis::Reply& members) {
+  std::vector<std::string> keys{rc::epoch_key(r->shard), rc::closed_key(r->shard, epoch)};
+  std::vector<std::string> args{std::to_string(epoch), r->incarnation};
+  for (const auto& member : members.elements) {
+    const size_t bar = member.text.find('|');
+    if (bar == std::string::npos) continue;
+    keys.push_back(rc::bucket_key(r->shard, epoch, member.text.substr(0, bar), member.text.substr(bar + 1)));
+    const auto spent = r->spent.find({epoch, member.text});
+    args.push_back(std::to_string(spent == r->spent.end() ? 0 : spent->second));
+  }
+  if (keys.size() == 2) return r->done();
+  redis_.eval(rc::kGiveBack, std::move(keys), std::move(args), [this, alive = alive_, r](Result<redis::Reply> reply) {
+    if (!*alive) return;
+    if (!reply || !reply->is_integer()) return again(r);
+    r->done();
+  });
+}
+
+}  // namespace tallygate::sidecar

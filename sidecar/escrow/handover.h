@@ -1,0 +1,54 @@
+// What finished incarnations on this data folder are owed and owe: their records to the ledger (courier), their unspent
+// units back to the buckets (rule 1), the news that a disk lost its tail (rule 2). Also the drain of the live one.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "sidecar/escrow/courier.h"
+#include "sidecar/escrow/escrow.h"
+#include "sidecar/log/predecessor.h"
+
+namespace tallygate::sidecar {
+
+class Handover {
+ public:
+  Handover(EventLoop& loop, redis::Connection& redis, Escrow& escrow, Courier& courier);
+  ~Handover();
+
+  // Sees a recovered predecessor through; deletes its folder when everything is done.
+  void take(std::unique_ptr<Predecessor> predecessor);
+  size_t pending() const { return estates_.size(); }
+
+  // Gives back what a closed incarnation leased and did not spend, in all `shards`; calls `done` when every one has
+  // answered. Tries again for as long as it takes.
+  void give_back(const std::string& incarnation, const Spent& spent, std::vector<int> shards, std::function<void()> done);
+
+ private:
+  struct Estate {
+    std::unique_ptr<Predecessor> predecessor;
+    bool booked = false;
+    bool returned = false;
+  };
+  struct Return {  // of one shard
+    std::string incarnation;
+    Spent spent;
+    int shard;
+    std::function<void()> done;
+  };
+  void step(std::shared_ptr<Return> r);
+  void again(std::shared_ptr<Return> r);
+  void closed(std::shared_ptr<Return> r, int64_t epoch, const redis::Reply& members);
+  void finish(Predecessor* predecessor);
+  Estate* find(const Predecessor* predecessor);
+
+  EventLoop& loop_;
+  redis::Connection& redis_;
+  Escrow& escrow_;
+  Courier& courier_;
+  std::vector<std::unique_ptr<Estate>> estates_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace tallygate::sidecar

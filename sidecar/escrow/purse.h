@@ -1,0 +1,52 @@
+// This sidecar's units of one bucket under one epoch.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tallygate::sidecar {
+
+enum class PurseState : uint8_t {
+  kFunding,  // units may come: a request that finds none waits
+  kDry,      // the ledger says exhausted: a request that finds none is denied
+};
+
+struct Purse {
+  // Fixed.
+  std::string tenant;
+  std::string bucket;  // bucket id
+  std::string member;  // "tenant|bucket"
+  int shard = 0;
+  int64_t mint = 0;    // Redis-only window: the units it starts with; else 0
+  int64_t end_s = 0;   // the window's end; 0: none (wallet)
+
+  // Cumulative under `epoch`; starts from zero under a newer one.
+  int64_t epoch = 0;
+  int64_t granted = 0;
+  int64_t returned = 0;
+  int64_t returned_known = 0;  // of `returned`, what Redis has confirmed
+  int64_t spent = 0;  // admitted and not released; an upper estimate while requests are in flight
+
+  PurseState state = PurseState::kFunding;
+  int64_t elsewhere = 0;     // what others than this purse could still get, as last told
+  bool told = false;         // `elsewhere` was told under this epoch
+  int64_t allowed = 0;       // units admitted without a lease in this window, by this data folder
+
+  // Asking. One call in flight per purse.
+  bool asking = false;
+  int64_t needed = 0;        // units that a waiting request lacks
+  int64_t ask_after_ns = 0;
+  int64_t backoff_ms = 0;
+  int64_t target = 0;        // units to hold after a refill
+  int64_t last_grant_ns = 0;
+  int64_t last_spend_ns = 0;
+  int64_t users = 0;         // plans, requests and calls that refer to it
+  std::vector<uint64_t> waiting;  // keys of tickets to resume on any change
+
+  int64_t available() const { return granted - returned - spent; }
+  // Of the whole bucket, as far as is known here; other sidecars' purses count as used.
+  int64_t remaining() const { return elsewhere + available(); }
+};
+
+}  // namespace tallygate::sidecar
