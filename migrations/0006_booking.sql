@@ -98,6 +98,8 @@ create function book_sums(p_now timestamptz) returns void language plpgsql as $$
 declare
   r record;
 begin
+  perform from wallets w where w.tenant in (select tenant from taken_sums where right(bucket, 1) = '$')
+    order by w.tenant, w.currency for no key update;
   insert into escrow_accounts (tenant, bucket, name, wallet, window_start, window_end, created_at)
     select s.tenant, s.bucket, case when s.wallet then left(s.bucket, -1) else split_part(s.bucket, '@', 1) end, s.wallet,
            case when not s.wallet then to_timestamp(s.start_s) end, case when not s.wallet then to_timestamp(s.start_s + s.length_s) end, p_now
@@ -107,8 +109,6 @@ begin
      where not exists (select from escrow_accounts a where a.tenant = s.tenant and a.bucket = s.bucket)
      order by s.tenant, s.bucket
     on conflict (tenant, bucket) do nothing;
-  perform from wallets w where w.tenant in (select tenant from taken_sums where right(bucket, 1) = '$')
-    order by w.tenant, w.currency for no key update;
   perform from escrow_accounts a where exists (select from taken_sums s where s.tenant = a.tenant and s.bucket = a.bucket)
     order by a.tenant, a.bucket for no key update;
   update taken_sums s set account = a.id from escrow_accounts a where a.tenant = s.tenant and a.bucket = s.bucket;

@@ -8,19 +8,6 @@ create table publication (
 );
 insert into publication default values;
 
-alter table tenants add column content text not null default '';  -- fingerprint of what was last written here
-
--- upsert_tenants(), and what lets the publisher skip the unchanged after a restart. Each element has "content" as well.
-create function publish_tenants(p_tenants jsonb, p_now timestamptz) returns integer language plpgsql as $$
-declare
-  v_count integer;
-begin
-  v_count := upsert_tenants(p_tenants, p_now);
-  update tenants t set content = x.content
-    from jsonb_to_recordset(p_tenants) as x (id text, content text) where t.id = x.id;
-  return v_count;
-end $$;
-
 -- The next version: above every earlier one, whatever Redis or Postgres remembers of them.
 create function begin_publication(p_at_least bigint, p_generation text, p_now timestamptz) returns bigint language sql as $$
   update publication set version = greatest(version, p_at_least) + 1, generation = p_generation, begun_at = p_now

@@ -52,12 +52,15 @@ using Params = std::vector<Param>;
 // "2026-11-21 10:07:46.123456+00", for parameters of type timestamptz.
 std::string timestamp_text(int64_t wall_ns);
 
+// Adds a field to a row of COPY's text form. None is null; the first is not empty.
+void append_copy_field(std::string& line, std::string_view field);
+void append_copy_field(std::string& line, int64_t field);
+
 class Transaction {
  public:
   Result<Rows> exec(const std::string& sql, const Params& params = {});
-  // COPY table (columns) FROM STDIN. Every row has as many fields as there are columns; none is null.
-  Result<void> copy(const std::string& table, const std::vector<std::string>& columns,
-                    const std::vector<std::vector<std::string>>& rows);
+  // COPY table (columns) FROM STDIN; each line is a row made by append_copy_field.
+  Result<void> copy(const std::string& table, const std::vector<std::string>& columns, const std::vector<std::string>& lines);
 
  private:
   friend class Session;

@@ -1,0 +1,196 @@
+#include "operator/ledger/escrow_store.h"
+
+#include <nlohmann/json.hpp>
+
+namespace tallygate::ledger {
+namespace {
+
+using Json = nlohmann::json;
+using redis_contract::Record;
+using redis_contract::RecordKind;
+
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+template <class Range, class Fn>
+std::string array_text(const Range& range, Fn&& value) {
+  std::string text = "{";
+  for (const auto& item : range) {
+    if (text.size() > 1) text += ',';
+    text += std::to_string(value(item));
+  }
+  return text + "}";
+}
+
+FundStatus status_of(std::string_view word) {
+  if (word == "OK") return FundStatus::kOk;
+  if (word == "LOST") return FundStatus::kLost;
+  return word == "NONE" ? FundStatus::kNone : FundStatus::kEpoch;
+}
+
+// Valid UTF-8 without control bytes: what PostgreSQL takes as text. Free text of a sidecar's must not stop the pump.
+std::string storable(std::string text) {
+  for (size_t i = 0; i < text.size();) {
+    const auto byte = [&](size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U; };
+    const unsigned lead = byte(i);
+    size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    bool good = length > 0 && lead >= 0x20;
+    for (size_t k = 1; k < length; ++k) good = good && (byte(i + k) & 0xc0) == 0x80;
+    if (lead == 0xe0) good = good && byte(i + 1) >= 0xa0;  // overlong
+    if (lead == 0xed) good = good && byte(i + 1) < 0xa0;   // surrogates
+    if (lead == 0xf0) good = good && byte(i + 1) >= 0x90;  // overlong
+    if (lead == 0xf4) good = good && byte(i + 1) < 0x90;   // above U+10FFFF
+    if (!good) {
+      text[i] = '_';
+      length = 1;
+    }
+    i += length;
+  }
+  return text;
+}
+
+const std::vector<std::string> kColumns = {"shard",    "incarnation", "kind",   "seq",  "epoch",   "tenant", "meter",    "units",
+                                           "requests", "second",      "dims",   "buckets", "boot_id", "pod",    "software", "detail"};
+
+std::string dims_json(const Record& record) {
+  if (record.dims.empty()) return "{}";
+  Json dims = Json::object();
+  for (const auto& [key, value] : record.dims) dims[storable(key)] = storable(value);
+  return dump(dims);
+}
+
+std::string detail_text(const Record& record) {
+  if (record.kind == RecordKind::kTorn) return record.torn_incarnation;
+  if (record.kind != RecordKind::kFinal) return {};
+  Json ceilings = Json::object();
+  for (const auto& [bucket, ceiling] : record.ceilings) ceilings[storable(bucket)] = ceiling;
+  return dump(ceilings);
+}
+
+std::string staged_line(const StagedRecord& staged) {
+  const Record& r = staged.record;
+  std::string line;
+  line.reserve(256);
+  append_copy_field(line, int64_t{staged.shard});
+  append_copy_field(line, r.incarnation);
+  append_copy_field(line, std::string_view(reinterpret_cast<const char*>(&r.kind), 1));
+  append_copy_field(line, r.seq);
+  append_copy_field(line, r.epoch);
+  append_copy_field(line, r.tenant);
+  append_copy_field(line, r.meter);
+  append_copy_field(line, r.units);
+  append_copy_field(line, r.requests);
+  append_copy_field(line, r.second);
+  append_copy_field(line, dims_json(r));
+  std::string buckets;
+  for (const std::string& bucket : r.buckets) {
+    if (!buckets.empty()) buckets += ',';
+    buckets += bucket;
+  }
+  append_copy_field(line, buckets);
+  append_copy_field(line, storable(r.boot_id));
+  append_copy_field(line, storable(r.pod));
+  append_copy_field(line, storable(r.software));
+  append_copy_field(line, detail_text(r));
+  return line;
+}
+
+std::string hex(std::string_view bytes) {
+  std::string text;
+  text.reserve(bytes.size() * 2);
+  for (const char c : bytes) {
+    text += "0123456789abcdef"[(static_cast<unsigned char>(c) >> 4) & 15];
+    text += "0123456789abcdef"[static_cast<unsigned char>(c) & 15];
+  }
+  return text;
+}
+
+Result<void> quarantine(Transaction& transaction, std::span<const PoisonRecord> poison, const std::string& now) {
+  if (poison.empty()) return {};
+  Json rows = Json::array();
+  for (const PoisonRecord& p : poison) {
+    rows.push_back({{"shard", p.shard}, {"stream_id", p.stream_id}, {"raw", hex(p.raw)}, {"error", storable(p.error)}});
+  }
+  const Result<Rows> done = transaction.exec(
+      "insert into quarantined_records (shard, stream_id, raw, error, quarantined_at) "
+      "select shard, stream_id, decode(raw, 'hex'), error, $2::timestamptz from jsonb_to_recordset($1::jsonb) "
+      "as x (shard smallint, stream_id text, raw text, error text) on conflict do nothing",
+      {dump(rows), now});
+  if (!done) return tl::unexpected(done.error());
+  return {};
+}
+
+}  // namespace
+
+std::string EscrowStore::now() const { return timestamp_text(env_.wall_ns()); }
+
+Result<std::vector<EpochMembers>> EscrowStore::members(std::span<const int> shards) {
+  const Result<Rows> rows = session_.exec("select o_shard, o_number, o_incarnation from epoch_members($1::integer[])",
+                                          {array_text(shards, [](int shard) { return shard; })});
+  if (!rows) return tl::unexpected(rows.error());
+  std::vector<EpochMembers> members;
+  for (size_t i = 0; i < rows->size(); ++i) {
+    const int shard = static_cast<int>(rows->integer(i, 0));
+    if (members.empty() || members.back().shard != shard) members.push_back({shard, rows->integer(i, 1), {}});
+    if (!rows->is_null(i, 2)) members.back().incarnations.emplace_back(rows->text(i, 2));
+  }
+  return members;
+}
+
+Result<std::vector<ShardEpoch>> EscrowStore::open(std::span<const ShardEpoch> expected) {
+  const Result<Rows> rows =
+      session_.exec("select o_shard, o_number from epoch_open($1::integer[], $2::bigint[], $3::timestamptz)",
+                    {array_text(expected, [](const ShardEpoch& e) { return e.shard; }),
+                     array_text(expected, [](const ShardEpoch& e) { return e.number; }), now()});
+  if (!rows) return tl::unexpected(rows.error());
+  std::vector<ShardEpoch> opened;
+  for (size_t i = 0; i < rows->size(); ++i) opened.push_back({static_cast<int>(rows->integer(i, 0)), rows->integer(i, 1)});
+  return opened;
+}
+
+Result<std::vector<FundAnswer>> EscrowStore::fund(std::span<const FundRequest> requests, int64_t target_units) {
+  Json batch = Json::array();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const FundRequest& r = requests[i];
+    batch.push_back({{"n", i}, {"shard", r.shard}, {"epoch", r.epoch}, {"tenant", r.tenant}, {"bucket", r.bucket},
+                     {"f", r.funded}, {"rc", r.recalled}, {"free", r.free}, {"need", r.need}});
+  }
+  const Result<Rows> rows = session_.exec(
+      "select o_n, o_status, o_total, o_acked, o_avail, o_used, o_dry, o_low, o_granted "
+      "from fund_batch($1::jsonb, $2::bigint, $3::timestamptz)",
+      {dump(batch), target_units, now()});
+  if (!rows) return tl::unexpected(rows.error());
+  std::vector<FundAnswer> answers(requests.size());
+  for (size_t i = 0; i < rows->size(); ++i) {
+    const auto n = static_cast<size_t>(rows->integer(i, 0));
+    if (n >= answers.size()) continue;
+    answers[n] = {status_of(rows->text(i, 1)), rows->integer(i, 3), rows->integer(i, 2), rows->integer(i, 4),
+                  rows->integer(i, 5),         rows->integer(i, 7), std::string(rows->text(i, 6)), rows->integer(i, 8)};
+  }
+  return answers;
+}
+
+Result<std::vector<BookedIncarnation>> EscrowStore::book(std::span<const StagedRecord> records,
+                                                         std::span<const PoisonRecord> poison) {
+  const std::string time = now();
+  std::vector<std::string> staged;
+  staged.reserve(records.size());
+  for (const StagedRecord& record : records) staged.push_back(staged_line(record));
+  std::vector<BookedIncarnation> booked;
+  Result<void> result = session_.transact([&](Transaction& transaction) -> Result<void> {
+    if (Result<void> done = quarantine(transaction, poison, time); !done) return done;
+    if (records.empty()) return {};
+    if (Result<void> done = transaction.copy("usage_staging", kColumns, staged); !done) return done;
+    const Result<Rows> rows = transaction.exec(
+        "select o_shard, o_incarnation, o_watermark, o_taken, o_register, o_epoch from book_batch($1::timestamptz)", {time});
+    if (!rows) return tl::unexpected(rows.error());
+    for (size_t i = 0; i < rows->size(); ++i) {
+      booked.push_back({static_cast<int>(rows->integer(i, 0)), std::string(rows->text(i, 1)), rows->integer(i, 2),
+                        rows->integer(i, 3), rows->boolean(i, 4), rows->integer(i, 5)});
+    }
+    return {};
+  });
+  if (!result) return tl::unexpected(result.error());
+  return booked;
+}
+
+}  // namespace tallygate::ledger

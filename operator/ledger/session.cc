@@ -1,0 +1,193 @@
+#include "operator/ledger/session.h"
+
+#include <charconv>
+#include <ctime>
+#include <pqxx/pqxx>
+#include <pqxx/tablewriter>
+
+namespace tallygate::ledger {
+namespace {
+
+const pqxx::result& as_result(const std::shared_ptr<const void>& pointer) {
+  return *static_cast<const pqxx::result*>(pointer.get());
+}
+
+Errc errc_of(const pqxx::sql_error& error) {
+  const std::string& state = error.sqlstate();
+  const std::string klass = state.substr(0, 2);
+  // 08 connection, 40 rollback, 53 resources, 55 object in use, 57 shutdown.
+  if (klass == "08" || klass == "40" || klass == "53" || klass == "55" || klass == "57") return Errc::kUnavailable;
+  if (klass == "22" || klass == "23" || klass == "P0") return Errc::kInvalid;
+  return Errc::kInternal;
+}
+
+std::string first_line(const char* text) {
+  std::string line(text);
+  return line.substr(0, line.find('\n'));
+}
+
+// Runs `fn`, which returns a Result<T>, and turns pqxx's exceptions into Errors.
+template <class T, class Fn>
+Result<T> guarded(Fn&& fn) {
+  try {
+    return fn();
+  } catch (const pqxx::in_doubt_error& e) {
+    return fail(Errc::kTimeout, "PostgreSQL: the answer to COMMIT was lost: " + first_line(e.what()));
+  } catch (const pqxx::statement_completion_unknown& e) {
+    return fail(Errc::kTimeout, "PostgreSQL: " + first_line(e.what()));
+  } catch (const pqxx::transaction_rollback& e) {
+    return fail(Errc::kUnavailable, "PostgreSQL: " + first_line(e.what()));
+  } catch (const pqxx::broken_connection& e) {
+    return fail(Errc::kUnavailable, "PostgreSQL is away: " + first_line(e.what()));
+  } catch (const pqxx::sql_error& e) {
+    return fail(errc_of(e), "PostgreSQL " + e.sqlstate() + ": " + first_line(e.what()));
+  } catch (const pqxx::failure& e) {
+    return fail(Errc::kUnavailable, "PostgreSQL: " + first_line(e.what()));
+  } catch (const std::exception& e) {
+    return fail(Errc::kInternal, "PostgreSQL client: " + first_line(e.what()));
+  }
+}
+
+}  // namespace
+
+Rows::Rows(std::shared_ptr<const void> result) : result_(std::move(result)) {}
+size_t Rows::size() const { return result_ ? as_result(result_).size() : 0; }
+
+bool Rows::is_null(size_t row, size_t column) const {
+  return as_result(result_)[static_cast<pqxx::result::size_type>(row)][static_cast<pqxx::row::size_type>(column)].is_null();
+}
+
+std::string_view Rows::text(size_t row, size_t column) const {
+  const auto field = as_result(result_)[static_cast<pqxx::result::size_type>(row)][static_cast<pqxx::row::size_type>(column)];
+  return field.is_null() ? std::string_view() : std::string_view(field.c_str(), field.size());
+}
+
+int64_t Rows::integer(size_t row, size_t column) const {
+  const std::string_view field = text(row, column);
+  int64_t value = 0;
+  std::from_chars(field.data(), field.data() + field.size(), value);
+  return value;
+}
+
+bool Rows::boolean(size_t row, size_t column) const { return text(row, column) == "t"; }
+
+std::string timestamp_text(int64_t wall_ns) {
+  const std::time_t seconds = wall_ns / 1'000'000'000;
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  char text[64];
+  const size_t n = std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &utc);
+  std::snprintf(text + n, sizeof text - n, ".%06d+00", static_cast<int>(wall_ns / 1000 % 1'000'000));
+  return text;
+}
+
+void append_copy_field(std::string& line, std::string_view field) {
+  if (!line.empty()) line += '\t';
+  for (const char c : field) {
+    switch (c) {
+      case '\\': line += "\\\\"; break;
+      case '\t': line += "\\t"; break;
+      case '\n': line += "\\n"; break;
+      case '\r': line += "\\r"; break;
+      default: line += c;
+    }
+  }
+}
+
+void append_copy_field(std::string& line, int64_t field) {
+  char digits[24];
+  const auto [end, error] = std::to_chars(digits, digits + sizeof digits, field);
+  append_copy_field(line, std::string_view(digits, static_cast<size_t>(end - digits)));
+}
+
+Result<Rows> Transaction::exec(const std::string& sql, const Params& params) {
+  auto& work = *static_cast<pqxx::work*>(work_);
+  return guarded<Rows>([&]() -> Result<Rows> {
+    if (params.empty()) return Rows(std::make_shared<pqxx::result>(work.exec(sql)));
+    std::vector<const char*> values;
+    values.reserve(params.size());
+    for (const Param& param : params) values.push_back(param.text ? param.text->c_str() : nullptr);
+    return Rows(std::make_shared<pqxx::result>(work.exec_params(sql, pqxx::prepare::make_dynamic_params(values))));
+  });
+}
+
+Result<void> Transaction::copy(const std::string& table, const std::vector<std::string>& columns,
+                               const std::vector<std::string>& lines) {
+  auto& work = *static_cast<pqxx::work*>(work_);
+  return guarded<void>([&]() -> Result<void> {
+// pqxx 6.4's newer stream_to takes tuples only, and escapes field by field through streams; this one takes finished lines.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    pqxx::tablewriter writer(work, table, columns.begin(), columns.end());
+    for (const std::string& line : lines) writer.write_raw_line(line);
+    writer.complete();
+#pragma GCC diagnostic pop
+    return {};
+  });
+}
+
+struct Session::State {
+  std::string url, setup;
+  std::unique_ptr<pqxx::connection> connection;
+};
+
+Session::Session(std::string url, std::string setup)
+    : state_(std::make_unique<State>(State{std::move(url), std::move(setup), nullptr})) {}
+Session::~Session() = default;
+
+bool Session::connected() const { return state_->connection && state_->connection->is_open(); }
+void Session::close() { state_->connection.reset(); }
+
+Result<void> Session::connect() {
+  if (connected()) return {};
+  state_->connection.reset();
+  Result<void> result = guarded<void>([&]() -> Result<void> {
+    state_->connection = std::make_unique<pqxx::connection>(state_->url);
+    // pqxx would reconnect in silence and so forget what `setup` made. Its next major version never does.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    state_->connection->inhibit_reactivation(true);
+#pragma GCC diagnostic pop
+    state_->connection->set_variable("TimeZone", "'UTC'");
+    state_->connection->set_variable("client_min_messages", "warning");
+    if (!state_->setup.empty()) {
+      pqxx::work work(*state_->connection);
+      work.exec(state_->setup);
+      work.commit();
+    }
+    return {};
+  });
+  if (!result) state_->connection.reset();
+  return result;
+}
+
+Result<void> Session::transact(const std::function<Result<void>(Transaction&)>& body) {
+  if (Result<void> ready = connect(); !ready) return ready;
+  Result<void> result = guarded<void>([&]() -> Result<void> {
+    pqxx::work work(*state_->connection);
+    Transaction transaction(&work);
+    if (Result<void> done = body(transaction); !done) return done;
+    work.commit();
+    return {};
+  });
+  // A connection that failed in a way that may have left it unusable is made anew.
+  if (!result && (result.error().errc == Errc::kUnavailable || result.error().errc == Errc::kTimeout ||
+                  result.error().errc == Errc::kInternal)) {
+    close();
+  }
+  return result;
+}
+
+Result<Rows> Session::exec(const std::string& sql, const Params& params) {
+  Rows rows;
+  Result<void> result = transact([&](Transaction& transaction) -> Result<void> {
+    Result<Rows> got = transaction.exec(sql, params);
+    if (!got) return tl::unexpected(got.error());
+    rows = std::move(*got);
+    return {};
+  });
+  if (!result) return tl::unexpected(result.error());
+  return rows;
+}
+
+}  // namespace tallygate::ledger
