@@ -52,7 +52,8 @@ class ExactQuota(StackTest):
         self.stack.restart_sidecar("a")
         load.join()
         say(f"{dict(load.statuses)}, cut off by the kill: {load.lost}, refused while it was down: {load.refused}")
-        self.assertLessEqual(load.lost, 2)
+        # Two connections to it, each at most twice: the request in flight, and one in the backlog of a socket that was just closing.
+        self.assertLessEqual(load.lost, 4)
         self.assertEqual(sum(load.statuses.values()) + load.lost, 4 * PER_CONNECTION)
         for tenant, quota in QUOTAS.items():
             seen = self.stack.app.tenant(tenant)
