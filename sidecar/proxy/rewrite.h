@@ -15,6 +15,7 @@ namespace tallygate::proxy {
 struct Out {
   char* at;
   void put(std::string_view text) {
+    if (text.empty()) return;  // memcpy takes no null pointer
     std::memcpy(at, text.data(), text.size());
     at += text.size();
   }

@@ -1,0 +1,209 @@
+// An Engine in a world without sockets: a transport of byte strings, a gate that can be told what to say, a clock that
+// moves when told. Shared by the unit tests, the golden tables and the fuzzer.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sidecar/proxy/engine.h"
+
+namespace tallygate::testing {
+
+// One connection as its other end sees it.
+struct Peer {
+  std::string to_engine;    // sent and not yet read by the engine
+  std::string from_engine;  // what the engine has sent
+  bool ended = false;       // no more will be sent
+  bool broken = false;      // reset
+  bool deaf = false;        // and reads no more: writes fail
+  size_t window = SIZE_MAX;  // how many more bytes the engine may send
+  bool shut = false;        // the engine will send no more
+  bool closed = false;      // the engine has closed
+  bool reset = false;       // by a reset
+  bool connecting = false;
+  proxy::Conn* conn = nullptr;
+
+  std::string take() {
+    std::string bytes;
+    bytes.swap(from_engine);
+    return bytes;
+  }
+};
+
+class ScriptedGate final : public proxy::Gate {
+ public:
+  proxy::Verdict admit(const proxy::RequestView& view, std::string_view id, proxy::Ticket ticket,
+                       proxy::Admission& admission, proxy::Denial& denial) override {
+    ++asked;
+    last_ticket = ticket;
+    last_id = id;
+    last_path = view.path;
+    last_host = view.host;
+    last_length = view.content_length;
+    admission.state[0] = std::byte{42};
+    if (on_admit) on_admit(view);
+    if (verdict == proxy::Verdict::kDeny) denial = denial_to_give;
+    if (verdict == proxy::Verdict::kAdmit) ++open;
+    if (verdict == proxy::Verdict::kWait) ++held;
+    return verdict;
+  }
+  proxy::Verdict readmit(proxy::Ticket ticket, proxy::Admission& admission, proxy::Denial& denial) override {
+    broken |= !(ticket == last_ticket) || admission.state[0] != std::byte{42} || held == 0;
+    if (readmit_verdict == proxy::Verdict::kDeny) denial = denial_to_give;
+    if (readmit_verdict == proxy::Verdict::kAdmit) ++open;
+    if (readmit_verdict != proxy::Verdict::kWait) --held;
+    return readmit_verdict;
+  }
+  void abandon(proxy::Ticket, proxy::Admission&) override {
+    ++abandoned;
+    broken |= held == 0;
+    --held;
+  }
+  size_t response_headers(proxy::Admission& admission, std::span<char> out) override {
+    broken |= admission.state[0] != std::byte{42} || out.size() < 1024 || open == 0;
+    std::copy(fields.begin(), fields.end(), out.begin());
+    return fields.size();
+  }
+  void settle(proxy::Admission& admission, const proxy::Outcome& outcome) override {
+    broken |= admission.state[0] != std::byte{42} || open == 0;
+    --open;
+    outcomes.push_back(outcome);
+  }
+
+  proxy::Verdict verdict = proxy::Verdict::kAdmit;
+  proxy::Verdict readmit_verdict = proxy::Verdict::kAdmit;
+  proxy::Denial denial_to_give{429, "Retry-After: 7\r\n", R"({"reason":"QuotaExceeded"})"};
+  std::function<void(const proxy::RequestView&)> on_admit;
+  std::string fields = "RateLimit: \"a\";r=1\r\n";
+  int asked = 0, open = 0, held = 0, abandoned = 0;
+  bool broken = false;  // the contract was
+  proxy::Ticket last_ticket;
+  std::string last_id, last_path, last_host;
+  int64_t last_length = 0;
+  std::vector<proxy::Outcome> outcomes;
+};
+
+class MemoryWorld final : private proxy::Transport {
+ public:
+  explicit MemoryWorld(proxy::Options options = {})
+      : options_(std::move(options)), engine_(env_, options_, "app:80", gate, *this, env_.mono_ns()) {}
+
+  // A new client; null if the engine refuses.
+  Peer* connect_client() {
+    peers_.push_back(std::make_unique<Peer>());
+    Peer* peer = peers_.back().get();
+    engine_.set_now(env_.mono_ns());
+    peer->conn = engine_.accept(peer, nullptr);
+    return peer->conn == nullptr ? nullptr : peer;
+  }
+  void send(Peer& peer, std::string_view bytes) {
+    peer.to_engine.append(bytes);
+    event(peer, proxy::Engine::kReadable);
+  }
+  void end(Peer& peer) {
+    peer.ended = true;
+    event(peer, proxy::Engine::kReadable | proxy::Engine::kPeerClosed);
+  }
+  void reset(Peer& peer) {
+    peer.broken = true;
+    event(peer, proxy::Engine::kReadable | proxy::Engine::kPeerClosed | proxy::Engine::kFailed);
+  }
+  // As end() and reset(), but the engine is not told: it finds out when it reads or writes.
+  void end_silently(Peer& peer) { peer.ended = peer.deaf = true; }
+  void reset_silently(Peer& peer) { peer.broken = true; }
+  void open_window(Peer& peer, size_t bytes) {
+    peer.window = bytes;
+    event(peer, proxy::Engine::kWritable);
+  }
+  void finish_connect(Peer& app) {
+    app.connecting = false;
+    engine_.set_now(env_.mono_ns());
+    engine_.on_connected(*app.conn);
+    run();
+  }
+  void fail_connect(Peer& app) { event(app, proxy::Engine::kFailed); }
+  void advance_ms(int64_t ms) {
+    for (; ms > 0; ms -= 50) {
+      env_.advance_ms(std::min<int64_t>(ms, 50));
+      engine_.set_now(env_.mono_ns());
+      engine_.tick();
+      run();
+    }
+  }
+  void run() {
+    for (int i = 0; engine_.has_ready() && i < 10'000; ++i) engine_.run_ready();
+  }
+  void event(Peer& peer, unsigned what) {
+    engine_.set_now(env_.mono_ns());
+    if (peer.conn != nullptr) engine_.on_event(*peer.conn, what);
+    run();
+  }
+
+  // Connections to the app, in order of creation.
+  std::vector<Peer*> apps;
+  Peer& app() { return *apps.back(); }
+  proxy::Connecting connect_result = proxy::Connecting::kConnected;
+
+  proxy::Engine& engine() { return engine_; }
+  const proxy::Counters& counters() const { return engine_.counters(); }
+  ManualEnv& env() { return env_; }
+  ScriptedGate gate;
+
+ private:
+  static Peer& of(proxy::Conn& conn) { return *static_cast<Peer*>(conn.io); }
+  ssize_t read(proxy::Conn& conn, char* data, size_t size) override {
+    Peer& peer = of(conn);
+    if (peer.to_engine.empty()) {
+      if (peer.broken) return proxy::kIoFailed;
+      return peer.ended ? proxy::kIoEof : proxy::kIoAgain;
+    }
+    const size_t n = std::min(size, peer.to_engine.size());
+    std::memcpy(data, peer.to_engine.data(), n);
+    peer.to_engine.erase(0, n);
+    return static_cast<ssize_t>(n);
+  }
+  ssize_t write(proxy::Conn& conn, const iovec* parts, int count) override {
+    Peer& peer = of(conn);
+    if (peer.broken || peer.deaf) return proxy::kIoFailed;
+    ssize_t total = 0;
+    for (int i = 0; i < count && peer.window > 0; ++i) {
+      const size_t n = std::min(parts[i].iov_len, peer.window);
+      peer.from_engine.append(static_cast<const char*>(parts[i].iov_base), n);
+      if (peer.window != SIZE_MAX) peer.window -= n;
+      total += static_cast<ssize_t>(n);
+    }
+    ++writes;
+    return total == 0 ? proxy::kIoAgain : total;
+  }
+  proxy::Connecting connect(proxy::Conn& conn) override {
+    if (connect_result == proxy::Connecting::kFailed) return connect_result;
+    peers_.push_back(std::make_unique<Peer>());
+    Peer* peer = peers_.back().get();
+    peer->conn = &conn;
+    peer->connecting = connect_result == proxy::Connecting::kInProgress;
+    conn.io = peer;
+    apps.push_back(peer);
+    return connect_result;
+  }
+  void shutdown_write(proxy::Conn& conn) override { of(conn).shut = true; }
+  void close(proxy::Conn& conn, bool reset) override {
+    Peer& peer = of(conn);
+    peer.closed = peer.shut = true;
+    peer.reset = reset;
+    peer.conn = nullptr;
+  }
+
+  ManualEnv env_;
+  const proxy::Options options_;
+  std::vector<std::unique_ptr<Peer>> peers_;
+
+ public:
+  int writes = 0;
+
+ private:
+  proxy::Engine engine_;
+};
+
+}  // namespace tallygate::testing

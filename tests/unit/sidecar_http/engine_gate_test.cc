@@ -1,0 +1,324 @@
+// Denials, waiting, Expect, time-outs and draining.
+#include "tests/fuzz/memory_world.h"
+#include "tests/fuzz/strict_message.h"
+
+namespace tallygate::testing {
+namespace {
+
+using proxy::End;
+using proxy::Options;
+using proxy::Verdict;
+
+constexpr std::string_view kGet = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+constexpr std::string_view kOk = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+constexpr std::string_view kExpect =
+    "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+
+int status_of(const Peer& client) { return read_strict(client.from_engine, true).status(); }
+
+TEST(Denial, ReachesTheClientAndNothingReachesTheApp) {
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kDeny;
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  const auto got = read_strict(client.take(), true);
+  EXPECT_EQ(got.start_line, "HTTP/1.1 429 Too Many Requests");
+  EXPECT_EQ(got.get("retry-after"), "7");
+  EXPECT_EQ(got.get("content-type"), "application/problem+json");
+  EXPECT_EQ(got.get("x-request-id"), world.gate.last_id);
+  EXPECT_EQ(got.get("date"), "Tue, 14 Nov 2023 22:13:20 GMT");
+  EXPECT_EQ(got.body, R"({"reason":"QuotaExceeded"})");
+  EXPECT_TRUE(world.apps.empty());
+  EXPECT_TRUE(world.gate.outcomes.empty());
+  world.send(client, kGet);
+  EXPECT_EQ(status_of(client), 429) << "the connection was kept";
+}
+
+TEST(Denial, ManyPipelinedDenialsComeInOrder) {
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kDeny;
+  Peer& client = *world.connect_client();
+  std::string many;
+  for (int i = 0; i < 3000; ++i) many += kGet;
+  world.send(client, many);
+  EXPECT_EQ(world.gate.asked, 3000);
+}
+
+TEST(Denial, ASmallBodyIsReadAndForgotten) {
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kDeny;
+  Peer& client = *world.connect_client();
+  world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
+  EXPECT_EQ(read_strict(client.take(), true).get("connection"), "");
+  world.send(client, "defghij" + std::string(kGet));
+  EXPECT_EQ(status_of(client), 429);
+  EXPECT_EQ(world.gate.asked, 2);
+}
+
+TEST(Denial, ALargeBodyIsNotRead) {
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kDeny;
+  Peer& client = *world.connect_client();
+  world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\nabc");
+  EXPECT_EQ(read_strict(client.from_engine, true).get("connection"), "close");
+  EXPECT_TRUE(client.shut);
+  world.advance_ms(3'000);
+  EXPECT_TRUE(client.closed);
+}
+
+TEST(Denial, ComesBeforeTheBodyOfARequestThatExpects100) {
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kDeny;
+  Peer& client = *world.connect_client();
+  world.send(client, kExpect);
+  EXPECT_EQ(status_of(client), 429);
+  EXPECT_EQ(client.from_engine.find("100 Continue"), std::string::npos);
+  EXPECT_EQ(read_strict(client.from_engine, true).get("connection"), "close");
+}
+
+TEST(Expect, TheAppSays100AndTheClientHearsIt) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, kExpect);
+  EXPECT_NE(world.app().from_engine.find("Expect: 100-continue\r\n"), std::string::npos);
+  world.send(world.app(), "HTTP/1.1 100 Continue\r\n\r\n");
+  EXPECT_EQ(client.take(), "HTTP/1.1 100 Continue\r\n\r\n");
+  world.send(client, "abc");
+  world.send(world.app(), kOk);
+  EXPECT_EQ(status_of(client), 200);
+  EXPECT_FALSE(client.shut);
+}
+
+TEST(Expect, TheProxySays100ForAnAppThatDoesNot) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, kExpect);
+  world.advance_ms(1'200);
+  EXPECT_EQ(client.take(), "HTTP/1.1 100 Continue\r\n\r\n");
+  world.send(world.app(), "HTTP/1.1 100 Continue\r\n\r\n");
+  EXPECT_EQ(client.take(), "") << "once is enough";
+  world.send(client, "abc");
+  world.send(world.app(), kOk);
+  EXPECT_EQ(status_of(client), 200);
+}
+
+TEST(Expect, AnAppOfHttp10IsNotAsked) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  world.send(world.app(), "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n");
+  client.take();
+  world.send(client, kExpect);
+  EXPECT_EQ(world.app().from_engine.find("Expect"), std::string::npos);
+  EXPECT_EQ(client.take(), "HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+TEST(Expect, AFinalResponseInsteadClosesTheConnection) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, kExpect);
+  world.send(world.app(), "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(status_of(client), 401);
+  EXPECT_EQ(read_strict(client.from_engine, true).get("connection"), "close");
+}
+
+TEST(Wait, ARequestIsHeldUntilTheGateResumesIt) {
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kWait;
+  Peer& client = *world.connect_client();
+  world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+  EXPECT_TRUE(world.apps.empty());
+  EXPECT_EQ(world.counters().requests_waiting.get(), 1u);
+  world.gate.readmit_verdict = Verdict::kWait;
+  world.engine().resume(world.gate.last_ticket);
+  world.run();
+  EXPECT_TRUE(world.apps.empty());
+  world.gate.readmit_verdict = Verdict::kAdmit;
+  world.engine().resume(world.gate.last_ticket);
+  world.run();
+  ASSERT_EQ(world.apps.size(), 1u);
+  EXPECT_EQ(read_strict(world.app().from_engine, false).body, "abc");
+  world.send(world.app(), kOk);
+  EXPECT_EQ(status_of(client), 200);
+  EXPECT_FALSE(world.gate.broken);
+  world.engine().resume(world.gate.last_ticket);  // of a request that is gone
+  world.run();
+}
+
+TEST(Wait, MayEndInADenial) {
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kWait;
+  world.gate.readmit_verdict = Verdict::kDeny;
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  world.engine().resume(world.gate.last_ticket);
+  world.run();
+  EXPECT_EQ(status_of(client), 429);
+  EXPECT_EQ(world.counters().requests_waiting.get(), 0u);
+}
+
+TEST(Wait, IsAbandonedWhenTheClientLeaves) {
+  for (const bool reset : {false, true}) {
+    MemoryWorld world;
+    world.gate.verdict = Verdict::kWait;
+    Peer& client = *world.connect_client();
+    world.send(client, kGet);
+    if (reset) world.reset(client);
+    else world.end(client);
+    EXPECT_EQ(world.gate.abandoned, 1);
+    EXPECT_TRUE(client.closed);
+    world.engine().resume(world.gate.last_ticket);
+    world.run();
+    EXPECT_TRUE(world.apps.empty());
+  }
+}
+
+TEST(Wait, HasAMaximum) {
+  Options options;
+  options.waiting_requests_max = 1;
+  MemoryWorld world(options);
+  world.gate.verdict = Verdict::kWait;
+  world.send(*world.connect_client(), kGet);
+  Peer& second = *world.connect_client();
+  world.send(second, kGet);
+  EXPECT_EQ(status_of(second), 503);
+  EXPECT_EQ(world.gate.abandoned, 1);
+}
+
+TEST(Timeout, ASlowHeadIsCutWhateverItsPace) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, "GET / HTTP/1.1\r\nHost: a\r\n");
+  for (int i = 0; i < 11; ++i) {
+    world.send(client, "X: y\r\n");
+    world.advance_ms(1'000);
+  }
+  EXPECT_EQ(status_of(client), 408);
+  EXPECT_TRUE(client.shut);
+  EXPECT_EQ(world.gate.asked, 0);
+}
+
+TEST(Timeout, SilentConnectionsAreClosed) {
+  Options options;
+  MemoryWorld world(options);
+  Peer& fresh = *world.connect_client();
+  Peer& used = *world.connect_client();
+  world.send(used, kGet);
+  world.send(world.app(), kOk);
+  world.advance_ms(options.timeouts.client_head_ms + 200);
+  EXPECT_TRUE(fresh.closed);
+  EXPECT_FALSE(used.closed);
+  world.advance_ms(options.timeouts.client_idle_ms);
+  EXPECT_TRUE(used.closed);
+  EXPECT_EQ(world.counters().clients_active.get(), 0u);
+}
+
+TEST(Timeout, ABodyThatStopsIsA408) {
+  Options options;
+  MemoryWorld world(options);
+  Peer& client = *world.connect_client();
+  world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\na");
+  world.advance_ms(options.timeouts.client_body_idle_ms - 1'000);
+  world.send(client, "b");
+  world.advance_ms(options.timeouts.client_body_idle_ms - 1'000);
+  EXPECT_EQ(client.from_engine, "");
+  world.advance_ms(2'000);
+  EXPECT_EQ(status_of(client), 408);
+  EXPECT_EQ(world.gate.outcomes[0].end, End::kClientAborted);
+  EXPECT_TRUE(world.app().closed);
+}
+
+TEST(Timeout, AnAppThatDoesNotAnswerIsA504) {
+  Options options;
+  options.timeouts.upstream_head_ms = 90'000;  // more than once around the wheel
+  MemoryWorld world(options);
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  world.advance_ms(89'900);
+  EXPECT_EQ(client.from_engine, "");
+  world.advance_ms(400);
+  EXPECT_EQ(status_of(client), 504);
+  EXPECT_EQ(world.gate.outcomes[0].end, End::kUpstreamFailed);
+  EXPECT_TRUE(world.app().closed);
+}
+
+TEST(Timeout, AConnectThatHangsIsA504) {
+  Options options;
+  MemoryWorld world(options);
+  world.connect_result = proxy::Connecting::kInProgress;
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  world.advance_ms(options.timeouts.upstream_connect_ms + 200);
+  EXPECT_EQ(status_of(client), 504);
+}
+
+TEST(Timeout, AResponseThatStopsIsCut) {
+  Options options;
+  MemoryWorld world(options);
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  world.send(world.app(), "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\na");
+  world.advance_ms(options.timeouts.upstream_idle_ms + 200);
+  EXPECT_TRUE(client.closed);
+  EXPECT_EQ(world.gate.outcomes[0].end, End::kUpstreamFailed);
+}
+
+TEST(Timeout, AClientThatReadsNothingIsCut) {
+  Options options;
+  MemoryWorld world(options);
+  Peer& client = *world.connect_client();
+  client.window = 100;
+  world.send(client, kGet);
+  world.send(world.app(), "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + std::string(1'000'000, 'x'));
+  world.advance_ms(options.timeouts.client_write_idle_ms - 1'000);
+  world.open_window(client, 10);
+  world.advance_ms(options.timeouts.client_write_idle_ms - 1'000);
+  EXPECT_FALSE(client.closed);
+  world.advance_ms(2'000);
+  EXPECT_TRUE(client.closed);
+  EXPECT_EQ(world.gate.outcomes[0].end, End::kClientAborted);
+}
+
+TEST(Drain, FinishesWhatIsInFlightAndClosesTheRest) {
+  MemoryWorld world;
+  Peer& idle = *world.connect_client();
+  Peer& busy = *world.connect_client();
+  Peer& partial = *world.connect_client();
+  world.send(idle, kGet);
+  world.send(world.app(), kOk);
+  world.send(busy, kGet);
+  world.send(partial, "GET / HT");
+  Peer& app = world.app();
+  world.engine().drain();
+  world.run();
+  EXPECT_TRUE(idle.closed);
+  EXPECT_FALSE(busy.closed);
+  EXPECT_EQ(world.connect_client(), nullptr);
+  world.send(app, kOk);
+  EXPECT_EQ(read_strict(busy.from_engine, true).get("connection"), "close");
+  EXPECT_TRUE(busy.shut);
+  world.send(partial, "TP/1.1\r\nHost: a\r\n\r\n");
+  world.send(world.app(), kOk);
+  EXPECT_EQ(read_strict(partial.from_engine, true).get("connection"), "close");
+  world.end(busy);
+  world.end(partial);
+  EXPECT_TRUE(world.engine().empty());
+  EXPECT_EQ(world.counters().upstreams_active.get(), 0u);
+}
+
+TEST(Drain, CuttingSettlesEverything) {
+  MemoryWorld world;
+  Peer& a = *world.connect_client();
+  Peer& b = *world.connect_client();
+  world.send(a, kGet);
+  world.send(b, kGet);
+  world.send(world.app(), "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+  world.engine().close_all();
+  ASSERT_EQ(world.gate.outcomes.size(), 2u);
+  EXPECT_EQ(world.gate.outcomes[0].end, End::kUpstreamFailed);
+  EXPECT_EQ(world.gate.outcomes[1].end, End::kClientAborted);
+  EXPECT_EQ(world.gate.open, 0);
+}
+
+}  // namespace
+}  // namespace tallygate::testing

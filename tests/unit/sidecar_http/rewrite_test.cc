@@ -1,0 +1,168 @@
+// What the app and the client get to see of each other's heads, and what the gate sees.
+#include "tests/fuzz/memory_world.h"
+#include "tests/fuzz/strict_message.h"
+
+namespace tallygate::testing {
+namespace {
+
+using proxy::Options;
+
+StrictMessage forwarded(MemoryWorld& world, std::string_view request) {
+  Peer& client = *world.connect_client();
+  world.send(client, request);
+  if (world.apps.empty()) return {};
+  return read_strict(world.app().from_engine, false);
+}
+
+TEST(Rewrite, HopByHopFieldsStayOnTheirHop) {
+  MemoryWorld world;
+  const auto got = forwarded(world,
+                             "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Secret\r\nKeep-Alive: timeout=5\r\n"
+                             "Proxy-Connection: x\r\nProxy-Authorization: Basic x\r\nProxy-Authenticate: y\r\n"
+                             "x-secret: 1\r\nX-Kept: 2\r\nTE: gzip\r\n\r\n");
+  for (const char* name : {"connection", "keep-alive", "proxy-connection", "proxy-authorization", "proxy-authenticate",
+                           "x-secret", "te"}) {
+    EXPECT_EQ(got.count(name), 0u) << name;
+  }
+  EXPECT_EQ(got.get("x-kept"), "2");
+}
+
+TEST(Rewrite, ConnectionCannotStripWhatFramesRoutesOrAuthenticates) {
+  MemoryWorld world;
+  const auto got = forwarded(world,
+                             "POST / HTTP/1.1\r\nHost: a\r\nConnection: host, content-length, authorization, cookie, "
+                             "x-forwarded-for, x-forwarded-proto, forwarded, x-request-id, expect\r\n"
+                             "Content-Length: 1\r\nAuthorization: Bearer t\r\nCookie: c\r\nX-Forwarded-For: 1.2.3.4\r\n"
+                             "X-Forwarded-Proto: https\r\nForwarded: for=1.2.3.4\r\nX-Request-Id: abc\r\n\r\nx");
+  EXPECT_EQ(got.get("host"), "a");
+  EXPECT_EQ(got.get("content-length"), "1");
+  EXPECT_EQ(got.get("authorization"), "Bearer t");
+  EXPECT_EQ(got.get("cookie"), "c");
+  EXPECT_EQ(got.get("x-forwarded-for"), "1.2.3.4");
+  EXPECT_EQ(got.get("x-forwarded-proto"), "https");
+  EXPECT_EQ(got.get("forwarded"), "for=1.2.3.4");
+  EXPECT_EQ(got.get("x-request-id"), "abc");
+}
+
+TEST(Rewrite, AbsoluteFormBecomesOriginFormAndItsAuthorityHost) {
+  MemoryWorld world;
+  const auto got = forwarded(world, "GET http://b:81/x?y=1 HTTP/1.1\r\nHost: a\r\nX: z\r\n\r\n");
+  EXPECT_EQ(got.start_line, "GET /x?y=1 HTTP/1.1");
+  EXPECT_EQ(got.count("host"), 1u);
+  EXPECT_EQ(got.get("host"), "b:81");
+  EXPECT_EQ(world.gate.last_host, "b:81");
+  EXPECT_EQ(world.gate.last_path, "/x");
+  MemoryWorld other;
+  EXPECT_EQ(forwarded(other, "GET http://b HTTP/1.1\r\nHost: a\r\n\r\n").start_line, "GET / HTTP/1.1");
+  MemoryWorld query;
+  EXPECT_EQ(forwarded(query, "GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n").start_line, "GET /?q HTTP/1.1");
+  MemoryWorld options;
+  EXPECT_EQ(forwarded(options, "OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n").start_line, "OPTIONS * HTTP/1.1");
+}
+
+TEST(Rewrite, LinesGetOneForm) {
+  MemoryWorld world;
+  const auto got = forwarded(world, "GET / HTTP/1.1\r\nHost:a\r\nA:  b \t\r\nC: d\r\nE:\r\n\r\n");
+  EXPECT_EQ(got.state, StrictMessage::State::kComplete) << got.why;
+  EXPECT_EQ(got.get("host"), "a");
+  EXPECT_EQ(got.get("a"), "b");
+  EXPECT_EQ(got.get("c"), "d");
+  EXPECT_EQ(got.count("e"), 1u);
+}
+
+TEST(Rewrite, RequestIdIsKeptIfItIsHarmlessAndElseMade) {
+  MemoryWorld world;
+  EXPECT_EQ(forwarded(world, "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: abc-1\r\n\r\n").get("x-request-id"), "abc-1");
+  EXPECT_EQ(world.gate.last_id, "abc-1");
+  for (const std::string given : {"a\"b", "a b", "", "caf\xc3\xa9"}) {
+    MemoryWorld other;
+    const auto got = forwarded(other, "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: " + given + "\r\n\r\n");
+    EXPECT_EQ(got.count("x-request-id"), 1u);
+    EXPECT_EQ(got.get("x-request-id").size(), 36u);
+    EXPECT_EQ(got.get("x-request-id"), other.gate.last_id);
+  }
+  MemoryWorld longer;
+  EXPECT_EQ(forwarded(longer, "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: " + std::string(65, 'a') + "\r\n\r\n")
+                .get("x-request-id")
+                .size(),
+            36u);
+  MemoryWorld twice;
+  EXPECT_EQ(forwarded(twice, "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: b\r\nX-Request-Id: c\r\n\r\n")
+                .count("x-request-id"),
+            1u);
+}
+
+TEST(Rewrite, CredentialsThatAreListedDoNotReachTheApp) {
+  Options options;
+  options.strip_request_headers = {"x-api-key", "authorization"};
+  MemoryWorld world(options);
+  std::string key;
+  world.gate.on_admit = [&](const proxy::RequestView& view) {
+    key = view.header("x-api-key");
+    EXPECT_EQ(view.find("x-api-key").count, 1u);
+    EXPECT_EQ(view.header("x-none").data(), nullptr);
+  };
+  const auto got = forwarded(world, "GET / HTTP/1.1\r\nHost: a\r\nX-API-Key: k\r\nAuthorization: b\r\nX: y\r\n\r\n");
+  EXPECT_EQ(key, "k");
+  EXPECT_EQ(got.count("x-api-key") + got.count("authorization"), 0u);
+  EXPECT_EQ(got.get("x"), "y");
+}
+
+TEST(Rewrite, TheGateSeesTheHead) {
+  MemoryWorld world;
+  world.gate.on_admit = [](const proxy::RequestView& view) {
+    EXPECT_EQ(view.method, "POST");
+    EXPECT_EQ(view.path, "/p");
+    EXPECT_EQ(view.query, "q=1?2");
+    EXPECT_EQ(view.content_length, -1);
+    EXPECT_EQ(view.find("a").count, 2u);
+    EXPECT_EQ(view.header("a"), "1");
+    EXPECT_EQ(view.find("secret").count, 0u);
+  };
+  forwarded(world, "POST /p?q=1?2 HTTP/1.1\r\nHost: a\r\nA: 1\r\na: 2\r\nConnection: secret\r\nSecret: x\r\n"
+                   "Transfer-Encoding: chunked\r\n\r\n");
+  EXPECT_EQ(world.gate.asked, 1);
+}
+
+TEST(Rewrite, TeTrailersIsKeptForThisHop) {
+  MemoryWorld world;
+  const auto got = forwarded(world, "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers, gzip;q=0.5\r\nConnection: TE\r\n\r\n");
+  EXPECT_EQ(got.get("te"), "trailers");
+  EXPECT_EQ(got.get("connection"), "TE");
+}
+
+TEST(Rewrite, TheResponseGetsTheGatesFieldsAndTheRequestId) {
+  Options options;
+  options.gate_response_headers = {"ratelimit"};
+  options.via = "tallygate";
+  MemoryWorld world(options);
+  Peer& client = *world.connect_client();
+  world.send(client, "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: r1\r\n\r\n");
+  EXPECT_EQ(read_strict(world.app().from_engine, false).get("via"), "1.1 tallygate");
+  world.send(world.app(),
+             "HTTP/1.1 201 Made It\r\nRateLimit: spoofed\r\nX-Request-Id: other\r\nConnection: keep-alive, X-Hop\r\n"
+             "X-Hop: 1\r\nX-App: 2\r\nContent-Length: 2\r\n\r\nhi");
+  const auto got = read_strict(client.from_engine, true);
+  EXPECT_EQ(got.start_line, "HTTP/1.1 201 Made It");
+  EXPECT_EQ(got.count("ratelimit"), 1u);
+  EXPECT_EQ(got.get("ratelimit"), "\"a\";r=1");
+  EXPECT_EQ(got.count("x-request-id"), 1u);
+  EXPECT_EQ(got.get("x-request-id"), "r1");
+  EXPECT_EQ(got.get("x-app"), "2");
+  EXPECT_EQ(got.count("x-hop") + got.count("connection"), 0u);
+  EXPECT_EQ(got.body, "hi");
+  EXPECT_EQ(world.writes, 2) << "one send per message";
+}
+
+TEST(Rewrite, TrailersPassBothWaysWithoutFieldsThatFrame) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;ext=1\r\nx\r\n0\r\nX-Sum:  1\r\n"
+                     "Content-Length: 9\r\n\r\n");
+  EXPECT_TRUE(world.app().from_engine.ends_with("\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n"));
+  world.send(world.app(), "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 2\r\nHost: x\r\n\r\n");
+  EXPECT_TRUE(client.from_engine.ends_with("\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 2\r\n\r\n")) << client.from_engine;
+}
+
+}  // namespace
+}  // namespace tallygate::testing
