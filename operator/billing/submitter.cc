@@ -1,0 +1,329 @@
+#include "operator/billing/submitter.h"
+
+#include <algorithm>
+
+#include "core/telemetry/log.h"
+#include "operator/billing/submitter_metrics.h"
+#include "operator/ledger/fault.h"
+
+namespace tallygate::billing {
+namespace {
+
+constexpr int64_t kPollMs = 500;          // how often due rows are looked for
+constexpr int64_t kBacklogMs = 2'000;     // how often the outbox is counted
+constexpr int64_t kEnqueueLimit = 5'000;  // aggregates in one transaction
+constexpr size_t kQueueLow = 64;          // below this more rows are claimed
+
+std::string key_of(const MeterEvent& event) { return event.customer + "|" + event.event_name; }
+
+}  // namespace
+
+std::string refuse_to_send(const Submission& submission, int64_t now_s) {
+  if (now_s - submission.event.timestamp_s > kMaxEventAgeS) return "older than the 35 days that Stripe accepts";
+  if (submission.unknown_since_s > 0 && now_s - submission.unknown_since_s > kIdentifierKeptS) {
+    return "the outcome of an attempt has not been known for a day, after which a repetition might count twice";
+  }
+  return "";
+}
+
+Submitter::Submitter(Env& env, std::string database_url, SubmitterOptions options, SendEvent send,
+                     std::function<bool()> is_leader, metrics::Registry& registry)
+    : env_(env),
+      options_(options),
+      send_(std::move(send)),
+      is_leader_(std::move(is_leader)),
+      session_(std::move(database_url)),
+      outbox_(env, session_),
+      loop_(env),
+      metrics_(std::make_unique<Metrics>(registry)),
+      rate_(env, options.calls_per_second, std::max<int64_t>(1, options.calls_per_second / 10)) {}
+
+Submitter::~Submitter() { stop(); }
+
+void Submitter::start() {
+  if (thread_.joinable()) return;
+  stopping_ = false;
+  senders_stop_ = false;
+  for (int64_t i = 0; i < options_.concurrency; ++i) senders_.emplace_back([this] { send_loop(); });
+  thread_ = std::thread([this] { run(); });
+}
+
+void Submitter::stop() {
+  stopping_ = true;
+  loop_.post([] {});
+  if (thread_.joinable()) thread_.join();
+}
+
+Submitter::Status Submitter::status() const {
+  const std::lock_guard lock(mutex_);
+  Status status = status_;
+  status.in_flight = static_cast<int64_t>(busy_keys_.size());
+  return status;
+}
+
+// --- the owner of the connection
+
+void Submitter::run() {
+  while (!stopping_) {
+    if (lead()) {
+      enqueue_due();
+      claim_due();
+    }
+    record_finished();
+    observe_backlog();
+    // Whoever finishes a call wakes this thread.
+    loop_.run_once(room() ? std::clamp<int64_t>(next_claim_ms_ - env_.mono_ms(), 1, kPollMs) : kPollMs);
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    senders_stop_ = true;
+  }
+  work_.notify_all();
+  for (auto& sender : senders_) sender.join();
+  senders_.clear();
+  give_back_queued();
+  record_finished();
+}
+
+// Whether we are the one to work. A new leader first takes over what its predecessor, or this process before a crash,
+// had claimed and left.
+bool Submitter::lead() {
+  if (!is_leader_()) {
+    taken_over_ = false;
+    return false;
+  }
+  if (taken_over_) return true;
+  {
+    const std::lock_guard lock(mutex_);
+    // After a short loss of the lead: what is still ours is recorded first.
+    if (!queue_.empty() || !busy_keys_.empty() || !finished_.empty() || !unrecorded_.empty()) return false;
+  }
+  const auto rows = outbox_.take_over();
+  if (!rows) return false;
+  if (*rows > 0) log::info("submissions taken over from a predecessor", {{"events", *rows}});
+  taken_over_ = true;
+  return true;
+}
+
+void Submitter::enqueue_due() {
+  if (env_.mono_ms() < next_enqueue_ms_) return;
+  next_enqueue_ms_ = env_.mono_ms() + options_.interval_ms;
+  for (bool more = true; more && !stopping_;) {
+    const auto enqueued = outbox_.enqueue(kEnqueueLimit);
+    const auto released = enqueued ? outbox_.release_held(kEnqueueLimit) : Result<int64_t>(0);
+    if (!enqueued || !released) {
+      metrics_->failures.add();
+      static log::Throttle throttle(10);
+      log::warn(throttle, "submissions not enqueued",
+                {{"error", (enqueued ? released.error() : enqueued.error()).message}});
+      next_enqueue_ms_ = env_.mono_ms() + std::min<int64_t>(options_.interval_ms, 1'000);
+      return;
+    }
+    metrics_->enqueued.add(static_cast<double>(enqueued->taken));
+    metrics_->held.add(static_cast<double>(enqueued->held));
+    if (enqueued->held > 0) {
+      static log::Throttle throttle(60);
+      log::warn(throttle, "usage cannot be submitted yet: see the held rows of meter_submissions",
+                {{"events", enqueued->held}});
+    }
+    more = enqueued->taken == kEnqueueLimit;
+    if (enqueued->taken > 0 || *released > 0) next_claim_ms_ = 0;
+  }
+}
+
+bool Submitter::room() const {
+  const std::lock_guard lock(mutex_);
+  return queue_.size() < kQueueLow;
+}
+
+void Submitter::claim_due() {
+  const int64_t now_ms = env_.mono_ms();
+  // What could not be recorded yet must not be claimed again and again in the meantime.
+  if (now_ms < next_claim_ms_ || now_ms < blocked_until_ms_ || !unrecorded_.empty() || !room()) return;
+  auto claimed = outbox_.claim(options_.claim_limit, options_.claim_per_key, options_.claim_lease_ms);
+  if (!claimed) {
+    metrics_->failures.add();
+    static log::Throttle throttle(10);
+    log::warn(throttle, "submissions not claimed", {{"error", claimed.error().message}});
+    next_claim_ms_ = now_ms + kPollMs;
+    return;
+  }
+  next_claim_ms_ = claimed->empty() ? now_ms + kPollMs : 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (now_ms >= blocked_until_ms_) status_.blocked.clear();
+    for (auto& submission : *claimed) queue_.push_back(std::move(submission));
+  }
+  metrics_->blocked.set(0);
+  work_.notify_all();
+}
+
+Outcome Submitter::outcome_of(const Finished& finished) {
+  Outcome outcome;
+  const Submission& submission = finished.submission;
+  outcome.id = submission.id;
+  if (!finished.refused.empty()) {
+    outcome.state = Outcome::State::kDead;
+    outcome.error = finished.refused;
+    outcome.sent = false;
+    return outcome;
+  }
+  const Decision& decision = finished.decision;
+  outcome.error = decision.detail;
+  outcome.outcome_unknown = decision.outcome_unknown;
+  switch (decision.verdict) {
+    case Verdict::kDelivered:
+      outcome.state = Outcome::State::kDelivered;
+      break;
+    case Verdict::kDead:
+      outcome.state = Outcome::State::kDead;
+      break;
+    case Verdict::kRetry:
+      outcome.next_attempt_ms =
+          env_.wall_ms() + backoff_ms(env_, options_.backoff, submission.attempts - 1, decision.retry_after_ms);
+      break;
+    case Verdict::kBlocked:
+      outcome.next_attempt_ms = env_.wall_ms() + options_.blocked_pause_ms;
+      break;
+  }
+  return outcome;
+}
+
+void Submitter::record_finished() {
+  std::vector<Finished> finished;
+  {
+    const std::lock_guard lock(mutex_);
+    finished.swap(finished_);
+  }
+  for (const auto& one : finished) {
+    unrecorded_.push_back(outcome_of(one));
+    const Outcome& outcome = unrecorded_.back();
+    if (outcome.state == Outcome::State::kDead) {
+      metrics_->dead.add();
+      log::error("meter event put aside", {{"tenant", one.submission.tenant},
+                                           {"meter", one.submission.event.event_name},
+                                           {"identifier", one.submission.event.identifier},
+                                           {"units", one.submission.event.value},
+                                           {"error", outcome.error}});
+    }
+    if (outcome.state == Outcome::State::kDelivered) {
+      metrics_->delivered_units.add(static_cast<double>(one.submission.event.value));
+    }
+    if (one.refused.empty() && one.decision.verdict == Verdict::kBlocked) {
+      blocked_until_ms_ = env_.mono_ms() + options_.blocked_pause_ms;
+      metrics_->blocked.set(1);
+      static log::Throttle throttle(10);
+      log::error(throttle, "Stripe refuses us: nothing is submitted for a while", {{"error", one.decision.detail}});
+      const std::lock_guard lock(mutex_);
+      status_.blocked = one.decision.detail;
+    }
+  }
+  if (env_.mono_ms() < blocked_until_ms_) give_back_queued();
+  if (unrecorded_.empty()) return;
+  const auto delivered = outbox_.record(unrecorded_);
+  if (!delivered) {
+    metrics_->failures.add();
+    static log::Throttle throttle(10);
+    log::warn(throttle, "submissions not recorded; they are kept and recorded later",
+              {{"events", static_cast<int64_t>(unrecorded_.size())}, {"error", delivered.error().message}});
+    return;
+  }
+  unrecorded_.clear();
+  const std::lock_guard lock(mutex_);
+  status_.delivered += *delivered;
+}
+
+void Submitter::give_back_queued() {
+  std::deque<Submission> queued;
+  {
+    const std::lock_guard lock(mutex_);
+    queued.swap(queue_);
+  }
+  const int64_t pause_ms = std::max<int64_t>(0, blocked_until_ms_ - env_.mono_ms());
+  for (const auto& submission : queued) {
+    Outcome outcome;
+    outcome.id = submission.id;
+    outcome.sent = false;
+    outcome.next_attempt_ms = env_.wall_ms() + pause_ms;
+    unrecorded_.push_back(std::move(outcome));
+  }
+}
+
+void Submitter::observe_backlog() {
+  if (env_.mono_ms() < next_backlog_ms_) return;
+  next_backlog_ms_ = env_.mono_ms() + kBacklogMs;
+  const auto backlog = outbox_.backlog();
+  if (!backlog) return;
+  metrics_->waiting.set(static_cast<double>(backlog->waiting));
+  metrics_->held_now.set(static_cast<double>(backlog->held));
+  metrics_->dead_now.set(static_cast<double>(backlog->dead));
+  const int64_t age_s = backlog->oldest_event_s == 0 ? 0 : env_.wall_s() - backlog->oldest_event_s;
+  metrics_->age.set(static_cast<double>(std::max<int64_t>(0, age_s)));
+  const std::lock_guard lock(mutex_);
+  status_.backlog = *backlog;
+}
+
+// --- the senders
+
+void Submitter::send_loop() {
+  Submission submission;
+  while (take(submission)) {
+    Finished finished;
+    finished.refused = refuse_to_send(submission, env_.wall_s());
+    if (finished.refused.empty()) {
+      pace();
+      ledger::fault_point("submitter.before_call");
+      const int64_t begin_ns = env_.mono_ns();
+      const Answer answer = send_(submission.event, submission.attempts);
+      ledger::fault_point("submitter.after_call");
+      metrics_->call_seconds.observe(static_cast<double>(env_.mono_ns() - begin_ns) / 1e9);
+      finished.decision = classify(answer, submission.event.identifier);
+      metrics_->result(finished.decision.result).add();
+    } else {
+      metrics_->result("expired").add();
+    }
+    finished.submission = std::move(submission);
+    finish(std::move(finished));
+  }
+}
+
+// The first queued event whose customer and meter no other thread is busy with.
+bool Submitter::take(Submission& out) {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (senders_stop_) return false;
+    const auto free = std::find_if(queue_.begin(), queue_.end(),
+                                   [&](const auto& s) { return !busy_keys_.contains(key_of(s.event)); });
+    if (free != queue_.end()) {
+      out = std::move(*free);
+      queue_.erase(free);
+      busy_keys_.insert(key_of(out.event));
+      return true;
+    }
+    work_.wait(lock);
+  }
+}
+
+void Submitter::pace() {
+  for (;;) {
+    int64_t wait_ms = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      wait_ms = rate_.take();
+    }
+    if (wait_ms == 0) return;
+    env_.sleep_ms(wait_ms);
+  }
+}
+
+void Submitter::finish(Finished finished) {
+  {
+    const std::lock_guard lock(mutex_);
+    busy_keys_.erase(key_of(finished.submission.event));
+    finished_.push_back(std::move(finished));
+  }
+  work_.notify_all();
+  loop_.post([] {});
+}
+
+}  // namespace tallygate::billing

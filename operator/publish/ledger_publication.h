@@ -1,0 +1,51 @@
+// The publication's side in PostgreSQL: versions that only grow, and the tenants' terms, written before Redis hears of
+// them. Threading: one thread at a time. Blocks.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/env.h"
+#include "operator/ledger/session.h"
+#include "operator/ledger/tenant_store.h"
+#include "operator/publish/documents.h"
+#include "operator/publish/redis_publication.h"
+
+namespace tallygate::publish {
+
+// Of everything that the ledger keeps of a tenant but its version.
+Fingerprint terms_fingerprint(const tenant::Tenant& tenant, const plan::TenantBilling& billing);
+ledger::TenantRecord record_of(const tenant::Tenant& tenant, const plan::TenantBilling& billing, int64_t version);
+
+class LedgerPublication {
+ public:
+  LedgerPublication(Env& env, std::string database_url);
+
+  // The last publication that was begun.
+  Result<Meta> last();
+  // Reserves the next version, above `at_least`.
+  Result<int64_t> begin(int64_t at_least, const std::string& generation);
+
+  // Forgets what it knows of the ledger: the next changes() are of all tenants.
+  void forget() { known_.reset(); }
+  struct TermChanges {
+    std::vector<size_t> written;  // indexes into Compiled::tenants
+    std::vector<TenantId> removed;
+  };
+  Result<TermChanges> changes(const plan::Compiled& compiled);
+  // `version_of` gives each written tenant's version.
+  Result<void> apply(const TermChanges& changes, const plan::Compiled& compiled,
+                     const std::map<std::string, int64_t>& versions);
+
+ private:
+  Env& env_;
+  ledger::Session session_;
+  ledger::TenantStore store_;
+  // Terms by tenant; a default fingerprint where the ledger has a tenant and nobody knows what of it.
+  std::optional<std::map<std::string, Fingerprint>> known_;
+};
+
+}  // namespace tallygate::publish

@@ -1,0 +1,105 @@
+// Brings the newest compiled snapshot to PostgreSQL, then to Redis, and keeps it there.
+//
+// Postgres first, so that whatever sidecars hear of is already in force in the ledger. Only what changed is written, by
+// content, also across restarts. Versions only grow: each publication reserves its own in Postgres before it writes. A
+// new generation is given out where Redis has no publication of ours (it was wiped), or a different one: everything is
+// then published anew, and readers start from nothing. Where the last publication may be half there (this process died
+// in it), everything is written again under the same generation.
+// Each `check_interval_ms` it looks whether the publication is still whole. Retries with backoff while PostgreSQL or
+// Redis is away; the newest snapshot wins.
+//
+// Lifecycle: start(), stop(); one thread with connections of its own. offer() and status() from any thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "core/env.h"
+#include "core/io/event_loop.h"
+#include "core/telemetry/metrics.h"
+#include "operator/publish/documents.h"
+#include "operator/publish/ledger_publication.h"
+#include "operator/publish/redis_publication.h"
+
+namespace tallygate::publish {
+
+struct PublisherOptions {
+  std::string database_url;
+  redis::Endpoint redis;
+  int64_t check_interval_ms = 500;
+  int64_t retry_min_ms = 50;
+  int64_t retry_max_ms = 2'000;
+  size_t removals_remembered_max = 50'000;  // past that a new generation forgets them
+  std::function<bool()> is_leader = [] { return true; };
+  // After a publication, for each tenant whose terms have changed.
+  std::function<void(const TenantId&)> on_tenant_changed = [](const TenantId&) {};
+};
+
+class Publisher {
+ public:
+  Publisher(Env& env, PublisherOptions options, metrics::Registry& registry);
+  ~Publisher();
+  void start();
+  void stop();
+
+  // `noticed_ns`: when the change was noticed, monotonic, for the latency that is logged.
+  void offer(std::shared_ptr<const plan::Compiled> compiled, int64_t noticed_ns);
+
+  struct Status {
+    int64_t version = 0;   // 0: nothing was published by this process
+    bool in_sync = false;  // what was offered last is published
+    std::string error;     // of the last attempt; empty: it succeeded
+  };
+  Status status() const;
+
+  // One attempt at everything that is due. For the thread and for tests, which do not start it.
+  Result<void> run_once();
+
+ private:
+  struct Snapshot {
+    std::shared_ptr<const plan::Compiled> compiled;
+    int64_t noticed_ns = 0;
+  };
+  struct Metrics;
+
+  void run();
+  Snapshot newest() const;
+  Result<void> look_at_redis();
+  Result<void> publish(const Snapshot& snapshot);
+  Result<void> publish_changes(const Snapshot& snapshot, const Changes& changes,
+                               const LedgerPublication::TermChanges& terms);
+  void remember(const Changes& changes, const Desired& desired, int64_t version);
+  void distrust(const Changes& changes);
+  void report(const Snapshot& snapshot, const Changes& changes, const LedgerPublication::TermChanges& terms);
+
+  Env& env_;
+  const PublisherOptions options_;
+  LedgerPublication ledger_;
+  RedisPublication redis_;
+  EventLoop loop_;
+  std::unique_ptr<Metrics> metrics_;
+  std::atomic<bool> stopping_ = false;
+
+  // Of the thread.
+  bool was_leader_ = false;
+  bool known_ = false;           // whether held_ is what Redis holds
+  bool new_generation_ = false;  // the next publication starts a generation
+  Meta meta_;                    // of the publication that is in Redis
+  Holding held_;
+  size_t index_size_ = 0;                            // names in the change index as of meta_
+  std::shared_ptr<const plan::Compiled> published_;  // the last one that was published as a whole
+  Desired desired_;                                  // of `published_` or of what is being published
+
+  mutable std::mutex mutex_;  // guards what follows
+  Snapshot offered_;
+  Status status_;
+
+  std::thread thread_;
+};
+
+}  // namespace tallygate::publish
