@@ -1,10 +1,11 @@
 #include "core/http/connection.h"  // first: <utility> before Boost
 
-#include <boost/beast/ssl/ssl_stream.hpp>
+#include <boost/asio/ssl/stream.hpp>
 
 namespace tallygate::http {
 
-using TlsStream = beast::ssl_stream<beast::tcp_stream>;
+// Not beast::ssl_stream: in Boost 1.74 it ends a write of several buffers after the first one, without an error.
+using TlsStream = net::ssl::stream<beast::tcp_stream>;
 
 template <>
 void Connection<TlsStream>::handshake() {

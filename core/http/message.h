@@ -57,8 +57,8 @@ inline Response json_response(int status, std::string body) {
 // never holds what the client may not know. `type` follows from the reason: urn:tallygate:problem:<reason>.
 struct Problem {
   int status = 500;
-  std::string reason;
-  std::string detail;
+  std::string reason = {};
+  std::string detail = {};
   std::string title = {};  // the status's standard phrase if empty
   // Further members: name and JSON text, e.g. {"limit", "100"}, {"meter", "\"api_calls\""}.
   std::vector<std::pair<std::string, std::string>> members = {};
