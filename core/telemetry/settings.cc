@@ -3,7 +3,7 @@
 namespace tallygate::telemetry {
 
 void declare(config::OptionSet& options, Settings& settings, const std::string& admin_default) {
-  options.add("admin-listen", &settings.admin_listen, config::listen_address())
+  options.add("admin", &settings.admin_listen, config::listen_address())
       .env()
       .fallback(admin_default)
       .help("address for metrics and health; not for the public");

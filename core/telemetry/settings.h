@@ -1,4 +1,4 @@
-// The settings that both binaries share: --log-level, --log-format, --admin-listen.
+// The settings that both binaries share: --log-level, --log-format, --admin.
 #pragma once
 
 #include "core/config/options.h"
