@@ -1,0 +1,393 @@
+#include "sidecar/admission/admission.h"
+
+#include <algorithm>
+
+#include "sidecar/admission/problem.h"
+#include "sidecar/admission/quota_headers.h"
+
+namespace tallygate::sidecar {
+
+using proxy::Verdict;
+
+namespace {
+
+constexpr int64_t kSweepMs = 20;
+constexpr size_t kNoRoute = AdmissionCounters::kRoutes - 1;
+constexpr size_t kDefaultRoute = AdmissionCounters::kRoutes - 2;
+
+void count(std::atomic<uint64_t>& counter, int64_t by = 1) {
+  counter.store(counter.load(std::memory_order_relaxed) + static_cast<uint64_t>(by), std::memory_order_relaxed);
+}
+
+proxy::Ticket ticket_of(uint64_t key) { return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)}; }
+
+bool path_matches(const tenant::RouteMatch& match, std::string_view path) {
+  if (match.path_match == tenant::PathMatch::kExact) return path == match.path;
+  if (!path.starts_with(match.path)) return false;
+  return match.path.ends_with('/') || path.size() == match.path.size() || path[match.path.size()] == '/';
+}
+
+bool method_matches(const tenant::RouteMatch& match, std::string_view method) {
+  return match.methods.empty() || std::find(match.methods.begin(), match.methods.end(), method) != match.methods.end();
+}
+
+}  // namespace
+
+struct Admission::Held {
+  Plan* plan;       // null: not metered
+  Slot* slot;
+  int64_t epoch;    // 0: no lease stands behind it
+  Reason reason;
+};
+
+Admission::Admission(EventLoop& loop, Directory& directory, Escrow& escrow, UsageLog& log, const Spent& allowed_before,
+                     std::string policy_namespace, AdmissionOptions options)
+    : loop_(loop), directory_(directory), escrow_(escrow), log_(log), namespace_(std::move(policy_namespace)),
+      options_(options), names_(AdmissionCounters::kRoutes) {
+  static_assert(sizeof(Held) <= sizeof(proxy::Admission::state));
+  for (const auto& [key, units] : allowed_before) {
+    if (key.first == 0) allowed_before_[key.second] += units;
+  }
+  const auto resume = [this](uint64_t key) { resume_(ticket_of(key)); };
+  directory_.on_resume(resume);
+  directory_.on_tenant_changed([this](TenantEntry& tenant) { escrow_.reconsider(tenant.id); });
+  directory_.on_policy_changed([this] { policy_changed(); });
+  escrow_.on_change([resume](Purse& purse) {
+    std::vector<uint64_t> batch;
+    batch.swap(purse.waiting);
+    for (const uint64_t key : batch) resume(key);
+  });
+  sweep();
+}
+
+Admission::~Admission() { loop_.cancel(timer_); }
+
+// Every 20 ms: the wall clock's offset, and requests that have waited long enough.
+void Admission::sweep() {
+  timer_ = loop_.after_ms(kSweepMs, [this] { sweep(); });
+  wall_offset_ns_ = loop_.env().wall_ns() - loop_.env().mono_ns();
+  for (const auto& [key, waiting] : waiting_) {
+    if (loop_.now_ns() >= waiting.deadline_ns) resume_(ticket_of(key));
+  }
+}
+
+void Admission::policy_changed() {
+  const tenant::Policy* policy = directory_.policy();
+  identifier_ = std::make_unique<Identifier>(policy->identity);
+  std::lock_guard lock(names_mutex_);
+  for (auto& name : names_) name.clear();
+  for (size_t i = 0; i < policy->routes.size() && i < kDefaultRoute; ++i) names_[i] = policy->routes[i].name.str();
+  names_[kDefaultRoute] = policy->default_route.name.empty() ? "default" : policy->default_route.name.str();
+  names_[kNoRoute] = "none";
+}
+
+std::vector<std::string> Admission::route_names() const {
+  std::lock_guard lock(names_mutex_);
+  return names_;
+}
+
+const tenant::Route& Admission::route(size_t index) const {
+  const tenant::Policy& policy = *directory_.policy();
+  return index < policy.routes.size() ? policy.routes[index] : policy.default_route;
+}
+
+size_t Admission::match(std::string_view method, std::string_view path) const {
+  const auto& routes = directory_.policy()->routes;
+  for (size_t i = 0; i < routes.size() && i < kDefaultRoute; ++i) {
+    if (routes[i].matches.empty()) return i;
+    for (const auto& m : routes[i].matches) {
+      if (path_matches(m, path) && method_matches(m, method)) return i;
+    }
+  }
+  return kDefaultRoute;
+}
+
+Verdict Admission::decided(size_t route, Reason reason, Verdict verdict) {
+  count(counters_.decisions[route][static_cast<size_t>(reason)]);
+  return verdict;
+}
+
+Verdict Admission::deny(const Request& request, Reason reason, std::string_view detail, proxy::Denial& denial,
+                        const Plan* plan, const PlanItem* item) {
+  DenialFacts facts;
+  facts.reason = reason;
+  facts.detail = detail;
+  facts.request_id = request.request_id;
+  if (request.tenant != nullptr) facts.tenant = request.tenant->id;
+  facts.plan = plan;
+  facts.item = item;
+  facts.now_s = (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000;
+  if (item != nullptr && item->end_s > facts.now_s && reason == Reason::kQuotaExhausted) {
+    facts.retry_after_s = item->end_s - facts.now_s;
+  } else if (info(reason).status == 503) {
+    facts.retry_after_s = 1;
+  }
+  write_denial(facts, &denial);
+  return decided(request.route, reason, Verdict::kDeny);
+}
+
+Verdict Admission::admit(const proxy::RequestView& view, std::string_view request_id, proxy::Ticket ticket,
+                         proxy::Admission& admission, proxy::Denial& denial) {
+  Request request;
+  request.method = view.method;
+  request.path = view.path;
+  request.request_id = request_id;
+  request.ticket = ticket;
+  if (directory_.policy() == nullptr) [[unlikely]] {
+    // Nobody can be identified before the policy is there; the client may simply come again.
+    return deny(request, Reason::kPolicyUnavailable, "the billing policy has not been published yet, or Redis is away", denial);
+  }
+  request.route = match(view.method, view.path);
+  const tenant::Route& rule = route(request.route);
+  if (rule.action == tenant::RouteAction::kExempt) return admit_unmetered(request, Reason::kExempt, admission);
+  if (rule.action == tenant::RouteAction::kDeny) return deny(request, Reason::kRouteDenied, "", denial);
+  const Identified who = identifier_->identify(view);
+  if (who.reason != Reason::kAdmitted) {
+    if (shadow(request)) return admit_unmetered(request, Reason::kShadow, admission);
+    const std::string detail = who.reason == Reason::kUnauthenticated ? "send " + identifier_->wanted() : who.detail;
+    return deny(request, who.reason, detail, denial);
+  }
+  request.credential = who.value;
+  request.api_key = who.api_key;
+  return decide(request, admission, denial);
+}
+
+Verdict Admission::readmit(proxy::Ticket ticket, proxy::Admission& admission, proxy::Denial& denial) {
+  const auto found = waiting_.find(ticket.key());
+  TG_ASSERT(found != waiting_.end());
+  const Waiting waiting = std::move(found->second);
+  waiting_.erase(found);
+  Request request;
+  request.method = waiting.method;
+  request.path = waiting.path;
+  request.request_id = waiting.request_id;
+  request.credential = waiting.credential;
+  request.api_key = waiting.api_key;
+  request.ticket = ticket;
+  request.deadline_ns = waiting.deadline_ns;
+  if (directory_.policy() == nullptr) return deny(request, Reason::kPolicyUnavailable, "the billing policy was deleted", denial);
+  request.route = match(request.method, request.path);
+  return decide(request, admission, denial);
+}
+
+void Admission::abandon(proxy::Ticket ticket, proxy::Admission&) { waiting_.erase(ticket.key()); }
+
+bool Admission::may_wait(const Request& request) const {
+  return escrow_.connected() && (request.deadline_ns == 0 || loop_.now_ns() < request.deadline_ns);
+}
+
+Verdict Admission::wait(Request& request, std::vector<uint64_t>& list) {
+  if (request.deadline_ns == 0) count(counters_.waited);
+  Waiting waiting{std::string(request.method), std::string(request.path), std::string(request.request_id),
+                  std::string(request.credential), request.api_key,
+                  request.deadline_ns != 0 ? request.deadline_ns : loop_.now_ns() + options_.wait_ms * 1'000'000};
+  waiting_.emplace(request.ticket.key(), std::move(waiting));
+  list.push_back(request.ticket.key());
+  return Verdict::kWait;
+}
+
+bool Admission::shadow(const Request& request) const {
+  return directory_.policy()->enforcement == tenant::Enforcement::kShadow ||
+         (request.tenant != nullptr && request.tenant->doc.enforcement == tenant::Enforcement::kShadow);
+}
+
+Verdict Admission::decide(Request& request, proxy::Admission& admission, proxy::Denial& denial) {
+  IdentityEntry& identity = directory_.identity(request.api_key, request.credential);
+  const bool pending = identity.known == Known::kPending || (identity.known == Known::kYes && !identity.tenant->fetched);
+  if (pending) [[unlikely]] {
+    if (may_wait(request) && waiting_.size() < options_.waiting_max) {
+      return wait(request, identity.known == Known::kPending ? identity.waiting : identity.tenant->waiting);
+    }
+    return deny(request, Reason::kPolicyUnavailable, "the tenant's billing data is not known here yet", denial);
+  }
+  if (identity.known == Known::kNo || !identity.tenant->exists) {
+    if (shadow(request)) return admit_unmetered(request, Reason::kShadow, admission);
+    if (request.api_key) return deny(request, Reason::kInvalidCredential, "no tenant has this API key", denial);
+    return deny(request, Reason::kUnknownTenant, "no tenant has this id", denial);
+  }
+  request.tenant = identity.tenant;
+  return decide_tenant(request, admission, denial);
+}
+
+Verdict Admission::decide_tenant(Request& request, proxy::Admission& admission, proxy::Denial& denial) {
+  const tenant::Tenant& doc = request.tenant->doc;
+  const bool allowed = std::any_of(doc.allowed_namespaces.begin(), doc.allowed_namespaces.end(),
+                                   [this](const std::string& ns) { return ns == "*" || ns == namespace_; });
+  if (!allowed && !shadow(request)) {
+    return deny(request, Reason::kTenantNotAllowed,
+                "the tenant does not allow policies of namespace " + namespace_ + " to bill it", denial);
+  }
+  if (doc.suspended && !shadow(request)) return deny(request, Reason::kTenantSuspended, doc.suspend_reason, denial);
+  const tenant::Route& rule = route(request.route);
+  if (!rule.entitlement.empty() && !shadow(request) &&
+      std::find(doc.entitlements.begin(), doc.entitlements.end(), rule.entitlement) == doc.entitlements.end()) {
+    return deny(request, Reason::kNotEntitled, "plan " + doc.plan.str() + " does not include " + rule.entitlement, denial);
+  }
+  Reason reason = Reason::kAdmitted;
+  std::string detail;
+  Plan* plan = plan_for(request, &reason, &detail);
+  if (plan == nullptr) [[unlikely]] {
+    if (shadow(request)) return admit_unmetered(request, Reason::kShadow, admission);
+    return deny(request, reason, detail, denial);
+  }
+  return decide_units(request, *plan, admission, denial);
+}
+
+// Finds the tenant's plan for the route, or builds it anew where anything it stands on has changed.
+Plan* Admission::plan_for(Request& request, Reason* reason, std::string* detail) {
+  TenantEntry& tenant = *request.tenant;
+  if (tenant.plans.size() < AdmissionCounters::kRoutes) tenant.plans.resize(AdmissionCounters::kRoutes);
+  const int64_t now_s = (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000;
+  Plan*& cached = tenant.plans[request.route];
+  if (cached != nullptr && cached->tenant_serial == tenant.serial && cached->policy_serial == directory_.policy_serial() &&
+      now_s < cached->valid_until_s &&
+      (cached->items.empty() || cached->epoch == escrow_.shard(cached->items[0].purse->shard).epoch)) [[likely]] {
+    return cached;
+  }
+  if (cached != nullptr) retire(std::exchange(cached, nullptr));
+  PlanResult built = build_plan(route(request.route), tenant, escrow_, log_, now_s);
+  logged_();
+  if (!built.plan) {
+    *reason = built.reason;
+    *detail = std::move(built.detail);
+    return nullptr;
+  }
+  built.plan->route = request.route;
+  built.plan->policy_serial = directory_.policy_serial();
+  for (auto& item : built.plan->items) {
+    const auto before = allowed_before_.find(item.purse->member);
+    if (before != allowed_before_.end()) {
+      item.purse->allowed += before->second;
+      allowed_before_.erase(before);
+    }
+  }
+  cached = built.plan.get();
+  plans_.emplace(cached, std::move(built.plan));
+  return cached;
+}
+
+void Admission::retire(Plan* plan) {
+  plan->retired = true;
+  if (plan->in_flight > 0) return;
+  for (auto& item : plan->items) --item.purse->users;
+  plans_.erase(plan);
+}
+
+bool Admission::stale(const Request& request) const {
+  return directory_.age_ns() > request.tenant->doc.stale_after_ms * 1'000'000;
+}
+
+Verdict Admission::decide_units(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial) {
+  if (!plan.items.empty() && stale(request)) [[unlikely]] {
+    return unavailable(request, plan, plan.items[0], admission, denial);
+  }
+  for (size_t i = 0; i < plan.items.size(); ++i) {
+    const PlanItem& item = plan.items[i];
+    Purse& purse = *item.purse;
+    const int64_t units = plan.units[item.charge];
+    if (purse.epoch == plan.epoch && plan.epoch != 0 && purse.available() >= units) [[likely]] {
+      purse.spent += units;
+      continue;
+    }
+    // Not enough of this one: what was taken of the others goes back before anything else happens (I5).
+    for (size_t j = 0; j < i; ++j) plan.items[j].purse->spent -= plan.units[plan.items[j].charge];
+    escrow_.need(purse, units);
+    if (purse.state == PurseState::kDry) {
+      if (shadow(request)) return unavailable(request, plan, item, admission, denial);
+      const Reason reason = item.wallet ? Reason::kBalanceExhausted : Reason::kQuotaExhausted;
+      const std::string detail = item.wallet ? "the wallet cannot pay for more of " + item.meter + "; top it up"
+                                             : "limit " + item.limit + " of meter " + item.meter + " is used up until " +
+                                                   rfc3339(item.end_s);
+      return deny(request, reason, detail, denial, &plan, &item);
+    }
+    if (may_wait(request) && waiting_.size() < options_.waiting_max) return wait(request, purse.waiting);
+    return unavailable(request, plan, item, admission, denial);
+  }
+  for (const PlanItem& item : plan.items) escrow_.spent_from(*item.purse);
+  return take(request, plan, plan.definition, Reason::kAdmitted, admission, denial);
+}
+
+// The units cannot be had in time: `onUnavailable`, of the route, else of the tenant, by what settles the meter.
+Verdict Admission::unavailable(Request& request, Plan& plan, const PlanItem& item, proxy::Admission& admission,
+                               proxy::Denial& denial) {
+  const tenant::Tenant& doc = request.tenant->doc;
+  const auto rule = route(request.route).on_unavailable.value_or(item.wallet ? doc.on_unavailable_wallet
+                                                                             : doc.on_unavailable_quota);
+  const bool free_pass = shadow(request);
+  bool room = true;
+  for (const auto& i : plan.items) {
+    room = room && i.purse->allowed + plan.units[i.charge] <= doc.allowance_per_pod;
+  }
+  if (!free_pass && (rule == tenant::OnUnavailable::kDeny || !room)) {
+    const char* why = !escrow_.connected() ? "Redis is away" : "no units came in time";
+    return deny(request, Reason::kQuotaUnavailable,
+                std::string(why) + (rule == tenant::OnUnavailable::kAllow ? ", and this pod's allowance is used up" : ""),
+                denial, &plan, &item);
+  }
+  if (!plan.has_allow_definition) {
+    auto defined = log_.define(definition_of(route(request.route), plan, 0));
+    if (!defined) return deny(request, Reason::kLogFull, defined.error().message, denial);
+    plan.allow_definition = *defined;
+    plan.has_allow_definition = true;
+  }
+  const Verdict verdict = take(request, plan, plan.allow_definition,
+                               free_pass ? Reason::kShadow : Reason::kAllowedUnavailable, admission, denial);
+  if (verdict == Verdict::kAdmit) {
+    for (const auto& i : plan.items) {
+      if (!free_pass) i.purse->allowed += plan.units[i.charge];
+      count(counters_.allowed_units, plan.units[i.charge]);
+    }
+  }
+  return verdict;
+}
+
+// The last step: the slot is in the log before the request is forwarded (rule 1).
+Verdict Admission::take(Request& request, Plan& plan, uint32_t definition, Reason reason, proxy::Admission& admission,
+                        proxy::Denial& denial) {
+  const int64_t now_s = (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000;
+  Slot* slot = log_.admit(definition, plan.units, now_s);
+  if (slot == nullptr) [[unlikely]] {
+    if (reason == Reason::kAdmitted) {
+      for (const auto& item : plan.items) item.purse->spent -= plan.units[item.charge];
+    }
+    return deny(request, Reason::kLogFull, log_.last_error(), denial);
+  }
+  ++plan.in_flight;
+  *reinterpret_cast<Held*>(admission.state.data()) = {&plan, slot, reason == Reason::kAdmitted ? plan.epoch : 0, reason};
+  return decided(request.route, reason, Verdict::kAdmit);
+}
+
+Verdict Admission::admit_unmetered(Request& request, Reason reason, proxy::Admission& admission) {
+  *reinterpret_cast<Held*>(admission.state.data()) = {nullptr, nullptr, 0, reason};
+  return decided(request.route, reason, Verdict::kAdmit);
+}
+
+size_t Admission::response_headers(proxy::Admission& admission, std::span<char> out) {
+  const Held& held = *reinterpret_cast<const Held*>(admission.state.data());
+  if (held.plan == nullptr) return 0;
+  return write_quota_headers(*held.plan, (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000, out);
+}
+
+// An app's 5xx or a failed connection releases the hold; a client that left pays for what the app was asked to do (A13).
+void Admission::settle(proxy::Admission& admission, const proxy::Outcome& outcome) {
+  const Held& held = *reinterpret_cast<const Held*>(admission.state.data());
+  if (held.plan == nullptr) return;
+  Plan& plan = *held.plan;
+  const bool failed = outcome.end == proxy::End::kUpstreamFailed || outcome.status >= 500;
+  if (failed && plan.charge_on_success) {
+    static constexpr int64_t kNothing[kMaxCharges] = {};
+    for (const auto& item : plan.items) {
+      const int64_t units = plan.units[item.charge];
+      if (held.epoch != 0 && item.purse->epoch == held.epoch) item.purse->spent -= units;
+      if (held.reason == Reason::kAllowedUnavailable) item.purse->allowed -= units;
+      count(counters_.released_units, units);
+    }
+    log_.settle(held.slot, {kNothing, plan.units.size()});
+  } else {
+    for (const int64_t units : plan.units) count(counters_.charged_units, units);
+    log_.settle(held.slot, plan.units);
+  }
+  if (--plan.in_flight == 0 && plan.retired) retire(&plan);
+}
+
+}  // namespace tallygate::sidecar

@@ -1,0 +1,119 @@
+// The Gate of the real sidecar: identify → admit before a request is forwarded, settle after it (README.md beside this).
+//
+// Threading: the event loop's thread only, but counters(), which any thread may read.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "sidecar/admission/directory.h"
+#include "sidecar/admission/identify.h"
+#include "sidecar/admission/plan.h"
+#include "sidecar/admission/reason.h"
+#include "sidecar/escrow/escrow.h"
+#include "sidecar/log/usage_log.h"
+#include "sidecar/proxy/gate.h"
+
+namespace tallygate::sidecar {
+
+struct AdmissionOptions {
+  int64_t wait_ms = 1000;      // how long a request may wait for its tenant or its units
+  size_t waiting_max = 10'000;
+};
+
+// Decisions by route and reason. Routes past the table's end count in its last row.
+struct AdmissionCounters {
+  static constexpr size_t kRoutes = 66;  // 64, the default one, and "none" (before a route is known)
+  std::array<std::array<std::atomic<uint64_t>, static_cast<size_t>(Reason::kCount)>, kRoutes> decisions{};
+  std::atomic<uint64_t> waited{0}, released_units{0}, charged_units{0}, allowed_units{0};
+};
+
+class Admission final : public proxy::Gate {
+ public:
+  Admission(EventLoop& loop, Directory& directory, Escrow& escrow, UsageLog& log, const Spent& allowed_before,
+            std::string policy_namespace, AdmissionOptions options = {});
+  ~Admission() override;
+
+  proxy::Verdict admit(const proxy::RequestView& request, std::string_view request_id, proxy::Ticket ticket,
+                       proxy::Admission& admission, proxy::Denial& denial) override;
+  proxy::Verdict readmit(proxy::Ticket ticket, proxy::Admission& admission, proxy::Denial& denial) override;
+  void abandon(proxy::Ticket ticket, proxy::Admission& admission) override;
+  size_t response_headers(proxy::Admission& admission, std::span<char> out) override;
+  void settle(proxy::Admission& admission, const proxy::Outcome& outcome) override;
+
+  // Where a ticket that may be asked again goes: Proxy::resume.
+  void on_resume(std::function<void(proxy::Ticket)> fn) { resume_ = std::move(fn); }
+  // A definition was logged: there may be a hello record to send.
+  void on_logged(std::function<void()> fn) { logged_ = std::move(fn); }
+
+  const AdmissionCounters& counters() const { return counters_; }
+  // Names of the routes by row of the counters; for the admin thread a copy under a lock.
+  std::vector<std::string> route_names() const;
+  size_t waiting() const { return waiting_.size(); }
+
+ private:
+  struct Waiting {  // what a request that waits is remembered by
+    std::string method, path, request_id, credential;
+    bool api_key = false;
+    int64_t deadline_ns = 0;
+  };
+  struct Request {  // what is known of the request being decided
+    std::string_view method, path, request_id, credential;
+    bool api_key = false;
+    proxy::Ticket ticket;
+    int64_t deadline_ns = 0;   // 0: has not waited yet
+    size_t route = AdmissionCounters::kRoutes - 1;
+    TenantEntry* tenant = nullptr;
+  };
+  struct Held;  // in proxy::Admission::state
+
+  proxy::Verdict decide(Request& request, proxy::Admission& admission, proxy::Denial& denial);
+  proxy::Verdict decide_tenant(Request& request, proxy::Admission& admission, proxy::Denial& denial);
+  proxy::Verdict decide_units(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial);
+  proxy::Verdict unavailable(Request& request, Plan& plan, const PlanItem& item, proxy::Admission& admission,
+                             proxy::Denial& denial);
+  proxy::Verdict take(Request& request, Plan& plan, uint32_t definition, Reason reason, proxy::Admission& admission,
+                      proxy::Denial& denial);
+  proxy::Verdict admit_unmetered(Request& request, Reason reason, proxy::Admission& admission);
+  proxy::Verdict deny(const Request& request, Reason reason, std::string_view detail, proxy::Denial& denial,
+                      const Plan* plan = nullptr, const PlanItem* item = nullptr);
+  proxy::Verdict wait(Request& request, std::vector<uint64_t>& list);
+  bool may_wait(const Request& request) const;
+  bool shadow(const Request& request) const;
+  Plan* plan_for(Request& request, Reason* reason, std::string* detail);
+  void retire(Plan* plan);
+  bool stale(const Request& request) const;
+  const tenant::Route& route(size_t index) const;
+  size_t match(std::string_view method, std::string_view path) const;
+  proxy::Verdict decided(size_t route, Reason reason, proxy::Verdict verdict);
+  void policy_changed();
+  void sweep();
+
+  EventLoop& loop_;
+  Directory& directory_;
+  Escrow& escrow_;
+  UsageLog& log_;
+  std::map<std::string, int64_t> allowed_before_;  // by "tenant|bucket": what predecessors admitted without a lease
+  std::string namespace_;
+  AdmissionOptions options_;
+  std::unique_ptr<Identifier> identifier_;
+  uint64_t identifier_serial_ = 0;
+  std::unordered_map<const Plan*, std::unique_ptr<Plan>> plans_;
+  std::unordered_map<uint64_t, Waiting> waiting_;
+  std::string key_;  // reused, so that a lookup does not allocate
+  int64_t wall_offset_ns_ = 0;
+  EventLoop::TimerId timer_ = 0;
+  std::function<void(proxy::Ticket)> resume_ = [](proxy::Ticket) {};
+  std::function<void()> logged_ = [] {};
+  mutable std::mutex names_mutex_;
+  std::vector<std::string> names_;
+  AdmissionCounters counters_;
+};
+
+}  // namespace tallygate::sidecar

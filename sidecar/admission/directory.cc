@@ -1,0 +1,209 @@
+#include "sidecar/admission/directory.h"
+
+#include "core/redis_contract/keys.h"
+#include "core/tenant/wire.h"
+#include "sidecar/admission/identify.h"
+
+namespace tallygate::sidecar {
+
+namespace rc = redis_contract;
+
+namespace {
+
+constexpr int64_t kPollMs = 500;
+constexpr int64_t kUnknownForNs = 5'000'000'000;  // then a credential that nobody has is asked for again
+constexpr size_t kMaxUnknown = 10'000;
+
+}  // namespace
+
+Directory::Directory(EventLoop& loop, redis::Connection& redis, redis::Connection& notices, std::string policy)
+    : loop_(loop), redis_(redis), notices_(notices), policy_id_(std::move(policy)) {}
+
+Directory::~Directory() {
+  *alive_ = false;
+  loop_.cancel(timer_);
+}
+
+void Directory::start() {
+  notices_.subscribe({rc::publish_channel()}, [this](const std::string&, const std::string&) {
+    loop_.cancel(timer_);
+    poll();
+  });
+  notices_.start();
+  poll();
+}
+
+int64_t Directory::age_ns() const { return seen_ns_ == 0 ? INT64_MAX / 2 : loop_.now_ns() - seen_ns_; }
+
+void Directory::poll() {
+  timer_ = loop_.after_ms(kPollMs, [this] { poll(); });
+  if (polling_ || !redis_.connected()) return;
+  polling_ = true;
+  redis_.call({"HMGET", rc::meta_key(), "generation", "version"}, [this, alive = alive_](Result<redis::Reply> reply) {
+    if (!*alive) return;
+    polling_ = false;
+    if (!reply || !reply->is_array() || reply->elements.size() != 2 || !reply->elements[0].is_text()) return;
+    seen_ns_ = loop_.now_ns();
+    const std::string& generation = reply->elements[0].text;
+    const int64_t version = reply->elements[1].to_integer();
+    if (generation == generation_ && version == version_ && has_policy_) return;
+    // Of another generation everything may have changed: from the beginning.
+    const int64_t since = generation == generation_ ? version_ : 0;
+    generation_ = generation;
+    version_ = version;
+    if (!has_policy_) fetch_policy();
+    redis_.call({"ZRANGEBYSCORE", rc::changes_key(), "(" + std::to_string(since), "+inf"},
+                [this, alive](Result<redis::Reply> members) {
+                  if (!*alive) return;
+                  if (members && members->is_array()) changed_members(*members);
+                  else version_ = 0;  // asked again at the next poll
+                });
+  });
+}
+
+void Directory::changed_members(const redis::Reply& members) {
+  for (const auto& member : members.elements) {
+    if (member.text.size() < 2) continue;
+    const std::string name = member.text.substr(1);
+    switch (member.text[0]) {
+      case 'P':
+        if (name == policy_id_) fetch_policy();
+        break;
+      case 'T':
+        if (const auto it = tenants_.find(name); it != tenants_.end()) fetch_tenant(*it->second);
+        break;
+      case 'I':
+        if (const auto it = identities_.find(name); it != identities_.end()) fetch_identity(name, *it->second);
+        break;
+      default: break;
+    }
+  }
+}
+
+void Directory::fetch_policy() {
+  redis_.call({"GET", rc::policy_key(policy_id_)}, [this, alive = alive_](Result<redis::Reply> reply) {
+    if (!*alive || !reply || reply->is_error()) return;
+    if (reply->is_nil()) {
+      if (has_policy_) fault_("the policy " + policy_id_ + " was deleted");
+      has_policy_ = false;
+      return;
+    }
+    auto policy = tenant::policy_from_json(reply->text);
+    if (!policy) return fault_("cannot read the policy " + policy_id_ + ": " + policy.error().message);
+    if (has_policy_ && *policy == policy_) return;
+    policy_ = std::move(*policy);
+    has_policy_ = true;
+    ++policy_serial_;
+    policy_changed_();
+  });
+}
+
+TenantEntry& Directory::tenant(const std::string& id) {
+  auto& entry = tenants_[id];
+  if (!entry) {
+    entry = std::make_unique<TenantEntry>();
+    entry->id = id;
+  }
+  return *entry;
+}
+
+IdentityEntry& Directory::identity(bool api_key, std::string_view credential) {
+  auto& recent = recent_[api_key ? 0 : 1];
+  if (const auto it = recent.find(credential); it != recent.end() && it->second->known == Known::kYes &&
+                                               it->second->tenant->fetched) [[likely]] {
+    return *it->second;
+  }
+  IdentityEntry& entry =
+      by_name(api_key ? "apikey:" + sha256_hex(credential) : "external:" + std::string(credential));
+  if (entry.known == Known::kYes) recent.emplace(credential, &entry);
+  return entry;
+}
+
+IdentityEntry& Directory::by_name(std::string name) {
+  auto it = identities_.find(name);
+  if (it == identities_.end()) {
+    if (unknown_ >= kMaxUnknown) drop_unknown();
+    it = identities_.emplace(std::move(name), std::make_unique<IdentityEntry>()).first;
+    ++unknown_;
+  }
+  IdentityEntry& entry = *it->second;
+  const bool stale = entry.known == Known::kNo && loop_.now_ns() - entry.fetched_ns > kUnknownForNs;
+  if ((entry.known == Known::kPending || stale) && !entry.fetching) fetch_identity(it->first, entry);
+  if (entry.known == Known::kYes && !entry.tenant->fetched && !entry.tenant->fetching) fetch_tenant(*entry.tenant);
+  return entry;
+}
+
+// A flood of made-up credentials must not grow without bound; those that somebody waits for stay.
+void Directory::drop_unknown() {
+  for (auto& recent : recent_) recent.clear();
+  std::erase_if(identities_, [this](const auto& item) {
+    const IdentityEntry& entry = *item.second;
+    const bool drop = entry.known != Known::kYes && !entry.fetching && entry.waiting.empty();
+    if (drop) --unknown_;
+    return drop;
+  });
+}
+
+void Directory::fetch_identity(const std::string& key, IdentityEntry& entry) {
+  if (!redis_.connected()) return;
+  entry.fetching = true;
+  const size_t colon = key.find(':');
+  auto found = std::make_shared<Result<redis::Reply>>(fail(Errc::kUnavailable, ""));
+  redis_.call({"GET", rc::identity_key(key.substr(0, colon), key.substr(colon + 1))},
+              [found](Result<redis::Reply> reply) { *found = std::move(reply); });
+  // Asked after the name: a name that is missing while the publication stands belongs to nobody.
+  redis_.call({"HGET", rc::meta_key(), "generation"}, [this, alive = alive_, found, &entry](Result<redis::Reply> meta) {
+    if (!*alive) return;
+    entry.fetching = false;
+    const auto& reply = *found;
+    if (reply && reply->is_text()) {
+      if (entry.known != Known::kYes && unknown_ > 0) --unknown_;
+      entry.known = Known::kYes;
+      entry.tenant = &tenant(reply->text);
+      if (!entry.tenant->fetched && !entry.tenant->fetching) fetch_tenant(*entry.tenant);
+    } else if (reply && reply->is_nil() && meta && meta->is_text()) {
+      if (entry.known == Known::kYes) ++unknown_;
+      entry.known = Known::kNo;
+      entry.tenant = nullptr;
+      entry.fetched_ns = loop_.now_ns();
+    }
+    resume_all(entry.waiting);
+  });
+}
+
+void Directory::fetch_tenant(TenantEntry& entry) {
+  if (!redis_.connected()) return;
+  entry.fetching = true;
+  auto found = std::make_shared<Result<redis::Reply>>(fail(Errc::kUnavailable, ""));
+  redis_.call({"GET", rc::tenant_key(entry.id)}, [found](Result<redis::Reply> reply) { *found = std::move(reply); });
+  redis_.call({"HGET", rc::meta_key(), "generation"}, [this, alive = alive_, found, &entry](Result<redis::Reply> meta) {
+    if (!*alive) return;
+    entry.fetching = false;
+    const auto& reply = *found;
+    if (reply && reply->is_text()) {
+      auto doc = tenant::tenant_from_json(reply->text);
+      if (!doc) {
+        fault_("cannot read the tenant " + entry.id + ": " + doc.error().message);
+      } else if (!entry.exists || !(*doc == entry.doc)) {
+        entry.doc = std::move(*doc);
+        entry.fetched = entry.exists = true;
+        entry.serial = ++serials_;
+        tenant_changed_(entry);
+      }
+    } else if (reply && reply->is_nil() && meta && meta->is_text()) {
+      entry.fetched = true;
+      entry.exists = false;
+      entry.serial = ++serials_;
+      tenant_changed_(entry);
+    }
+    resume_all(entry.waiting);
+  });
+}
+
+void Directory::resume_all(std::vector<uint64_t>& tickets) {
+  std::vector<uint64_t> batch;
+  batch.swap(tickets);
+  for (const uint64_t ticket : batch) resume_(ticket);
+}
+
+}  // namespace tallygate::sidecar

@@ -1,0 +1,112 @@
+// What the operator published, as far as this sidecar needs it: its policy, the tenants that called, who is who.
+//
+// Fetched on first use and kept; changes come by notice and, since notices may be lost, by asking once a second. A
+// credential that is not found is refused only when the publication is known to be complete: a wiped Redis says
+// "not known yet", never "nobody" (three-valued: known, unknown, pending).
+//
+// Threading: the event loop's thread only.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/io/event_loop.h"
+#include "core/redis_client/connection.h"
+#include "core/tenant/model.h"
+
+namespace tallygate::sidecar {
+
+struct Plan;
+
+// A tenant as seen from here. Its address is stable while the process lives.
+struct TenantEntry {
+  std::string id;
+  bool fetched = false;          // an answer has come
+  bool exists = false;
+  bool fetching = false;
+  uint64_t serial = 0;           // grows with every new document: cached plans of older ones are void
+  tenant::Tenant doc;
+  std::vector<Plan*> plans;      // by route index; owned by Admission
+  std::vector<uint64_t> waiting; // tickets
+};
+
+enum class Known : uint8_t { kPending, kYes, kNo };
+
+struct IdentityEntry {
+  Known known = Known::kPending;
+  bool fetching = false;
+  int64_t fetched_ns = 0;
+  TenantEntry* tenant = nullptr;
+  std::vector<uint64_t> waiting;
+};
+
+class Directory {
+ public:
+  // `policy` is NAMESPACE/NAME. `notices` is a second connection, for the subscription.
+  Directory(EventLoop& loop, redis::Connection& redis, redis::Connection& notices, std::string policy);
+  ~Directory();
+  void start();
+
+  // Null until published.
+  const tenant::Policy* policy() const { return has_policy_ ? &policy_ : nullptr; }
+  uint64_t policy_serial() const { return policy_serial_; }
+
+  // The entry of a credential: an API key itself, or an external id. Starts a fetch where needed. Keys of tenants that
+  // are known are remembered, so that they are not hashed again.
+  IdentityEntry& identity(bool api_key, std::string_view credential);
+
+  // Nanoseconds since the operator's publication was last seen; large before the first time.
+  int64_t age_ns() const;
+  size_t tenants() const { return tenants_.size(); }
+
+  // Tickets to resume: a credential or tenant became known.
+  void on_resume(std::function<void(uint64_t)> fn) { resume_ = std::move(fn); }
+  void on_tenant_changed(std::function<void(TenantEntry&)> fn) { tenant_changed_ = std::move(fn); }
+  void on_policy_changed(std::function<void()> fn) { policy_changed_ = std::move(fn); }
+  void on_fault(std::function<void(const std::string&)> fn) { fault_ = std::move(fn); }
+
+ private:
+  void poll();
+  void changed_members(const redis::Reply& members);
+  void fetch_policy();
+  void fetch_identity(const std::string& key, IdentityEntry& entry);
+  void fetch_tenant(TenantEntry& entry);
+  TenantEntry& tenant(const std::string& id);
+  void resume_all(std::vector<uint64_t>& tickets);
+  void drop_unknown();
+  IdentityEntry& by_name(std::string name);
+
+  EventLoop& loop_;
+  redis::Connection& redis_;
+  redis::Connection& notices_;
+  std::string policy_id_;
+  bool has_policy_ = false;
+  tenant::Policy policy_;
+  uint64_t policy_serial_ = 0;
+  uint64_t serials_ = 0;
+  std::unordered_map<std::string, std::unique_ptr<IdentityEntry>> identities_;  // by "kind:value"
+  struct TextHash {
+    using is_transparent = void;
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+  };
+  // What callers send → entries of `identities_` that are known: one table for keys, one for external ids.
+  std::unordered_map<std::string, IdentityEntry*, TextHash, std::equal_to<>> recent_[2];
+  size_t unknown_ = 0;
+  std::unordered_map<std::string, std::unique_ptr<TenantEntry>> tenants_;
+  std::string generation_;
+  int64_t version_ = 0;
+  int64_t seen_ns_ = 0;
+  bool polling_ = false;
+  EventLoop::TimerId timer_ = 0;
+  std::function<void(uint64_t)> resume_ = [](uint64_t) {};
+  std::function<void(TenantEntry&)> tenant_changed_ = [](TenantEntry&) {};
+  std::function<void()> policy_changed_ = [] {};
+  std::function<void(const std::string&)> fault_ = [](const std::string&) {};
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace tallygate::sidecar

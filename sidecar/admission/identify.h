@@ -1,0 +1,51 @@
+// Who calls: the policy's identity sources, in order. A credential that is present and invalid is refused; it never falls
+// through to the next source, and there is no fallback identity (A9).
+#pragma once
+
+#include <netinet/in.h>
+
+#include <string>
+#include <vector>
+
+#include "core/tenant/model.h"
+#include "sidecar/admission/reason.h"
+#include "sidecar/proxy/gate.h"
+
+namespace tallygate::sidecar {
+
+// An address block, IPv4 held as IPv4-mapped IPv6.
+struct Cidr {
+  in6_addr network{};
+  int bits = 0;  // of 128
+  static Result<Cidr> parse(std::string_view text);
+  bool contains(const sockaddr* address) const;
+};
+
+struct Identified {
+  Reason reason = Reason::kAdmitted;  // kAdmitted: `value` names somebody; anything else is the refusal
+  bool api_key = false;               // `value` is the key itself; else an external id
+  std::string_view value;
+  const char* detail = "";
+};
+
+class Identifier {
+ public:
+  explicit Identifier(const std::vector<tenant::IdentitySource>& sources);
+  Identified identify(const proxy::RequestView& request) const;
+  // For WWW-Authenticate and the 401's detail: "X-Api-Key header".
+  const std::string& wanted() const { return wanted_; }
+
+ private:
+  struct Source {
+    tenant::IdentityType type;
+    std::string header;
+    std::vector<Cidr> from;
+  };
+  std::vector<Source> sources_;
+  std::string wanted_;
+};
+
+// SHA-256, 64 lower-case hex digits: how keys are named outside of this process.
+std::string sha256_hex(std::string_view text);
+
+}  // namespace tallygate::sidecar

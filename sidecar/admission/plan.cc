@@ -1,0 +1,124 @@
+#include "sidecar/admission/plan.h"
+
+#include <algorithm>
+
+#include "core/redis_contract/bucket_id.h"
+
+namespace tallygate::sidecar {
+namespace {
+
+using redis_contract::BucketId;
+using tenant::WindowKind;
+
+struct Window {
+  int64_t start_s, end_s;
+};
+
+// False where the published boundaries do not cover `now_s`.
+bool current_window(const tenant::Limit& limit, int64_t now_s, Window* window) {
+  if (tenant::is_redis_only(limit.window)) {
+    const int64_t length_s = limit.window == WindowKind::kSecond ? 1 : 60;
+    window->start_s = now_s - now_s % length_s;
+    window->end_s = window->start_s + length_s;
+    return true;
+  }
+  const auto& b = limit.boundaries_s;
+  const auto next = std::upper_bound(b.begin(), b.end(), now_s);
+  if (next == b.begin() || next == b.end()) return false;
+  window->start_s = *(next - 1);
+  window->end_s = *next;
+  return true;
+}
+
+PlanResult refuse(Reason reason, std::string detail) { return {reason, std::move(detail), nullptr}; }
+
+void add_limit(Plan* plan, size_t charge, const tenant::Limit& limit, const Window& window, Escrow& escrow) {
+  const BucketId id{limit.name.str(), false, window.start_s, window.end_s - window.start_s};
+  const int64_t mint = tenant::is_redis_only(limit.window) ? std::max(limit.amount, limit.burst) : 0;
+  PlanItem item;
+  item.charge = charge;
+  item.purse = escrow.purse(plan->tenant->id, id.str(), window.end_s, mint);
+  item.soft = limit.cap == tenant::Cap::kSoft;
+  item.grace = item.soft && (limit.capacity != tenant::kUnbounded || limit.grace_duration_s > 0);
+  item.limit = limit.name.str();
+  item.meter = limit.meter.str();
+  item.amount = limit.amount;
+  item.capacity = limit.capacity;
+  item.end_s = window.end_s;
+  plan->valid_until_s = std::min(plan->valid_until_s, window.end_s);
+  plan->policy_header += plan->policy_header.empty() ? "RateLimit-Policy: " : ", ";
+  plan->policy_header += "\"" + item.limit + "\";q=" + std::to_string(item.amount) +
+                         ";w=" + std::to_string(window.end_s - window.start_s);
+  plan->items.push_back(std::move(item));
+}
+
+void add_wallet(Plan* plan, size_t charge, const tenant::Meter& meter, Escrow& escrow) {
+  const BucketId id{meter.name.str(), true, 0, 0};
+  PlanItem item;
+  item.charge = charge;
+  item.wallet = true;
+  item.purse = escrow.purse(plan->tenant->id, id.str(), 0, 0);
+  item.limit = "wallet";
+  item.meter = meter.name.str();
+  plan->items.push_back(std::move(item));
+}
+
+}  // namespace
+
+Definition definition_of(const tenant::Route& route, const Plan& plan, int64_t epoch) {
+  Definition definition;
+  definition.tenant = plan.tenant->id;
+  definition.route = route.name.empty() ? "default" : route.name.str();
+  definition.epoch = epoch;
+  for (size_t i = 0; i < plan.units.size(); ++i) {
+    ChargeTarget target;
+    target.meter = route.charges[i].meter.str();
+    for (const auto& item : plan.items) {
+      if (item.charge == i) target.buckets.push_back(item.purse->bucket);
+    }
+    definition.charges.push_back(std::move(target));
+  }
+  return definition;
+}
+
+PlanResult build_plan(const tenant::Route& route, TenantEntry& entry, Escrow& escrow, UsageLog& log, int64_t now_s) {
+  const tenant::Tenant& doc = entry.doc;
+  auto plan = std::make_unique<Plan>();
+  plan->tenant = &entry;
+  plan->tenant_serial = entry.serial;
+  plan->charge_on_success = route.charge_on_success;
+  plan->valid_until_s = now_s + 3600;
+  const int shard = redis_contract::shard_of(entry.id);
+  plan->epoch = escrow.epoch(shard);
+  for (size_t i = 0; i < route.charges.size(); ++i) {
+    const tenant::Charge& charge = route.charges[i];
+    if (!charge.unsupported_source.empty()) {
+      return refuse(Reason::kUnsupportedCharge, "the amount of meter " + charge.meter.str() + " comes from " +
+                                                    charge.unsupported_source + ", which this version cannot measure");
+    }
+    const auto meter = std::find_if(doc.meters.begin(), doc.meters.end(),
+                                    [&](const tenant::Meter& m) { return m.name == charge.meter; });
+    if (meter == doc.meters.end()) {
+      return refuse(Reason::kNotEntitled, "plan " + doc.plan.str() + " has no meter " + charge.meter.str());
+    }
+    plan->units.push_back(charge.units);
+    for (const auto& limit : doc.limits) {
+      if (limit.meter != charge.meter) continue;
+      Window window{};
+      if (!current_window(limit, now_s, &window)) {
+        return refuse(Reason::kPolicyUnavailable, "limit " + limit.name.str() + " has no window published for this time");
+      }
+      add_limit(plan.get(), i, limit, window, escrow);
+    }
+    if (meter->settlement == tenant::Settlement::kWallet) add_wallet(plan.get(), i, *meter, escrow);
+  }
+  if (!plan->policy_header.empty()) plan->policy_header += "\r\n";
+  // Without a bucket no lease is needed, and none stands behind the usage.
+  auto defined = log.define(definition_of(route, *plan, plan->items.empty() ? 0 : plan->epoch));
+  if (!defined) return refuse(Reason::kLogFull, defined.error().message);
+  plan->definition = *defined;
+  for (auto& item : plan->items) ++item.purse->users;
+  return {Reason::kAdmitted, "", std::move(plan)};
+}
+
+}  // namespace tallygate::sidecar

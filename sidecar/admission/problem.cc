@@ -1,0 +1,109 @@
+#include "sidecar/admission/problem.h"
+
+#include <time.h>
+
+#include "sidecar/admission/quota_headers.h"
+
+namespace tallygate::sidecar {
+namespace {
+
+void append_json(std::string* out, std::string_view text) {
+  *out += '"';
+  for (const char c : text) {
+    const auto u = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      *out += '\\';
+      *out += c;
+    } else if (u < 0x20 || u >= 0x7f) {
+      *out += '?';  // what reaches us here is printable ASCII; anything else is not worth an escape
+    } else {
+      *out += c;
+    }
+  }
+  *out += '"';
+}
+
+void member(std::string* out, const char* name, std::string_view value) {
+  *out += ",\"";
+  *out += name;
+  *out += "\":";
+  append_json(out, value);
+}
+
+void member(std::string* out, const char* name, int64_t value) {
+  *out += ",\"";
+  *out += name;
+  *out += "\":" + std::to_string(value);
+}
+
+}  // namespace
+
+const ReasonInfo& info(Reason reason) {
+  static constexpr ReasonInfo kTable[] = {
+      {"Admitted", 0, ""},
+      {"Exempt", 0, ""},
+      {"AllowedUnavailable", 0, ""},
+      {"Shadow", 0, ""},
+      {"Unauthenticated", 401, "A credential is required"},
+      {"InvalidCredential", 401, "The credential is not valid"},
+      {"UntrustedSource", 401, "The credential is not accepted from here"},
+      {"UnknownTenant", 403, "The tenant is not known"},
+      {"TenantNotAllowed", 403, "The tenant may not be billed here"},
+      {"TenantSuspended", 403, "The tenant is suspended"},
+      {"NotEntitled", 403, "The plan does not include this"},
+      {"RouteDenied", 403, "This route is closed"},
+      {"UnsupportedCharge", 503, "The route's charge cannot be measured"},
+      {"QuotaExhausted", 429, "The quota is used up"},
+      {"BalanceExhausted", 402, "The prepaid balance is used up"},
+      {"QuotaUnavailable", 503, "The quota cannot be checked just now"},
+      {"PolicyUnavailable", 503, "The billing policy is not known yet"},
+      {"LogFull", 503, "Usage cannot be recorded just now"},
+      {"TooManyWaiting", 503, "Too many requests wait for quota"},
+  };
+  static_assert(std::size(kTable) == static_cast<size_t>(Reason::kCount));
+  return kTable[static_cast<size_t>(reason)];
+}
+
+std::string rfc3339(int64_t unix_s) {
+  const time_t t = unix_s;
+  tm parts{};
+  gmtime_r(&t, &parts);
+  char text[32];
+  return {text, strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
+}
+
+void write_denial(const DenialFacts& facts, proxy::Denial* denial) {
+  const ReasonInfo& reason = info(facts.reason);
+  denial->status = reason.status;
+  std::string& body = denial->body;
+  body = "{\"type\":\"https://tallygate.dev/problems/";
+  body += reason.code;
+  body += "\"";
+  member(&body, "title", reason.title);
+  body += ",\"status\":" + std::to_string(reason.status);
+  member(&body, "detail", facts.detail.empty() ? std::string_view(reason.title) : facts.detail);
+  member(&body, "reason", reason.code);
+  if (!facts.tenant.empty()) member(&body, "tenant", facts.tenant);
+  if (const PlanItem* item = facts.item) {
+    member(&body, "meter", item->meter);
+    if (!item->wallet) {
+      member(&body, "limitName", item->limit);
+      member(&body, "limit", item->amount);
+      member(&body, "used", used_of(*item));
+      member(&body, "remaining", remaining_of(*item));
+      member(&body, "resetAt", rfc3339(item->end_s));
+    }
+  }
+  member(&body, "requestId", facts.request_id);
+  body += "}";
+
+  std::string& headers = denial->headers;
+  if (reason.status == 401) headers += "WWW-Authenticate: ApiKey realm=\"tallygate\"\r\n";
+  if (facts.retry_after_s > 0) headers += "Retry-After: " + std::to_string(facts.retry_after_s) + "\r\n";
+  if (facts.plan != nullptr) {
+    char text[2048];
+    headers.append(text, write_quota_headers(*facts.plan, facts.now_s, text));
+  }
+}
+
+}  // namespace tallygate::sidecar

@@ -1,0 +1,104 @@
+#include "sidecar/admission/quota_headers.h"
+
+#include <charconv>
+#include <cstring>
+
+namespace tallygate::sidecar {
+namespace {
+
+// Appends to a fixed buffer; once something does not fit, nothing more is written and full() says so.
+class Writer {
+ public:
+  explicit Writer(std::span<char> out) : at_(out.data()), end_(out.data() + out.size()), start_(out.data()) {}
+  void text(std::string_view s) {
+    if (static_cast<size_t>(end_ - at_) < s.size()) {
+      full_ = true;
+      return;
+    }
+    std::memcpy(at_, s.data(), s.size());
+    at_ += s.size();
+  }
+  void number(int64_t n) {
+    const auto [next, error] = std::to_chars(at_, end_, n);
+    if (error != std::errc()) full_ = true;
+    else at_ = next;
+  }
+  size_t size() const { return full_ ? 0 : static_cast<size_t>(at_ - start_); }
+
+ private:
+  char* at_;
+  char* end_;
+  char* start_;
+  bool full_ = false;
+};
+
+}  // namespace
+
+const char* to_string(CapState state) {
+  switch (state) {
+    case CapState::kOk: return "ok";
+    case CapState::kWarned: return "warned";
+    case CapState::kSoftOver: return "soft-over";
+    case CapState::kGrace: return "grace";
+    case CapState::kHard: return "hard";
+  }
+  return "ok";
+}
+
+int64_t used_of(const PlanItem& item) {
+  if (!item.purse->told) return 0;
+  return std::max<int64_t>(0, item.capacity - item.purse->remaining());
+}
+
+int64_t remaining_of(const PlanItem& item) {
+  if (!item.purse->told) return item.amount;
+  return std::max<int64_t>(0, item.amount - used_of(item));
+}
+
+CapState cap_state(const PlanItem& item) {
+  const int64_t used = used_of(item);
+  if (item.soft && used > item.amount) return item.grace ? CapState::kGrace : CapState::kSoftOver;
+  if (!item.soft && used >= item.amount) return CapState::kHard;
+  return used * 5 >= item.amount * 4 ? CapState::kWarned : CapState::kOk;
+}
+
+size_t write_quota_headers(const Plan& plan, int64_t now_s, std::span<char> out) {
+  if (plan.policy_header.empty()) return 0;
+  Writer w(out);
+  w.text(plan.policy_header);
+  w.text("RateLimit: ");
+  const PlanItem* nearest = nullptr;
+  int64_t nearest_left = 0;
+  CapState worst = CapState::kOk;
+  bool first = true;
+  for (const auto& item : plan.items) {
+    if (item.wallet) continue;
+    const int64_t left = remaining_of(item);
+    if (!first) w.text(", ");
+    first = false;
+    w.text("\"");
+    w.text(item.limit);
+    w.text("\";r=");
+    w.number(left);
+    w.text(";t=");
+    w.number(item.end_s - now_s);
+    worst = std::max(worst, cap_state(item));
+    // The share that is left decides, so that a loose limit never hides a strict one.
+    if (nearest == nullptr || static_cast<__int128>(left) * nearest->amount < static_cast<__int128>(nearest_left) * item.amount) {
+      nearest = &item;
+      nearest_left = left;
+    }
+  }
+  w.text("\r\nX-RateLimit-Limit: ");
+  w.number(nearest->amount);
+  w.text("\r\nX-RateLimit-Remaining: ");
+  w.number(nearest_left);
+  w.text("\r\nX-RateLimit-Reset: ");
+  w.number(nearest->end_s - now_s);
+  w.text("\r\nX-Tallygate-Cap-State: ");
+  w.text(to_string(worst));
+  w.text("\r\n");
+  return w.size();
+}
+
+}  // namespace tallygate::sidecar
