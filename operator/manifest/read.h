@@ -32,6 +32,7 @@ struct FileContent {
 };
 
 // Never fails as a whole: a file that is not YAML has one fault and no objects. `file` is for the faults only.
-FileContent read_manifest(const std::string& file, std::string_view text);
+enum class Syntax : uint8_t { kYaml, kJson };  // kJson: one object, as an API server sends it
+FileContent read_manifest(const std::string& file, std::string_view text, Syntax syntax = Syntax::kYaml);
 
 }  // namespace tallygate::manifest

@@ -1,0 +1,284 @@
+#include "operator/manifest/decode.h"
+#include "operator/manifest/formats.h"
+
+namespace tallygate::manifest {
+namespace {
+
+using tenant::Enforcement;
+using tenant::IdentityType;
+using tenant::OnUnavailable;
+using tenant::PathMatch;
+using tenant::RouteAction;
+
+constexpr size_t kMaxPorts = 16;
+constexpr size_t kMaxSources = 8;
+constexpr size_t kMaxCidrs = 32;
+constexpr size_t kMaxRoutes = 64;
+constexpr size_t kMaxMatches = 16;
+constexpr size_t kMaxMethods = 9;
+constexpr size_t kMaxCharges = 8;
+
+constexpr Choice<Enforcement> kEnforcements[] = {{"Enforce", Enforcement::kEnforce}, {"Shadow", Enforcement::kShadow}};
+constexpr Choice<IdentityType> kIdentityTypes[] = {
+    {"APIKey", IdentityType::kApiKey}, {"TrustedHeader", IdentityType::kTrustedHeader}, {"JWT", IdentityType::kJwt}};
+constexpr Choice<RouteAction> kActions[] = {
+    {"Charge", RouteAction::kCharge}, {"Exempt", RouteAction::kExempt}, {"Deny", RouteAction::kDeny}};
+constexpr Choice<OnUnavailable> kOnUnavailable[] = {{"Allow", OnUnavailable::kAllow}, {"Deny", OnUnavailable::kDeny}};
+constexpr Choice<PathMatch> kPathMatches[] = {{"Exact", PathMatch::kExact}, {"PathPrefix", PathMatch::kPrefix}};
+constexpr Choice<bool> kChargeOn[] = {{"Success", true}, {"Always", false}};
+
+constexpr Form kHeader = {64, is_header_name, "a header name, such as X-Tenant-Id"};
+constexpr Form kPointer = {256, is_json_pointer, "a JSON pointer, such as /usage/total_tokens"};
+constexpr Form kFeature = {63, is_feature_name, "a name of lower-case letters, digits, _ and -, such as sms_send"};
+
+bool is_method(std::string_view text) {
+  static constexpr std::string_view kMethods[] = {"GET",    "HEAD",    "POST",  "PUT",    "PATCH",
+                                                  "DELETE", "OPTIONS", "TRACE", "CONNECT"};
+  return std::find(std::begin(kMethods), std::end(kMethods), text) != std::end(kMethods);
+}
+
+// Only signatures that a holder of the public key cannot make.
+bool is_algorithm(std::string_view text) {
+  static constexpr std::string_view kAlgorithms[] = {"RS256", "RS384", "RS512", "PS256", "PS384",
+                                                     "PS512", "ES256", "ES384", "ES512", "EdDSA"};
+  return std::find(std::begin(kAlgorithms), std::end(kAlgorithms), text) != std::end(kAlgorithms);
+}
+
+// Headers that mean something to the framing or the hop: no one's identity.
+bool is_reserved_header(std::string_view lower) {
+  static constexpr std::string_view kReserved[] = {"connection", "content-length",    "host",    "keep-alive", "te",
+                                                   "trailer",    "transfer-encoding", "upgrade", "expect"};
+  return std::find(std::begin(kReserved), std::end(kReserved), lower) != std::end(kReserved);
+}
+
+void decode_header(Fields& f, std::string_view key, std::string* header) {
+  if (!f.text(key, kRequired, kHeader, header)) return;
+  *header = to_lower(*header);
+  if (is_reserved_header(*header)) {
+    f.invalid(key, "\"" + *header + "\" belongs to HTTP itself", "use a header of your own, such as X-Tenant-Id");
+  }
+}
+
+void decode_cidrs(Fields& f, std::vector<std::string>* cidrs) {
+  Names names;
+  f.list("fromCIDRs", kRequired, kMaxCidrs, [&](const Node& item, const std::string& path) {
+    const auto cidr = item.kind == Node::Kind::kString ? canonical_cidr(item.text)
+                                                       : fail(Errc::kInvalid, "write it as 10.0.4.0/24 or fd00::/8");
+    if (!cidr) {
+      f.sink().fault(item.line, path, Reason::kInvalidValue, "\"" + item.text.substr(0, 64) + "\" is not a CIDR block",
+                     cidr.error().message);
+      return;
+    }
+    names.add(f.sink(), *cidr, item.line, path);
+    cidrs->push_back(*cidr);
+  });
+}
+
+void decode_jwt(Fields& f, JwtSpec* jwt) {
+  constexpr Form kUrl = {512, is_https_url, "an https:// address, such as https://id.example.com/jwks.json"};
+  f.text("issuer", kRequired, kUrl, &jwt->issuer);
+  f.texts("audiences", kRequired, 16, {256, is_printable_ascii, "an audience, in printable ASCII"}, &jwt->audiences);
+  f.texts("algorithms", kRequired, 10,
+          {8, is_algorithm,
+           "an asymmetric algorithm: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA"},
+          &jwt->algorithms);
+  f.text("jwksURI", kRequired, kUrl, &jwt->jwks_uri);
+  f.text("claim", kRequired, kPointer, &jwt->claim);
+}
+
+// The member that belongs to the type is required; those of other types are refused.
+void decode_source(Fields& f, IdentitySpec* source) {
+  const bool typed = f.choice("type", kRequired, kIdentityTypes, &source->type);
+  struct Part {
+    const char* key;
+    IdentityType type;
+  };
+  for (const Part& part : {Part{"apiKey", IdentityType::kApiKey}, Part{"trustedHeader", IdentityType::kTrustedHeader},
+                           Part{"jwt", IdentityType::kJwt}}) {
+    if (typed && part.type != source->type) {
+      f.ignore(part.key);
+      if (f.has(part.key)) {
+        f.fault(part.key, Reason::kConflict, "belongs to another type", "remove it, or change type");
+      }
+      continue;
+    }
+    f.object(part.key, typed ? kRequired : kOptional, [&](Fields& body) {
+      if (part.type == IdentityType::kApiKey) decode_header(body, "header", &source->header);
+      if (part.type == IdentityType::kTrustedHeader) {
+        decode_header(body, "name", &source->header);
+        decode_cidrs(body, &source->from_cidrs);
+      }
+      if (part.type == IdentityType::kJwt) decode_jwt(body, &source->jwt.emplace());
+    });
+  }
+  if (typed && source->type == IdentityType::kJwt) {
+    source->header = "authorization";
+    f.not_in_force("jwt", "identity by JWT (a Bearer credential is refused with 401)");
+  }
+}
+
+// --- Charges ----------------------------------------------------------------------------------------------------
+
+void decode_from(Fields& f, AmountSource* from) {
+  static constexpr Choice<int> kTypes[] = {{"RequestJSON", 1},   {"ResponseJSON", 1},   {"ResponseSSE", 1},
+                                           {"RequestHeader", 2}, {"ResponseHeader", 2}, {"RequestBytes", 0},
+                                           {"ResponseBytes", 0}, {"Duration", 0}};
+  int part = 0;
+  const bool typed = f.choice("type", kRequired, kTypes, &part);
+  if (const Node* type = f.get("type", kOptional)) from->type = type->text;
+  f.text("pointer", typed && part == 1 ? kRequired : kOptional, kPointer, &from->pointer);
+  f.text("header", typed && part == 2 ? kRequired : kOptional, kHeader, &from->header);
+  from->header = to_lower(from->header);
+  if (typed && part != 1 && f.has("pointer"))
+    f.fault("pointer", Reason::kConflict, "is for the JSON types", "remove it");
+  if (typed && part != 2 && f.has("header"))
+    f.fault("header", Reason::kConflict, "is for the header types", "remove it");
+}
+
+void decode_estimate(Fields& f, Estimate* estimate) {
+  f.text("requestPointer", kOptional, kPointer, &estimate->request_pointer);
+  const bool fallback = f.integer("default", kRequired, 1, kMaxInteger, &estimate->fallback);
+  if (f.integer("max", kOptional, 1, kMaxInteger, &estimate->max) && fallback && estimate->max < estimate->fallback) {
+    f.fault("max", Reason::kOutOfRange, "is less than default", "use at least " + std::to_string(estimate->fallback));
+  }
+}
+
+void decode_charge(Fields& f, ChargeSpec* c) {
+  f.id("meter", kRequired, "the name of a meter", &c->meter.value);
+  c->meter.place = f.place("meter");
+  f.integer("units", kOptional, 1, kMaxInteger, &c->units);
+  if (f.object("from", kOptional, [&](Fields& from) { decode_from(from, &c->from.emplace()); })) {
+    f.not_in_force("from", "charges[].from (such a route answers 503)");
+  }
+  f.object("estimate", kOptional, [&](Fields& estimate) { decode_estimate(estimate, &c->estimate.emplace()); });
+  if (f.has("units") && f.has("from")) {
+    f.fault("units", Reason::kConflict, "units are fixed, or come from somewhere", "remove units or from");
+  } else if (!f.has("units") && !f.has("from")) {
+    f.fault("units", Reason::kRequired, "nothing says how much to charge", "add units, or from");
+  }
+  if (f.has("estimate") && !f.has("from")) {
+    f.fault("estimate", Reason::kConflict, "fixed units need no estimate", "remove estimate");
+  }
+}
+
+void decode_charges(Fields& f, RouteSpec* r) {
+  Names meters;
+  f.list("charges", kOptional, kMaxCharges, [&](const Node& item, const std::string& path) {
+    Fields charge(f.sink(), item, path);
+    ChargeSpec& c = r->charges.emplace_back();
+    decode_charge(charge, &c);
+    if (!c.meter.value.empty()) meters.add(f.sink(), c.meter.value.str(), charge.line("meter"), charge.path("meter"));
+    charge.finish();
+  });
+  if (r->action != RouteAction::kCharge && f.has("charges")) {
+    f.fault("charges", Reason::kConflict, "only the action Charge has charges",
+            "remove charges, or use action: Charge");
+  } else if (r->action == RouteAction::kCharge && r->charges.empty() && !f.has("charges")) {
+    f.fault("charges", Reason::kRequired, "the action Charge needs to know what", "add charges, or use action: Exempt");
+  } else if (r->action == RouteAction::kCharge && f.has("charges") && r->charges.empty()) {
+    const Node* charges = f.get("charges", kOptional);
+    if (charges->kind == Node::Kind::kList && charges->items.empty()) {
+      f.fault("charges", Reason::kRequired, "is empty", "add a charge, or use action: Exempt");
+    }
+  }
+}
+
+// --- Routes -----------------------------------------------------------------------------------------------------
+
+void decode_match(Fields& f, tenant::RouteMatch* m) {
+  f.texts("methods", kOptional, kMaxMethods, {16, is_method, "an HTTP method in capitals, such as POST"}, &m->methods);
+  f.object("path", kOptional, [&](Fields& path) {
+    path.choice("type", kRequired, kPathMatches, &m->path_match);
+    path.text("value", kRequired,
+              {1024, is_path, "an absolute path without query, empty segments, . or .., such as /v1/chat"}, &m->path);
+    if (m->path_match == PathMatch::kPrefix && m->path.size() > 1 && m->path.back() == '/') m->path.pop_back();
+  });
+  if (!f.has("methods") && !f.has("path")) {
+    f.fault("", Reason::kRequired, "matches nothing in particular", "add methods or path, or remove the match");
+  }
+}
+
+void decode_action(Fields& f, RouteSpec* r) {
+  f.choice("action", kOptional, kActions, &r->action);
+  f.choice("chargeOn", kOptional, kChargeOn, &r->charge_on_success);
+  decode_charges(f, r);
+  f.text("gate", kOptional, kFeature, &r->gate);
+  f.text("entitlement", kOptional, kFeature, &r->entitlement);
+  OnUnavailable on_unavailable;
+  if (f.choice("onUnavailable", kOptional, kOnUnavailable, &on_unavailable)) r->on_unavailable = on_unavailable;
+}
+
+void decode_routes(Fields& spec, BillingPolicy* policy) {
+  Names names;
+  spec.list("routes", kOptional, kMaxRoutes, [&](const Node& item, const std::string& path) {
+    Fields f(spec.sink(), item, path);
+    RouteSpec& r = policy->routes.emplace_back();
+    if (f.id("name", kRequired, "a name of lower-case letters, digits and -, such as chat", &r.name)) {
+      names.add(spec.sink(), r.name.str(), f.line("name"), f.path("name"));
+      if (r.name.str() == "default")
+        f.fault("name", Reason::kConflict, "default is the name of defaultRoute", "use another");
+    }
+    f.list("matches", kRequired, kMaxMatches, [&](const Node& match, const std::string& match_path) {
+      Fields m(spec.sink(), match, match_path);
+      decode_match(m, &r.matches.emplace_back());
+      m.finish();
+    });
+    decode_action(f, &r);
+    f.finish();
+  });
+}
+
+void decode_ports(Fields& spec, BillingPolicy* policy) {
+  Names names;
+  spec.list("ports", kOptional, kMaxPorts, [&](const Node& item, const std::string& path) {
+    Fields f(spec.sink(), item, path);
+    int64_t port = 0;
+    if (f.integer("port", kRequired, 1, 65'535, &port)) {
+      names.add(spec.sink(), std::to_string(port), f.line("port"), f.path("port"));
+      policy->ports.push_back(port);
+    }
+    std::string protocol;
+    if (f.text("appProtocol", kOptional, {32, nullptr, "HTTP"}, &protocol) && protocol != "HTTP") {
+      const bool known = protocol == "HTTP2" || protocol == "GRPC" || protocol == "TLS" || protocol == "TCP";
+      f.fault("appProtocol", known ? Reason::kUnsupportedFeature : Reason::kInvalidValue,
+              "\"" + protocol + "\" is not supported", "use HTTP");
+    }
+    f.finish();
+  });
+}
+
+}  // namespace
+
+void decode_policy(Fields& root, Metadata metadata, BillingPolicy* policy) {
+  policy->metadata = std::move(metadata);
+  if (auto id = PolicyId::parse(policy->metadata.name_space + "/" + policy->metadata.name)) policy->id = std::move(*id);
+  policy->default_route.name = LimitName::parse("default").value();
+  root.object("spec", kRequired, [&](Fields& spec) {
+    spec.object("selector", kOptional, [&](Fields& f) {
+      f.string_map("matchLabels", kOptional, 16, 63, is_label_value, &policy->match_labels);
+    });
+    decode_ports(spec, policy);
+    spec.choice("enforcement", kOptional, kEnforcements, &policy->enforcement);
+    Names headers;
+    spec.list("identity", kRequired, kMaxSources, [&](const Node& item, const std::string& path) {
+      Fields f(spec.sink(), item, path);
+      IdentitySpec& source = policy->identity.emplace_back();
+      decode_source(f, &source);
+      if (!source.header.empty()) headers.add(spec.sink(), source.header, f.line("type"), path);
+      f.finish();
+    });
+    decode_routes(spec, policy);
+    spec.object("defaultRoute", kRequired, [&](Fields& f) { decode_action(f, &policy->default_route); });
+    if (spec.object("streaming", kOptional, [&](Fields& f) {
+          static constexpr Choice<int> kOnExhausted[] = {{"ErrorEvent", 0}, {"Close", 0}, {"Finish", 0}};
+          int unused = 0;
+          if (f.choice("onExhausted", kRequired, kOnExhausted, &unused)) {
+            policy->streaming_on_exhausted = f.get("onExhausted", kOptional)->text;
+          }
+        })) {
+      spec.not_in_force("streaming", "streaming");
+    }
+  });
+}
+
+}  // namespace tallygate::manifest

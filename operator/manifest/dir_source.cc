@@ -1,0 +1,224 @@
+#include "operator/manifest/dir_source.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "operator/manifest/folder.h"
+
+namespace tallygate::manifest {
+namespace {
+
+constexpr uint32_t kFolderEvents = IN_CLOSE_WRITE | IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE |
+                                   IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+constexpr uint32_t kParentEvents = IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR;
+
+std::string without_trailing_slash(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+}  // namespace
+
+class DirSource::Impl final : public EventLoop::Watcher {
+ public:
+  Impl(EventLoop& loop, DirSourceOptions options)
+      : loop_(loop), options_(std::move(options)), folder_(without_trailing_slash(options_.path)) {
+    std::error_code error;
+    auto absolute = std::filesystem::absolute(folder_.path(), error).lexically_normal();
+    if (!absolute.has_filename()) absolute = absolute.parent_path();
+    name_ = absolute.filename().string();
+    parent_ = absolute.parent_path().string();
+  }
+  ~Impl() { stop(); }
+
+  Result<Snapshot> load() {
+    Folder::Listing listing;
+    std::string error;
+    if (!folder_.list(&listing, &error) && generation_ == 0) {
+      return fail(Errc::kNotFound, "manifest folder " + folder_.path() + ": " + error);
+    }
+    reload(true);
+    return snapshot(true);
+  }
+
+  Result<void> start(std::function<void(const Snapshot&)> on_change) {
+    if (fd_ >= 0) return {};
+    fd_ = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (fd_ < 0) {
+      return fail(Errc::kExhausted,
+                  std::string("inotify: ") + std::strerror(errno) + " (see fs.inotify.max_user_instances)");
+    }
+    on_change_ = std::move(on_change);
+    loop_.add(fd_, EPOLLIN, this);
+    loop_.refresh_now();
+    watch();
+    schedule();  // for what changed since load()
+    rescan_timer_ = loop_.after_ms(options_.rescan_ms, [this] { rescan(); });
+    return {};
+  }
+
+  void stop() {
+    if (fd_ < 0) return;
+    loop_.cancel(reload_timer_);
+    loop_.cancel(rescan_timer_);
+    loop_.remove(fd_, this);
+    close(fd_);
+    fd_ = -1;
+    reload_timer_ = rescan_timer_ = 0;
+    folder_watch_ = parent_watch_ = -1;
+  }
+
+  void on_ready(uint32_t) override {
+    alignas(inotify_event) char buffer[16 * 1024];
+    ssize_t n;
+    while ((n = read(fd_, buffer, sizeof buffer)) > 0) {
+      for (const char* at = buffer; at < buffer + n;) {
+        const auto* event = reinterpret_cast<const inotify_event*>(at);
+        on_event(*event, event->len > 0 ? event->name : "");
+        at += sizeof(inotify_event) + event->len;
+      }
+    }
+  }
+
+ private:
+  void on_event(const inotify_event& event, const std::string& name) {
+    if ((event.mask & IN_Q_OVERFLOW) != 0) {
+      everything_dirty_ = true;
+      return schedule();
+    }
+    if (event.wd == parent_watch_) {
+      if ((event.mask & IN_IGNORED) != 0) parent_watch_ = -1;
+      if (name == name_) rewatch();
+      return;
+    }
+    if (event.wd != folder_watch_) return;
+    if ((event.mask & IN_IGNORED) != 0) folder_watch_ = -1;
+    if ((event.mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF)) != 0) return rewatch();
+    if ((event.mask & IN_MODIFY) != 0) {
+      being_written_.insert(name);  // until IN_CLOSE_WRITE
+      return;
+    }
+    being_written_.erase(name);
+    dirty_.insert(name);
+    if (is_manifest_name(name) || name.starts_with("..")) schedule();
+  }
+
+  // The folder's path may lead to another folder now.
+  void rewatch() {
+    if (folder_watch_ >= 0) inotify_rm_watch(fd_, folder_watch_);
+    folder_watch_ = -1;
+    being_written_.clear();
+    watch();
+    schedule();
+  }
+
+  void watch() {
+    if (folder_watch_ < 0) folder_watch_ = inotify_add_watch(fd_, folder_.path().c_str(), kFolderEvents);
+    if (parent_watch_ < 0) parent_watch_ = inotify_add_watch(fd_, parent_.c_str(), kParentEvents);
+  }
+
+  void schedule() {
+    const int64_t now_ns = loop_.now_ns();
+    if (reload_timer_ == 0) first_event_ns_ = now_ns;
+    loop_.cancel(reload_timer_);
+    const int64_t due_ns =
+        std::min(now_ns + options_.debounce_ms * 1'000'000, first_event_ns_ + options_.debounce_max_ms * 1'000'000);
+    reload_timer_ = loop_.at_ns(due_ns, [this] {
+      reload_timer_ = 0;
+      reload_and_tell(false);
+    });
+  }
+
+  // Where events do not come: two scans that agree with each other, and not with what is loaded.
+  void rescan() {
+    rescan_timer_ = loop_.after_ms(options_.rescan_ms, [this] { rescan(); });
+    watch();
+    Folder::Listing listing;
+    std::string error;
+    const bool present = folder_.list(&listing, &error);
+    const bool changed = present != present_ || (present && listing != folder_.loaded());
+    const bool stable = listing == last_scan_;
+    last_scan_ = std::move(listing);
+    if (changed && stable && reload_timer_ == 0) reload_and_tell(true);
+  }
+
+  void reload_and_tell(bool also_being_written) {
+    if (!reload(also_being_written)) return;
+    const auto tell = on_change_;
+    tell(snapshot(resources_changed_));
+  }
+
+  // True if anything differs from the last snapshot.
+  bool reload(bool also_being_written) {
+    if (also_being_written) being_written_.clear();
+    Folder::Listing listing;
+    std::string error;
+    present_ = folder_.list(&listing, &error);
+    if (present_) {
+      if (everything_dirty_) {
+        for (const auto& [name, signature] : listing) dirty_.insert(name);
+      }
+      folder_.update(listing, dirty_, being_written_);
+      dirty_.clear();
+      everything_dirty_ = false;
+    }
+    auto files = folder_.contents();
+    if (!present_) files.push_back(missing_folder(error));
+    auto accepted = std::make_shared<Accepted>(accept(accepted_ ? accepted_->resources : Resources{}, files));
+    resources_changed_ = !accepted_ || !(accepted->resources == accepted_->resources);
+    if (accepted_ && !resources_changed_ && accepted->faults == accepted_->faults &&
+        accepted->warnings == accepted_->warnings) {
+      return false;
+    }
+    accepted_ = std::move(accepted);
+    ++generation_;
+    return true;
+  }
+
+  FileContent missing_folder(const std::string& error) const {
+    FileContent content;
+    content.file = folder_.path();
+    content.faults.push_back({folder_.path(), 0, "", "", Reason::kNotFound, "the manifest folder: " + error,
+                              "restore it; until then the last good objects stay in force"});
+    return content;
+  }
+
+  Snapshot snapshot(bool changed) const { return {generation_, accepted_, changed}; }
+
+  EventLoop& loop_;
+  const DirSourceOptions options_;
+  Folder folder_;
+  std::string name_;
+  std::string parent_;
+  std::function<void(const Snapshot&)> on_change_;
+  int fd_ = -1;
+  int folder_watch_ = -1;
+  int parent_watch_ = -1;
+  EventLoop::TimerId reload_timer_ = 0;
+  EventLoop::TimerId rescan_timer_ = 0;
+  int64_t first_event_ns_ = 0;
+  std::set<std::string> dirty_;          // files with an event since the last reload
+  std::set<std::string> being_written_;  // files modified and not yet closed
+  bool everything_dirty_ = false;
+  bool present_ = true;
+  Folder::Listing last_scan_;
+  std::shared_ptr<const Accepted> accepted_;
+  bool resources_changed_ = false;
+  int64_t generation_ = 0;
+};
+
+DirSource::DirSource(EventLoop& loop, DirSourceOptions options)
+    : impl_(std::make_unique<Impl>(loop, std::move(options))) {}
+DirSource::~DirSource() = default;
+Result<Snapshot> DirSource::load() { return impl_->load(); }
+Result<void> DirSource::start(std::function<void(const Snapshot&)> on_change) {
+  return impl_->start(std::move(on_change));
+}
+void DirSource::stop() { impl_->stop(); }
+
+}  // namespace tallygate::manifest
