@@ -81,6 +81,27 @@ inline const char* find_control(const char* begin, const char* p, const char* en
 
 inline char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
 
+// skip_class(p, end, kTokenChar), fast for what field names are made of as a rule: letters, digits and '-'.
+inline const char* skip_token(const char* p, const char* end) {
+  while (end - p >= 16) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    const __m128i letter = _mm_sub_epi8(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), _mm_set1_epi8('a'));
+    const __m128i digit = _mm_sub_epi8(bytes, _mm_set1_epi8('0'));
+    const __m128i plain = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(letter, _mm_set1_epi8(25)), letter),
+                                                    _mm_cmpeq_epi8(_mm_min_epu8(digit, _mm_set1_epi8(9)), digit)),
+                                       _mm_cmpeq_epi8(bytes, _mm_set1_epi8('-')));
+    const unsigned other = static_cast<unsigned>(_mm_movemask_epi8(plain)) ^ 0xffff;
+    if (other == 0) {
+      p += 16;
+      continue;
+    }
+    p += __builtin_ctz(other);
+    if (*p == ':') return p;
+    break;  // one of the rarer characters: byte by byte from here
+  }
+  return skip_class(p, end, kTokenChar);
+}
+
 // Case-insensitive; `lower_text` is in lower case already.
 inline bool equals_lower(std::string_view text, std::string_view lower_text) {
   if (text.size() != lower_text.size()) return false;

@@ -1,6 +1,7 @@
 #include "sidecar/http/head.h"
 
-#include "core/result.h"
+#include <algorithm>
+
 #include "sidecar/http/chars.h"
 #include "sidecar/http/field_id.h"
 
@@ -23,65 +24,92 @@ void Head::start(Kind kind) {
   field_count = 0;
 }
 
-// How many bytes from the head's first on the current line may reach, its line end included.
-size_t Head::line_cap(const Limits& limits) const {
-  switch (kind_) {
-    case Kind::kRequest:
-      return first_line_done_ ? limits.request_head_bytes_max : line_ + limits.request_line_bytes_max;
-    case Kind::kResponse:
-      return limits.response_head_bytes_max;
-    case Kind::kTrailer:
-      return limits.trailer_bytes_max;
+// The bytes so far are well-formed, but the line is not complete. At the cap there will not be more of them.
+Progress Head::wait(const char* data, const char* scanned, bool at_cap) {
+  if (at_cap) {
+    if (kind_ == Kind::kTrailer) return failed(ParseError::kTrailer);
+    const bool first = kind_ == Kind::kRequest && !first_line_done_;
+    return failed(first ? ParseError::kTargetTooLong : ParseError::kHeadTooLarge);
   }
-  return 0;
-}
-
-Progress Head::line_limit_error(const Limits&) {
-  if (kind_ == Kind::kTrailer) fail(ParseError::kTrailer);
-  else fail(kind_ == Kind::kRequest && !first_line_done_ ? ParseError::kTargetTooLong : ParseError::kHeadTooLarge);
-  return Progress::kError;
+  scanned_ = static_cast<uint32_t>(scanned - data);
+  return Progress::kNeedMore;
 }
 
 Progress Head::parse(const char* data, size_t size, const Limits& limits) {
+  if (!first_line_done_) {
+    const Progress progress = parse_first_line(data, size, limits);
+    if (progress != Progress::kComplete) return progress;
+  }
+  return parse_fields(data, size, limits);
+}
+
+Progress Head::parse_first_line(const char* data, size_t size, const Limits& limits) {
   for (;;) {
-    const size_t cap = line_cap(limits);
-    const char* end = data + (size < cap ? size : cap);
+    const size_t cap = kind_ == Kind::kRequest ? line_ + limits.request_line_bytes_max : limits.response_head_bytes_max;
+    const char* end = data + std::min(size, cap);
     const char* stop = find_control(data, data + scanned_, end);
-    if (stop == end || (*stop == '\r' && stop + 1 == end)) {
-      if (size >= cap) return line_limit_error(limits);
-      scanned_ = static_cast<uint32_t>(stop - data);
-      return Progress::kNeedMore;
-    }
-    if (*stop != '\r') {
-      fail(*stop == '\n' ? ParseError::kBareLineEnd : ParseError::kControlCharacter);
-      return Progress::kError;
-    }
-    if (stop[1] != '\n') {
-      fail(ParseError::kBareLineEnd);
-      return Progress::kError;
-    }
+    if (stop == end || (*stop == '\r' && stop + 1 == end)) return wait(data, stop, size >= cap);
+    if (*stop != '\r') return failed(*stop == '\n' ? ParseError::kBareLineEnd : ParseError::kControlCharacter);
+    if (stop[1] != '\n') return failed(ParseError::kBareLineEnd);
     const auto line_end = static_cast<uint32_t>(stop - data);
-    if (line_end == line_) {
-      if (first_line_done_) {
-        line_ = line_end + 2;
-        return finish(data) ? Progress::kComplete : Progress::kError;
-      }
-      // RFC 9112 2.2: one empty line before a request line is ignored.
-      if (kind_ != Kind::kRequest || skipped_blank_) {
-        fail(kind_ == Kind::kRequest ? ParseError::kRequestLine : ParseError::kStatusLine);
-        return Progress::kError;
-      }
-      skipped_blank_ = true;
-    } else if (!(first_line_done_ ? parse_field(data, line_end, limits) : parse_first_line(data, line_end, limits))) {
+    const bool blank = line_end == line_;
+    if (blank && kind_ == Kind::kResponse) return failed(ParseError::kStatusLine);
+    if (blank && skipped_blank_) return failed(ParseError::kRequestLine);
+    if (!blank && !(kind_ == Kind::kRequest ? parse_request_line(data, line_end, limits)
+                                            : parse_status_line(data, line_end))) {
       return Progress::kError;
     }
     line_ = scanned_ = line_end + 2;
+    first_line_done_ = !blank;
+    if (!blank) return Progress::kComplete;
+    skipped_blank_ = true;  // RFC 9112 2.2: one empty line before a request line is ignored
   }
 }
 
-bool Head::parse_first_line(const char* data, uint32_t end, const Limits& limits) {
-  first_line_done_ = true;
-  return kind_ == Kind::kRequest ? parse_request_line(data, end, limits) : parse_status_line(data, end);
+// `stop` is the line's end, `end` that of what may be read.
+inline bool Head::add_field(const char* data, const char* stop, const char* end, const Limits& limits) {
+  const char* begin = data + line_;
+  const char* colon = skip_token(begin, end);
+  if (*colon != ':' || colon == begin || colon - begin > UINT16_MAX) {
+    if (colon == begin && (*begin == ' ' || *begin == '\t')) return fail(ParseError::kObsoleteFold);
+    return fail(colon == stop ? ParseError::kFieldLine : ParseError::kFieldName);
+  }
+  if (field_count >= limits.fields_max || field_count >= kFieldsCapacity) return fail(ParseError::kTooManyFields);
+  const char* value = colon + 1;
+  while (value != stop && (*value == ' ' || *value == '\t')) ++value;
+  const char* value_end = stop;
+  while (value_end != value && (value_end[-1] == ' ' || value_end[-1] == '\t')) --value_end;
+
+  Field& field = fields[field_count++];
+  field.line = line_;
+  field.value = static_cast<uint32_t>(value - data);
+  field.value_size = static_cast<uint32_t>(value_end - value);
+  field.name_size = static_cast<uint16_t>(colon - begin);
+  field.plain = value == colon + 2 && colon[1] == ' ' && value_end == stop;
+  field.hop_by_hop = false;
+  field.id = field_id(begin, field.name_size);
+  return field.id == FieldId::kOther || field.id == FieldId::kProtected || note_field(data, field);
+}
+
+// The search for a line's end starts at its first byte, though the name will be looked at again: the ends of lines are
+// then the only chain of dependent steps, and the processor looks into the lines beside it.
+Progress Head::parse_fields(const char* data, size_t size, const Limits& limits) {
+  size_t cap = limits.request_head_bytes_max;
+  if (kind_ != Kind::kRequest) cap = kind_ == Kind::kResponse ? limits.response_head_bytes_max : limits.trailer_bytes_max;
+  const char* end = data + std::min(size, cap);
+  for (;;) {
+    const char* stop = find_control(data, data + scanned_, end);
+    if (stop == end || (*stop == '\r' && stop + 1 == end)) return wait(data, stop, size >= cap);
+    if (*stop != '\r') return failed(*stop == '\n' ? ParseError::kBareLineEnd : ParseError::kControlCharacter);
+    if (stop[1] != '\n') return failed(ParseError::kBareLineEnd);
+    const auto next = static_cast<uint32_t>(stop - data) + 2;
+    if (next == line_ + 2) {
+      line_ = next;
+      return finish(data) ? Progress::kComplete : Progress::kError;
+    }
+    if (!add_field(data, stop, end, limits)) return Progress::kError;
+    line_ = scanned_ = next;
+  }
 }
 
 bool Head::parse_request_line(const char* data, uint32_t end, const Limits& limits) {
@@ -164,30 +192,6 @@ bool Head::parse_status_line(const char* data, uint32_t end) {
   if (p[12] != ' ') return fail(ParseError::kStatusLine);
   reason = {line_ + 13, end - line_ - 13};
   return true;
-}
-
-bool Head::parse_field(const char* data, uint32_t end, const Limits& limits) {
-  const char* begin = data + line_;
-  const char* stop = data + end;
-  const char* colon = skip_class(begin, stop, kTokenChar);
-  if (colon == begin && (*begin == ' ' || *begin == '\t')) return fail(ParseError::kObsoleteFold);
-  if (colon == stop) return fail(ParseError::kFieldLine);
-  if (colon == begin || *colon != ':' || colon - begin > UINT16_MAX) return fail(ParseError::kFieldName);
-  if (field_count >= limits.fields_max || field_count >= kFieldsCapacity) return fail(ParseError::kTooManyFields);
-  const char* value = colon + 1;
-  while (value != stop && (*value == ' ' || *value == '\t')) ++value;
-  const char* value_end = stop;
-  while (value_end != value && (value_end[-1] == ' ' || value_end[-1] == '\t')) --value_end;
-
-  Field& field = fields[field_count++];
-  field.line = line_;
-  field.value = static_cast<uint32_t>(value - data);
-  field.value_size = static_cast<uint32_t>(value_end - value);
-  field.name_size = static_cast<uint16_t>(colon - begin);
-  field.plain = value == colon + 2 && colon[1] == ' ' && value_end == stop;
-  field.hop_by_hop = false;
-  field.id = field_id(begin, field.name_size);
-  return field.id == FieldId::kOther || note_field(data, field);
 }
 
 }  // namespace tallygate::http

@@ -94,20 +94,23 @@ class Head {
 
  private:
   static constexpr size_t kListedMax = 16;
-  struct Line;
   bool fail(ParseError error) {
     error_ = error;
     return false;
   }
-  Progress line_limit_error(const Limits& limits);
-  size_t line_cap(const Limits& limits) const;
-  bool parse_first_line(const char* data, uint32_t end, const Limits& limits);
+  Progress failed(ParseError error) {
+    error_ = error;
+    return Progress::kError;
+  }
+  Progress wait(const char* data, const char* scanned, bool at_cap);
+  Progress parse_first_line(const char* data, size_t size, const Limits& limits);
+  Progress parse_fields(const char* data, size_t size, const Limits& limits);
   bool parse_request_line(const char* data, uint32_t end, const Limits& limits);
   bool parse_target(const char* data, uint32_t begin, uint32_t end);
   bool parse_absolute_target(const char* data, uint32_t begin, uint32_t end);
   bool set_path(const char* data, uint32_t begin, uint32_t end);
   bool parse_status_line(const char* data, uint32_t end);
-  bool parse_field(const char* data, uint32_t end, const Limits& limits);
+  bool add_field(const char* data, const char* stop, const char* end, const Limits& limits);
   bool note_field(const char* data, Field& field);
   bool note_length(std::string_view value);
   bool note_connection(const char* data, const Field& field);

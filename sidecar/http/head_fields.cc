@@ -57,6 +57,7 @@ bool Head::note_length(std::string_view value) {
 }
 
 bool Head::note_connection(const char* data, const Field& field) {
+  if (equals_lower(value(data, field), "keep-alive")) return keep_alive = true;
   const bool ok = for_each_member(value(data, field), [&](std::string_view token) {
     if (equals_lower(token, "close")) {
       close = true;

@@ -18,9 +18,19 @@ uint64_t mix(uint64_t z) {  // splitmix64's finaliser
   return z ^ (z >> 31);
 }
 
-void put_hex_bytes(uint64_t value, int bytes, char*& at) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  for (int shift = bytes * 8 - 4; shift >= 0; shift -= 4) *at++ = kDigits[value >> shift & 15];
+constexpr std::array<char, 512> make_hex_pairs() {
+  std::array<char, 512> pairs{};
+  for (size_t i = 0; i < 256; ++i) {
+    pairs[2 * i] = "0123456789abcdef"[i >> 4];
+    pairs[2 * i + 1] = "0123456789abcdef"[i & 15];
+  }
+  return pairs;
+}
+constexpr std::array<char, 512> kHexPairs = make_hex_pairs();
+
+// The lowest `bytes` bytes of `value`, highest first.
+inline void put_hex_bytes(uint64_t value, int bytes, char*& at) {
+  for (int i = bytes - 1; i >= 0; --i, at += 2) std::memcpy(at, &kHexPairs[(value >> (8 * i) & 255) * 2], 2);
 }
 
 }  // namespace

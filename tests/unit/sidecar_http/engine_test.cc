@@ -397,7 +397,7 @@ TEST(Engine, BytesAfterAResponseCloseTheAppsConnection) {
   MemoryWorld world;
   Peer& client = *world.connect_client();
   world.send(client, kGet);
-  world.send(world.app(), std::string(kOk) + "HTTP/1.1 200 OK\r\n\r\n");
+  world.send(world.app(), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1 200 OK\r\n\r\n");
   EXPECT_EQ(read_strict(client.take(), true).body, "hi");
   EXPECT_TRUE(world.app().closed);
   world.send(client, kGet);

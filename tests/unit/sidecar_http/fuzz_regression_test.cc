@@ -74,8 +74,11 @@ TEST(FuzzRegression, Corpus) {
 TEST(FuzzRegression, GoldenTablesAndTheirMutations) {
   const auto scripts = golden_scripts();
   for (const std::string& script : scripts) run(script);
-  ManualEnv random(11);
-  for (int i = 0; i < 3'000; ++i) {
+  // TALLYGATE_FUZZ_RUNS and TALLYGATE_FUZZ_SEED: for a longer search without libFuzzer.
+  const char* runs = std::getenv("TALLYGATE_FUZZ_RUNS");
+  const char* seed = std::getenv("TALLYGATE_FUZZ_SEED");
+  ManualEnv random(seed != nullptr ? std::stoull(seed) : 11);
+  for (int i = runs != nullptr ? std::stoi(runs) : 3'000; i > 0; --i) {
     std::string script = scripts[random.random_below(scripts.size())];
     mutate(script, scripts, random);
     run(script);
