@@ -3,9 +3,10 @@
 -- Reply: how many entries were removed.
 local count = tonumber(ARGV[2])
 local removed = 0
-for i = 3, 2 + count do
-  redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
-  removed = removed + redis.call('XDEL', KEYS[1], ARGV[i])
+for i = 3, 2 + count, 500 do
+  local last = math.min(i + 499, 2 + count)
+  redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, i, last))
+  removed = removed + redis.call('XDEL', KEYS[1], unpack(ARGV, i, last))
 end
 for i = 3 + count, #ARGV, 2 do
   if tonumber(redis.call('HGET', KEYS[2], ARGV[i]) or '0') < tonumber(ARGV[i + 1]) then

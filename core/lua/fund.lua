@@ -12,8 +12,8 @@ if funded < tonumber(ARGV[2]) then return 'LOST' end
 local more = math.max(0, tonumber(ARGV[3]) - funded)
 redis.call('HSET', KEYS[2], 'f', funded + more, 'free', free + more, 'avail', ARGV[4], 'used', ARGV[5], 'low', ARGV[7])
 if not h[1] then redis.call('HSET', KEYS[2], 'rc', 0) end
-if ARGV[6] == '' then redis.call('HDEL', KEYS[2], 'dry', 'kick') else
+if ARGV[6] == '' then redis.call('HDEL', KEYS[2], 'dry', 'kick', 'need') else
   redis.call('HSET', KEYS[2], 'dry', ARGV[6])
-  redis.call('HDEL', KEYS[2], 'kick')
+  redis.call('HDEL', KEYS[2], 'kick', 'need')
 end
 return funded + more

@@ -23,10 +23,10 @@ local plan = {}
 for i = 1, n do
   local key, at = KEYS[6 + i], 5 + (i - 1) * 5
   local lo, hi, ret, mint = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  local h = redis.call('HMGET', key, 'f', 'free', 'avail', 'used', 'dry', 'low', 'kick', 'ro', 'g:' .. inc, 'r:' .. inc)
+  local h = redis.call('HMGET', key, 'f', 'free', 'avail', 'used', 'dry', 'low', 'kick', 'ro', 'g:' .. inc, 'r:' .. inc, 'need')
   local p = {key = key, member = ARGV[at + 5], known = h[1], free = tonumber(h[2] or '0'), avail = tonumber(h[3] or '0'),
     used = tonumber(h[4] or '0'), dry = h[5] or '', low = tonumber(h[6] or '1'), kick = h[7], ro = h[8],
-    granted = tonumber(h[9] or '0'), returned = tonumber(h[10] or '0'), back = 0, mint = 0}
+    granted = tonumber(h[9] or '0'), returned = tonumber(h[10] or '0'), asked = tonumber(h[11] or '0'), back = 0, mint = 0}
   if not p.known and mint > 0 then p.mint, p.free, p.ro = mint, mint, '1' end
   if h[9] and ret > p.returned and ret <= p.granted then p.back = ret - p.returned end
   local free = p.free + p.back
@@ -36,6 +36,8 @@ for i = 1, n do
   if need > free then
     if p.ro or p.dry ~= '' then status = 'DRY' elseif status ~= 'DRY' then status = 'WAIT' end
     p.short = true
+    -- The funder learns how much a single request needs, which may be more than it would keep here otherwise.
+    if not p.ro and p.dry == '' and need > p.asked then p.need = need end
   end
   plan[i] = p
 end
@@ -58,7 +60,8 @@ for i = 1, n do
   if p.back > 0 or p.give > 0 then redis.call('HSET', p.key, 'free', free) end
   if not p.ro and (p.give > 0 or p.short) then
     redis.call('ZADD', KEYS[4], ARGV[3], p.member)
-    if free < p.low and not p.kick and (p.dry == '' or p.give > 0) then
+    if p.need then redis.call('HSET', p.key, 'need', p.need) end
+    if (free < p.low or p.short) and not p.kick and (p.dry == '' or p.give > 0) then
       redis.call('HSET', p.key, 'kick', 1)
       redis.call('PUBLISH', ARGV[4], ARGV[5] .. ' ' .. p.member)
     end

@@ -1,10 +1,14 @@
 -- What the funder needs to know of buckets.
--- KEYS 1 epoch, 2… buckets.  ARGV 1 epoch.  Reply: {{funded, recalled, free} …} or the string EPOCH.
+-- KEYS 1 epoch, 2… buckets.  ARGV 1 epoch.
+-- Reply: {{funded, recalled, free, need, attention} …} or the string EPOCH. need: the largest single request that went
+-- short since the last funding; attention: 1 where funding was asked for, is due, or the bucket is dry or unknown.
 --include epoch_guard
 if current_epoch(KEYS[1]) ~= tonumber(ARGV[1]) then return 'EPOCH' end
 local reply = {}
 for i = 2, #KEYS do
-  local h = redis.call('HMGET', KEYS[i], 'f', 'rc', 'free')
-  reply[i - 1] = {tonumber(h[1] or '0'), tonumber(h[2] or '0'), tonumber(h[3] or '0')}
+  local h = redis.call('HMGET', KEYS[i], 'f', 'rc', 'free', 'need', 'kick', 'dry', 'low')
+  local free = tonumber(h[3] or '0')
+  local attention = (not h[1] or h[5] or h[6] or free < tonumber(h[7] or '1')) and 1 or 0
+  reply[i - 1] = {tonumber(h[1] or '0'), tonumber(h[2] or '0'), free, tonumber(h[4] or '0'), attention}
 end
 return reply

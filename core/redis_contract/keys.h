@@ -35,8 +35,9 @@ std::string want_key(int shard, int64_t epoch);        // ZSET member() → ms o
 std::string held_key(int shard, int64_t epoch, std::string_view incarnation);  // SET of member()s it has leased from
 // HASH f (funded, cumulative), rc (recalled, cumulative), free, avail (what the ledger could still fund, as last told),
 // used (ledger's count, for display), dry (version of the ledger's "exhausted"; absent: not exhausted), low (free below
-// which funding is asked for), kick (1: asked), ro (1: lives in Redis alone), g:<incarnation> and r:<incarnation>
-// (granted and returned, cumulative). Invariant: f = free + rc + Σ (g − r).
+// which funding is asked for), kick (1: asked), need (units of the largest request that went short since the last
+// funding), ro (1: lives in Redis alone), g:<incarnation> and r:<incarnation> (granted and returned, cumulative).
+// Invariant: f = free + rc + Σ (g − r).
 std::string bucket_key(int shard, int64_t epoch, std::string_view tenant, std::string_view bucket);
 // "tenant|bucket": how a bucket is named in `want`, `held` and on the channel.
 std::string member(std::string_view tenant, std::string_view bucket);

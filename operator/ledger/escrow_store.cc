@@ -123,6 +123,14 @@ Result<void> quarantine(Transaction& transaction, std::span<const PoisonRecord> 
 
 std::string EscrowStore::now() const { return timestamp_text(env_.wall_ns()); }
 
+Result<std::vector<ShardEpoch>> EscrowStore::numbers() {
+  const Result<Rows> rows = session_.exec("select shard, number from shard_epochs order by shard");
+  if (!rows) return tl::unexpected(rows.error());
+  std::vector<ShardEpoch> numbers;
+  for (size_t i = 0; i < rows->size(); ++i) numbers.push_back({static_cast<int>(rows->integer(i, 0)), rows->integer(i, 1)});
+  return numbers;
+}
+
 Result<std::vector<EpochMembers>> EscrowStore::members(std::span<const int> shards) {
   const Result<Rows> rows = session_.exec("select o_shard, o_number, o_incarnation from epoch_members($1::integer[])",
                                           {array_text(shards, [](int shard) { return shard; })});

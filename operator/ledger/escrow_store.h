@@ -67,6 +67,8 @@ class EscrowStore {
  public:
   EscrowStore(Env& env, Session& session) : env_(env), session_(session) {}
 
+  // The current number of every shard, in order.
+  Result<std::vector<ShardEpoch>> numbers();
   // Number and members of each shard, in order of shards, one snapshot.
   Result<std::vector<EpochMembers>> members(std::span<const int> shards);
   // Compare and set; the new numbers, 0 where another was current or opening backs off.

@@ -1,0 +1,230 @@
+#include "tests/integration/ledger/loops_world.h"
+
+#include <cstdlib>
+
+#include "operator/ledger/leadership.h"
+
+namespace tallygate::testing {
+namespace {
+
+TEST(Loops, ReadyWellWithinASecond) {
+  LoopsWorld w;
+  const int64_t start = w.env.mono_ms();
+  w.start();
+  ASSERT_GE(w.eventually([&] { return w.keeper->counters().shards_ready == 64; }), 0);
+  EXPECT_LT(w.env.mono_ms() - start, 1000);
+  EXPECT_EQ(w.keeper->counters().epochs_opened, 64);
+  w.env.sleep_ms(700);
+  EXPECT_EQ(w.keeper->counters().epochs_opened, 64);
+}
+
+TEST(Loops, AHelloRegistersAndAColdBucketIsFunded) {
+  LoopsWorld w;
+  w.publish(7000);
+  w.start();
+  w.send(hello(w.shard, "a"));
+  ASSERT_TRUE(w.registered("a"));
+  const int64_t start = w.env.mono_ms();
+  EXPECT_EQ(w.lease_patiently("a", 10).granted, 10);
+  EXPECT_LT(w.env.mono_ms() - start, 500);  // by the channel, not by the scan
+  EXPECT_EQ(w.watermark("a"), 1);
+}
+
+TEST(Loops, EveryLastUnitIsGrantedAndNoMore) {
+  LoopsWorld w;
+  w.publish(7000);
+  w.start();
+  w.send(hello(w.shard, "a"));
+  w.send(hello(w.shard, "b"));
+  ASSERT_TRUE(w.registered("a") && w.registered("b"));
+  int64_t total[2] = {0, 0};
+  bool dry[2] = {false, false};
+  for (int turn = 0; !(dry[0] && dry[1]); ++turn) {
+    const int who = turn % 2;
+    const int64_t step = total[0] + total[1] < 6900 ? 50 : 1;
+    const auto got = w.lease_patiently(who == 0 ? "a" : "b", total[who] + step);
+    if (got.status == "GRANT") total[who] = got.granted;
+    else dry[who] = got.status == "DRY";
+    ASSERT_NE(got.status, "WAIT");
+  }
+  EXPECT_EQ(total[0] + total[1], 7000);
+  EXPECT_EQ(w.number("select funded from escrow_floats"), 7000);
+}
+
+TEST(Loops, ASingleRequestAboveTheTargetIsServed) {
+  LoopsWorld w;
+  w.publish(100'000);
+  w.start();
+  w.send(hello(w.shard, "a"));
+  ASSERT_TRUE(w.registered("a"));
+  EXPECT_EQ(w.lease_patiently("a", 30'000).granted, 30'000);
+  EXPECT_EQ(w.lease_patiently("a", 101'000).status, "DRY");
+}
+
+TEST(Loops, ARaisedLimitClearsDryWithinASecond) {
+  LoopsWorld w;
+  w.publish(10);
+  w.start();
+  w.send(hello(w.shard, "a"));
+  ASSERT_TRUE(w.registered("a"));
+  EXPECT_EQ(w.lease_patiently("a", 10).granted, 10);
+  EXPECT_EQ(w.lease_patiently("a", 11).status, "DRY");
+  w.publish(20);
+  EXPECT_GE(w.eventually([&] { return w.lease("a", 11).status == "GRANT"; }, 1500), 0);  // by the scan
+  EXPECT_EQ(w.lease_patiently("a", 20).granted, 20);
+  EXPECT_EQ(w.lease_patiently("a", 21).status, "DRY");
+  w.publish(30);
+  w.funder->kick(w.tenant);
+  EXPECT_GE(w.eventually([&] { return w.lease("a", 21).status == "GRANT"; }, 300), 0);
+}
+
+TEST(Loops, AWipedRedisGetsANewEpochWithinASecondAndOldFloatStaysHeld) {
+  LoopsWorld w;
+  w.publish(7000);
+  w.start();
+  w.send(hello(w.shard, "a"));
+  ASSERT_TRUE(w.registered("a"));
+  ASSERT_EQ(w.lease_patiently("a", 10).granted, 10);
+  const int64_t before = w.number("select sum(funded) from escrow_floats");
+  w.env.sleep_ms(300);
+  must(w.client.call({"FLUSHALL"}));
+  const int64_t took = w.eventually([&] { return w.epoch() == 2; });
+  ASSERT_GE(took, 0);
+  EXPECT_LT(took, 1000);
+  ASSERT_TRUE(w.registered("a"));  // a member of the new epoch without doing anything
+  EXPECT_EQ(w.lease_patiently("a", 10).granted, 10);
+  EXPECT_EQ(w.number("select held_units(id) from escrow_accounts"), w.number("select sum(funded) from escrow_floats"));
+  EXPECT_GT(w.number("select sum(funded) from escrow_floats"), before);
+  // Usage of the old epoch still books, out of its float; the pump made its groups anew.
+  w.send(usage(w.shard, "a", 2, w.tenant, 10, {w.bucket}, 1));
+  EXPECT_GE(w.eventually([&] { return w.watermark("a") == 2; }), 0);
+  EXPECT_EQ(w.number("select booked from escrow_floats where epoch = 1"), 10);
+}
+
+TEST(Loops, ARestartedRedisGetsANewEpochWithinASecond) {
+  LoopsWorld w;
+  w.start();
+  ASSERT_GE(w.eventually([&] { return w.epoch() == 1; }), 0);
+  w.env.sleep_ms(300);
+  w.redis.kill();
+  w.env.sleep_ms(200);
+  w.redis.start();
+  const int64_t took = w.eventually([&] { return w.epoch() == 2; });
+  ASSERT_GE(took, 0);
+  EXPECT_LT(took, 1500);
+}
+
+TEST(Loops, ABucketThatForgotMakesANewEpoch) {
+  LoopsWorld w;
+  w.publish(7000);
+  w.start();
+  w.send(hello(w.shard, "a"));
+  ASSERT_TRUE(w.registered("a"));
+  ASSERT_EQ(w.lease_patiently("a", 1000).granted, 1000);
+  ASSERT_EQ(w.lease_patiently("a", 2500).granted, 2500);  // the ledger has seen what Redis knows by now
+  w.env.sleep_ms(300);
+  must(w.client.call({"DEL", redis_contract::bucket_key(w.shard, 1, w.tenant, w.bucket)}));
+  w.lease("a", 10);
+  EXPECT_GE(w.eventually([&] { return w.epoch() == 2; }), 0);
+  EXPECT_GE(w.funder->counters().lost, 1);
+}
+
+TEST(Loops, PostgresAwayForAWhileLosesNothing) {
+  PostgresServer own;
+  LoopsWorld w;
+  w.url = own.create_database();
+  ledger::Session session(w.url);
+  w.start();
+  w.send(hello(w.shard, "a"));
+  ASSERT_GE(w.eventually([&] { return w.watermark("a") == 1; }), 0);
+  own.stop();
+  for (int64_t seq = 2; seq <= 50; ++seq) w.send(usage(w.shard, "a", seq, w.tenant, 1, {w.bucket}, 1));
+  w.env.sleep_ms(500);
+  EXPECT_EQ(w.watermark("a"), 1);
+  own.start();
+  EXPECT_GE(w.eventually([&] { return w.watermark("a") == 50; }), 0);
+  EXPECT_EQ(must(session.exec("select sum(units) from usage_records")).integer(0, 0), 49);
+  EXPECT_EQ(must(w.client.call({"XLEN", redis_contract::usage_key(w.shard)})).to_integer(), 0);
+  w.stop();
+}
+
+TEST(Loops, PoisonStopsNobody) {
+  LoopsWorld w;
+  w.start();
+  w.send(hello(w.shard, "a"));
+  must(w.client.call({"XADD", redis_contract::usage_key(w.shard), "*", "r", "1\tU\tnonsense"}));
+  must(w.client.call({"XADD", redis_contract::usage_key(w.shard), "*", "other", "field"}));
+  auto huge = usage(w.shard, "b", 1, w.tenant, 1, {"calls-day@99999999999999+86400"}, 1);
+  w.send(huge);
+  w.send(usage(w.shard, "a", 2, w.tenant, 1, {w.bucket}, 1));
+  EXPECT_GE(w.eventually([&] { return w.watermark("a") == 2; }), 0);
+  EXPECT_EQ(w.number("select count(*) from quarantined_records"), 3);
+  EXPECT_GE(w.eventually([&] { return must(w.client.call({"XLEN", redis_contract::usage_key(w.shard)})).to_integer() == 0; }), 0);
+}
+
+// The pump dies at each of its seams, in a process of its own; its successor books every unit once.
+class PumpKilled : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(PumpKilled, BooksEachRecordOnce) {
+  LoopsWorld w;
+  must(w.client.call({"PING"}));
+  w.send(hello(w.shard, "a"));
+  for (int64_t seq = 2; seq <= 200; ++seq) w.send(usage(w.shard, "a", seq, w.tenant, seq, {w.bucket}, 1));
+  // A process of its own: this binary again, as a pump.
+  ChildProcess child;
+  ChildProcess::Options options;
+  setenv("TALLYGATE_FAULT", GetParam(), 1);
+  setenv("TALLYGATE_TEST_PUMP", (w.url + " " + std::to_string(w.redis.port())).c_str(), 1);
+  child.start({"/proc/self/exe"}, options);
+  unsetenv("TALLYGATE_FAULT");
+  unsetenv("TALLYGATE_TEST_PUMP");
+  EXPECT_EQ(child.wait(), 137);
+  w.start_pump();
+  EXPECT_GE(w.eventually([&] { return w.watermark("a") == 200; }), 0);
+  EXPECT_EQ(w.number("select count(*) from usage_records"), 199);
+  EXPECT_EQ(w.number("select booked from escrow_accounts"), 200 * 201 / 2 - 1);
+  EXPECT_GE(w.eventually([&] { return must(w.client.call({"XLEN", redis_contract::usage_key(w.shard)})).to_integer() == 0; }), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Seams, PumpKilled, ::testing::Values("pump.after_read:exit", "pump.after_commit:exit", "pump.after_ack:exit"),
+                         [](const auto& info) {
+                           const std::string name(info.param);
+                           return name.substr(5, name.find(':') - 5);
+                         });
+
+TEST(Leadership, OneAtATimeAndTheNextTakesOver) {
+  const std::string url = PostgresServer::shared().create_database();
+  ledger::Leadership first(system_env(), url);
+  ledger::Leadership second(system_env(), url);
+  LoopsWorld w;
+  first.start();
+  ASSERT_GE(w.eventually([&] { return first.is_leader(); }), 0);
+  second.start();
+  w.env.sleep_ms(1200);
+  EXPECT_TRUE(first.is_leader());
+  EXPECT_FALSE(second.is_leader());
+  first.stop();
+  EXPECT_GE(w.eventually([&] { return second.is_leader(); }), 0);
+}
+
+}  // namespace
+
+// What PumpKilled's child runs: a pump, until it dies of its fault.
+int run_pump(const std::string& spec) {
+  const size_t blank = spec.find(' ');
+  redis::Endpoint endpoint;
+  endpoint.host = "127.0.0.1";
+  endpoint.port = std::atoi(spec.c_str() + blank + 1);
+  pump::Pump pump(system_env(), {.database_url = spec.substr(0, blank), .redis = endpoint});
+  pump.start();
+  system_env().sleep_ms(20'000);
+  return 1;
+}
+
+}  // namespace tallygate::testing
+
+int main(int argc, char** argv) {
+  if (const char* spec = std::getenv("TALLYGATE_TEST_PUMP")) return tallygate::testing::run_pump(spec);
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
