@@ -1,0 +1,86 @@
+// tallygate-sidecar: settings → log → recover → listen → signals → bounded drain.
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "core/config/options.h"
+#include "core/telemetry/admin_server.h"
+#include "sidecar/main/sidecar.h"
+
+namespace tallygate::sidecar {
+namespace {
+
+// SIGTERM and SIGINT as events of the loop. Made before any thread, so that all of them inherit the blocked mask.
+class Signals final : public EventLoop::Watcher {
+ public:
+  Signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, nullptr);
+    signal(SIGPIPE, SIG_IGN);
+    fd_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+  }
+  ~Signals() { close(fd_); }
+  void watch(EventLoop& loop, std::function<void()> fn) {
+    fn_ = std::move(fn);
+    loop.add(fd_, EPOLLIN, this);
+  }
+
+ private:
+  void on_ready(uint32_t) override {
+    signalfd_siginfo info;
+    while (read(fd_, &info, sizeof info) == sizeof info) fn_();
+  }
+  int fd_ = -1;
+  std::function<void()> fn_;
+};
+
+int stop_with(const Error& error) {
+  log::error("cannot start", {{"error", error.message}});
+  log::stop();
+  return error.errc == Errc::kInvalid ? config::kExitUsage : EXIT_FAILURE;
+}
+
+int run(const Settings& settings) {
+  Signals signals;
+  Env& env = system_env();
+  log::start({settings.telemetry.log_level, settings.telemetry.log_format}, env);
+  EventLoop loop(env);
+  auto sidecar = Sidecar::create(loop, env, settings);
+  if (!sidecar) return stop_with(sidecar.error());
+
+  metrics::Registry registry;
+  const auto process = metrics::collect_process(registry, "sidecar");
+  const auto exported = registry.collect([&](metrics::Scrape& scrape) { (*sidecar)->export_metrics(scrape); });
+  telemetry::Health health(env);
+  (*sidecar)->declare(health);
+  auto admin = telemetry::AdminServer::start(settings.telemetry.admin_listen, registry, health, env);
+  if (!admin) return stop_with(admin.error());
+
+  if (auto started = (*sidecar)->start(); !started) return stop_with(started.error());
+  log::info("listening", {{"address", (*sidecar)->address()}, {"admin", (*admin)->address()}});
+  signals.watch(loop, [&] { (*sidecar)->drain([&loop] { loop.stop(); }); });
+  loop.run();
+  (*admin)->stop();
+  log::info("stopped");
+  log::stop();
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+}  // namespace tallygate::sidecar
+
+int main(int argc, char** argv) {
+  using namespace tallygate;
+  config::CommandLine line("tallygate-sidecar", "Billing enforcement in front of one app.", TALLYGATE_VERSION);
+  sidecar::Settings settings;
+  sidecar::declare(line.command("run", "stand in front of an app"), settings);
+  const auto choice = line.parse(argc, argv);
+  if (!choice.should_run()) return choice.finish();
+  return sidecar::run(settings);
+}

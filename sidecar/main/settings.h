@@ -1,0 +1,35 @@
+// What `tallygate-sidecar run` is told.
+#pragma once
+
+#include <string>
+
+#include "core/config/options.h"
+#include "core/redis_client/url.h"
+#include "core/telemetry/settings.h"
+#include "sidecar/proxy/options.h"
+
+namespace tallygate::sidecar {
+
+struct Settings {
+  telemetry::Settings telemetry;
+  config::ListenAddress listen;
+  std::string upstream;
+  config::ObjectName policy;
+  config::Url redis_url;
+  std::string redis_ca_file;
+  std::string data_dir;
+  std::string pod;
+  int64_t admission_wait_ms = 0;
+  int64_t settle_ms = 0;  // after the last request: how long a drain may wait for the ledger
+  proxy::Options proxy;
+
+  std::string policy_id() const { return policy.space + "/" + policy.name; }
+};
+
+// `settings` must outlive the parse.
+void declare(config::OptionSet& options, Settings& settings);
+
+// The Redis endpoint that the settings name.
+Result<redis::Endpoint> redis_endpoint(const Settings& settings);
+
+}  // namespace tallygate::sidecar

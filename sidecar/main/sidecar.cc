@@ -1,0 +1,194 @@
+#include "sidecar/main/sidecar.h"
+
+#include "core/telemetry/log.h"
+
+namespace tallygate::sidecar {
+namespace {
+
+constexpr int64_t kCommitMs = 1000;
+constexpr int64_t kWatchMs = 100;
+
+}  // namespace
+
+Sidecar::Sidecar(EventLoop& loop, Env& env, Settings settings) : loop_(loop), env_(env), settings_(std::move(settings)) {}
+
+Result<std::unique_ptr<Sidecar>> Sidecar::create(EventLoop& loop, Env& env, Settings settings) {
+  std::unique_ptr<Sidecar> s(new Sidecar(loop, env, std::move(settings)));
+  if (auto opened = s->folder_.open(s->settings_.data_dir); !opened) return tl::unexpected(opened.error());
+  const std::string boot_id = kernel_boot_id();
+  if (auto recovered = s->recover(boot_id); !recovered) return tl::unexpected(recovered.error());
+  const std::string incarnation = s->settings_.pod + "." + env.random_hex(6);
+  auto made = UsageLog::create(s->folder_.incarnation_folder(incarnation), {incarnation, boot_id, s->settings_.pod});
+  if (!made) return tl::unexpected(made.error());
+  s->log_ = std::move(*made);
+
+  auto endpoint = redis_endpoint(s->settings_);
+  if (!endpoint) return tl::unexpected(endpoint.error());
+  s->redis_ = std::make_unique<redis::Connection>(loop, *endpoint);
+  s->notices_ = std::make_unique<redis::Connection>(loop, *endpoint);
+  s->escrow_ = std::make_unique<Escrow>(loop, *s->redis_, *s->log_);
+  s->courier_ = std::make_unique<Courier>(loop, *s->redis_, *s->escrow_);
+  s->handover_ = std::make_unique<Handover>(loop, *s->redis_, *s->escrow_, *s->courier_);
+  s->directory_ = std::make_unique<Directory>(loop, *s->redis_, *s->notices_, s->settings_.policy_id());
+  s->admission_ = std::make_unique<Admission>(loop, *s->directory_, *s->escrow_, *s->log_, s->spent_before_,
+                                              s->settings_.policy.space, AdmissionOptions{s->settings_.admission_wait_ms});
+  proxy::Options options = s->settings_.proxy;
+  options.listen = config::to_string(s->settings_.listen);
+  options.upstream = s->settings_.upstream;
+  options.gate_response_headers = {"ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining",
+                                   "x-ratelimit-reset", "x-tallygate-cap-state"};
+  auto proxy = proxy::Proxy::create(loop, std::move(options), *s->admission_);
+  if (!proxy) return tl::unexpected(proxy.error());
+  s->proxy_ = std::move(*proxy);
+  return s;
+}
+
+Sidecar::~Sidecar() {
+  loop_.cancel(commit_timer_);
+  loop_.cancel(watch_timer_);
+  syncer_.stop();
+}
+
+Result<void> Sidecar::recover(const std::string& boot_id) {
+  for (const std::string& folder : folder_.incarnations()) {
+    auto found = Predecessor::recover(folder, boot_id);
+    if (!found && found.error().errc == Errc::kNotFound) {
+      DataFolder::remove(folder);  // its head was never finished: nothing was admitted through it
+      continue;
+    }
+    if (!found) return tl::unexpected(found.error());
+    Predecessor& p = **found;
+    recovered_.fetch_add(p.recovered_admissions());
+    log::info("predecessor recovered", {{"incarnation", p.incarnation()},
+                                        {"records", p.outbox().size()},
+                                        {"admissions_without_record", p.recovered_admissions()},
+                                        {"torn", p.torn()}});
+    for (const auto& [key, units] : p.spent()) {
+      if (key.first == 0) spent_before_[key] += units;
+    }
+    predecessors_.push_back(std::move(*found));
+  }
+  return {};
+}
+
+Result<void> Sidecar::start() {
+  courier_->add_live(&log_->outbox(), [this] { log_->trim(); });
+  admission_->on_resume([this](proxy::Ticket ticket) { proxy_->resume(ticket); });
+  admission_->on_logged([this] { courier_->kick(); });
+  directory_->on_fault([](const std::string& what) { log::error("published document refused", {{"error", what}}); });
+  redis_->on_change([this](bool up) {
+    redis_up_.store(up);
+    if (up) log::info("Redis connected", {{"redis", settings_.redis_url.redacted()}});
+    else log::warn("Redis lost; going on with the leases held", {{"error", redis_->last_error()}});
+    if (up) courier_->kick();
+  });
+  for (auto& predecessor : predecessors_) {
+    if (predecessor->torn()) {
+      for (const auto& [shard, queue] : predecessor->outbox().shards()) {
+        if (auto told = log_->report_torn(shard, predecessor->incarnation()); !told) return told;
+      }
+    }
+    handover_->take(std::move(predecessor));
+  }
+  predecessors_.clear();
+  syncer_.start();
+  redis_->start();
+  escrow_->start();
+  courier_->start();
+  directory_->start();
+  watch();
+  commit_timer_ = loop_.after_ms(kCommitMs, [this] { commit(); });
+  return proxy_->start();
+}
+
+// Each second: records of what was settled, out to the courier, and down to the disk.
+void Sidecar::commit() {
+  commit_timer_ = loop_.after_ms(kCommitMs, [this] { commit(); });
+  const bool pending = log_->settled_pending();
+  if (auto committed = log_->commit_batch(); !committed) {
+    commit_failures_.fetch_add(1, std::memory_order_relaxed);
+    static log::Throttle throttle(10);
+    log::error(throttle, "usage cannot be written; kept and tried again", {{"error", committed.error().message}});
+    return;
+  }
+  if (!pending && log_->in_flight() == 0) return;
+  courier_->kick();
+  syncer_.submit(log_->duplicate_descriptors());
+}
+
+void Sidecar::watch() {
+  watch_timer_ = loop_.after_ms(kWatchMs, [this] { watch(); });
+  if (directory_->policy() != nullptr && !policy_known_.exchange(true)) {
+    log::info("policy in force", {{"policy", settings_.policy_id()}, {"version", directory_->policy()->version}});
+  }
+  tenants_.store(directory_->tenants(), std::memory_order_relaxed);
+  purses_.store(escrow_->purses(), std::memory_order_relaxed);
+  segments_.store(log_->segments(), std::memory_order_relaxed);
+  in_flight_.store(log_->in_flight(), std::memory_order_relaxed);
+  waiting_.store(admission_->waiting(), std::memory_order_relaxed);
+}
+
+void Sidecar::drain(std::function<void()> done) {
+  if (draining_) return;
+  draining_ = true;
+  is_draining_.store(true);
+  done_ = std::move(done);
+  log::info("draining", {{"in_flight", log_->in_flight()}});
+  proxy_->drain([this] { drained(); });
+}
+
+void Sidecar::drained() {
+  escrow_->stop_leasing();
+  loop_.cancel(commit_timer_);
+  commit();
+  loop_.cancel(commit_timer_);
+  std::vector<int> shards;
+  for (const auto& [shard, queue] : log_->outbox().shards()) shards.push_back(shard);
+  handover_->give_back(log_->incarnation(), log_->spent(), std::move(shards), [this] { returned_ = true; });
+  await_ledger(loop_.env().mono_ns() + settings_.settle_ms * 1'000'000);
+}
+
+// A drain waits for the watermark within its grace (rule 10); after that the folder keeps what is left.
+void Sidecar::await_ledger(int64_t until_ns) {
+  const bool booked = log_->outbox().empty() && handover_->pending() == 0 && returned_ && !log_->settled_pending();
+  if (booked || loop_.now_ns() >= until_ns) {
+    const size_t left = log_->outbox().size();
+    if (booked && log_->in_flight() == 0) {
+      log_->finish();
+      DataFolder::remove(log_->folder());
+      log::info("drained; everything is booked");
+    } else {
+      log::warn("drained; the rest stays in the data folder for the next start", {{"records", left}});
+    }
+    return finish();
+  }
+  loop_.after_ms(20, [this, until_ns] {
+    courier_->kick();
+    await_ledger(until_ns);
+  });
+}
+
+void Sidecar::finish() {
+  if (auto done = std::exchange(done_, nullptr)) done();
+}
+
+void Sidecar::declare(telemetry::Health& health) {
+  health.add_service("redis", [this]() -> telemetry::ServiceHealth {
+    if (redis_up_.load()) return {};
+    return {telemetry::ServiceState::kDegraded, "away; going on with the leases held, then onUnavailable"};
+  });
+  health.add_service("usageLog", [this]() -> telemetry::ServiceHealth {
+    if (syncer_.failures() == 0 && commit_failures_.load() == 0) return {};
+    return {telemetry::ServiceState::kDegraded, "writing to the data folder has failed"};
+  });
+  health.add_readiness("policy", [this]() -> std::optional<std::string> {
+    if (policy_known_.load()) return std::nullopt;
+    return "the policy " + settings_.policy_id() + " has not been published yet, or Redis cannot be reached";
+  });
+  health.add_readiness("draining", [this]() -> std::optional<std::string> {
+    if (!is_draining_.load()) return std::nullopt;
+    return "the process is about to stop";
+  });
+}
+
+}  // namespace tallygate::sidecar

@@ -1,0 +1,73 @@
+// All parts of a sidecar, made in the order in which they depend on each other; start(), then run the loop; drain() ends it.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "core/io/event_loop.h"
+#include "core/redis_client/connection.h"
+#include "core/telemetry/health.h"
+#include "core/telemetry/metrics.h"
+#include "sidecar/admission/admission.h"
+#include "sidecar/escrow/courier.h"
+#include "sidecar/escrow/escrow.h"
+#include "sidecar/escrow/handover.h"
+#include "sidecar/log/predecessor.h"
+#include "sidecar/log/syncer.h"
+#include "sidecar/log/usage_log.h"
+#include "sidecar/main/settings.h"
+#include "sidecar/proxy/proxy.h"
+
+namespace tallygate::sidecar {
+
+class Sidecar {
+ public:
+  // Locks the data folder and recovers what predecessors left in it. Opens no socket.
+  static Result<std::unique_ptr<Sidecar>> create(EventLoop& loop, Env& env, Settings settings);
+  ~Sidecar();
+
+  Result<void> start();
+  std::string address() const { return proxy_->bound_address(); }
+  // Stops accepting, finishes what is in flight, returns unspent units, waits (bounded) until the ledger has booked
+  // everything, then calls `done`. Idempotent.
+  void drain(std::function<void()> done);
+
+  // For the admin port's threads.
+  void declare(telemetry::Health& health);
+  void export_metrics(metrics::Scrape& scrape) const;
+
+ private:
+  Sidecar(EventLoop& loop, Env& env, Settings settings);
+  Result<void> recover(const std::string& boot_id);
+  void commit();
+  void watch();
+  void drained();
+  void await_ledger(int64_t until_ns);
+  void finish();
+
+  EventLoop& loop_;
+  Env& env_;
+  Settings settings_;
+  DataFolder folder_;
+  std::unique_ptr<UsageLog> log_;
+  std::vector<std::unique_ptr<Predecessor>> predecessors_;
+  Spent spent_before_;  // by predecessors, for the allowance
+  Syncer syncer_;
+  std::unique_ptr<redis::Connection> redis_, notices_;
+  std::unique_ptr<Escrow> escrow_;
+  std::unique_ptr<Courier> courier_;
+  std::unique_ptr<Handover> handover_;
+  std::unique_ptr<Directory> directory_;
+  std::unique_ptr<Admission> admission_;
+  std::unique_ptr<proxy::Proxy> proxy_;
+  std::function<void()> done_;
+  bool draining_ = false;
+  bool returned_ = false;
+  EventLoop::TimerId commit_timer_ = 0, watch_timer_ = 0;
+
+  // What admin threads may see.
+  std::atomic<bool> redis_up_{false}, policy_known_{false}, is_draining_{false};
+  std::atomic<uint64_t> tenants_{0}, purses_{0}, segments_{0}, in_flight_{0}, waiting_{0}, commit_failures_{0}, recovered_{0};
+};
+
+}  // namespace tallygate::sidecar
