@@ -1,0 +1,53 @@
+#include "operator/main/operator.h"
+
+namespace tallygate::operator_main {
+namespace {
+
+using Counter = std::atomic<int64_t>;
+
+void counter(metrics::Scrape& scrape, const char* name, const char* help, const Counter& value) {
+  scrape.counter(name, help, {}, static_cast<double>(value.load(std::memory_order_relaxed)));
+}
+
+void collect_keeper(metrics::Scrape& scrape, const escrow::EpochKeeperCounters& c) {
+  counter(scrape, "tallygate_operator_epochs_opened_total", "Epochs opened.", c.epochs_opened);
+  counter(scrape, "tallygate_operator_incarnations_registered_total", "Sidecar incarnations registered.", c.registered);
+  counter(scrape, "tallygate_operator_epoch_failures_total", "Turns that PostgreSQL or Redis failed.", c.failures);
+  counter(scrape, "tallygate_operator_lost_buckets_total", "Buckets of which Redis knew too little.", c.lost_buckets);
+  scrape.gauge("tallygate_operator_shards_ready", "Shards whose epoch in Redis is the ledger's; 64 is healthy.", {},
+               static_cast<double>(c.shards_ready.load(std::memory_order_relaxed)));
+}
+
+void collect_funder(metrics::Scrape& scrape, const escrow::FunderCounters& c) {
+  counter(scrape, "tallygate_operator_funded_units_total", "Units handed to Redis.", c.funded_units);
+  counter(scrape, "tallygate_operator_funded_buckets_total", "Buckets answered.", c.funded_calls);
+  counter(scrape, "tallygate_operator_dry_answers_total", "Buckets told that the ledger has nothing left.",
+          c.dry_answers);
+  counter(scrape, "tallygate_operator_funding_dropped_total", "Requests past the queue's bound.", c.dropped);
+  counter(scrape, "tallygate_operator_funding_failures_total", "Turns that PostgreSQL or Redis failed.", c.failures);
+}
+
+void collect_pump(metrics::Scrape& scrape, const pump::PumpCounters& c) {
+  counter(scrape, "tallygate_operator_usage_records_total", "Usage records booked.", c.records_booked);
+  counter(scrape, "tallygate_operator_usage_records_read_total", "Usage records read, repetitions included.",
+          c.records_read);
+  counter(scrape, "tallygate_operator_usage_batches_total", "Transactions of the pump.", c.batches);
+  counter(scrape, "tallygate_operator_usage_poison_total", "Stream entries put aside.", c.poison);
+  counter(scrape, "tallygate_operator_usage_failures_total", "Turns that PostgreSQL or Redis failed.", c.failures);
+  scrape.gauge("tallygate_operator_usage_lag_seconds", "Age of the oldest entry of the last batch.", {},
+               static_cast<double>(c.lag_ms.load(std::memory_order_relaxed)) / 1000);
+}
+
+}  // namespace
+
+std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& registry, const Parts& parts) {
+  return registry.collect([&parts](metrics::Scrape& scrape) {
+    scrape.gauge("tallygate_operator_leader", "1 while this instance is the active one.", {},
+                 parts.leadership->is_leader() ? 1 : 0);
+    if (parts.keeper) collect_keeper(scrape, parts.keeper->counters());
+    if (parts.funder) collect_funder(scrape, parts.funder->counters());
+    if (parts.pump) collect_pump(scrape, parts.pump->counters());
+  });
+}
+
+}  // namespace tallygate::operator_main

@@ -1,0 +1,100 @@
+#include <algorithm>
+
+#include "operator/main/operator.h"
+
+namespace tallygate::operator_main {
+namespace {
+
+using telemetry::ServiceHealth;
+using telemetry::ServiceState;
+
+constexpr int64_t kAllShards = redis_contract::kShards;
+
+ServiceHealth health_of(const WatchedService& service) {
+  if (service.up()) return {};
+  return {ServiceState::kDown, service.error()};
+}
+
+// What keeps the background from doing its work; empty: nothing.
+std::string background_trouble(const Parts& parts, Env& env, const RunSettings& settings) {
+  if (!parts.leadership->is_leader()) return "";
+  if (parts.publisher) {
+    if (const auto status = parts.publisher->status(); !status.error.empty()) return "publication: " + status.error;
+  }
+  if (parts.keeper && parts.keeper->counters().shards_ready.load() < kAllShards)
+    return "epochs: not all shards are ready";
+  if (parts.aggregator) {
+    const int64_t last_s = parts.aggregator->last_success_s();
+    const int64_t allowed_s = 60 + 3 * settings.aggregate_interval_ms / 1000;
+    if (last_s > 0 && env.wall_s() - last_s > allowed_s) return "aggregation: none succeeded lately";
+  }
+  if (parts.submitter) {
+    const auto status = parts.submitter->status();
+    if (!status.blocked.empty()) return "Stripe: " + status.blocked;
+    if (status.backlog.dead > 0)
+      return "Stripe: " + std::to_string(status.backlog.dead) + " meter events are put aside";
+  }
+  return "";
+}
+
+ServiceHealth background_health(const Parts& parts, Env& env, const RunSettings& settings) {
+  std::string trouble = background_trouble(parts, env, settings);
+  if (!trouble.empty()) return {ServiceState::kDegraded, std::move(trouble)};
+  return {ServiceState::kOk, parts.leadership->is_leader() ? "leader" : "standby"};
+}
+
+ServiceHealth manifest_health(const ManifestFeed& feed) {
+  const auto state = feed.state();
+  if (!state.failure.empty()) return {ServiceState::kDegraded, state.failure};
+  if (state.faults == 0) return {};
+  return {ServiceState::kDegraded, std::to_string(state.faults) + " faults; the first: " + state.first_fault};
+}
+
+std::optional<std::string> unless(bool ready, std::string reason) {
+  if (ready) return std::nullopt;
+  return reason;
+}
+
+void declare_readiness(telemetry::Health& health, const Parts& parts) {
+  health.add_readiness("database",
+                       [&] { return unless(parts.probe->database().up(), parts.probe->database().error()); });
+  health.add_readiness("redis", [&] { return unless(parts.probe->redis().up(), parts.probe->redis().error()); });
+  if (parts.publisher) {
+    // A standby is ready: it takes over within a second.
+    health.add_readiness("publication", [&]() -> std::optional<std::string> {
+      if (!parts.leadership->is_leader() || parts.publisher->status().version > 0) return std::nullopt;
+      const auto error = parts.publisher->status().error;
+      return error.empty() ? "nothing is published yet" : error;
+    });
+  }
+  if (parts.keeper) {
+    health.add_readiness("epochs", [&] {
+      const bool ready = !parts.leadership->is_leader() || parts.keeper->counters().shards_ready.load() == kAllShards;
+      return unless(ready, "not every shard has an open epoch");
+    });
+  }
+}
+
+}  // namespace
+
+void declare_health(telemetry::Health& health, const Parts& parts, Env& env, const RunSettings& settings) {
+  health.add_service("database", [&] { return health_of(parts.probe->database()); });
+  health.add_service("redis", [&] { return health_of(parts.probe->redis()); });
+  health.add_service("backgroundJobs", [&] { return background_health(parts, env, settings); });
+  health.add_service("webhookQueue", [] { return ServiceHealth{ServiceState::kOk, "this version takes no webhooks"}; });
+  if (parts.feed) health.add_service("manifests", [&] { return manifest_health(*parts.feed); });
+  declare_readiness(health, parts);
+  // Of the outbox to Stripe: the only queue of this version.
+  health.set_queue_metrics([&] {
+    telemetry::QueueMetrics queue;
+    if (!parts.submitter) return queue;
+    const auto status = parts.submitter->status();
+    queue.active = status.in_flight;
+    queue.completed = status.delivered;
+    queue.failed = status.backlog.dead;
+    queue.waiting = std::max<int64_t>(0, status.backlog.waiting - status.in_flight);
+    return queue;
+  });
+}
+
+}  // namespace tallygate::operator_main

@@ -1,0 +1,29 @@
+// tallygate-operator: command line → settings → log → parts → until a signal → orderly end.
+#include <signal.h>
+
+#include "core/telemetry/log.h"
+#include "operator/main/migrate.h"
+#include "operator/main/operator.h"
+#include "operator/main/settings.h"
+#include "operator/main/signals.h"
+
+int main(int argc, char** argv) {
+  using namespace tallygate;
+  operator_main::RunSettings run;
+  operator_main::MigrateSettings migrate;
+  config::CommandLine commands("tallygate-operator", "billing enforcement for Kubernetes: the control plane",
+                               TALLYGATE_VERSION);
+  declare_run(commands.command("run", "runs the operator"), run);
+  declare_migrate(commands.command("migrate", "applies pending migrations to the database and ends"), migrate);
+
+  const auto choice = commands.parse(argc, argv);
+  if (!choice.should_run()) return choice.finish();
+  if (choice.command == "migrate") return operator_main::migrate(system_env(), migrate);
+
+  ::signal(SIGPIPE, SIG_IGN);
+  operator_main::block_signals({SIGTERM, SIGINT});
+  log::start({.level = run.telemetry.log_level, .format = run.telemetry.log_format}, system_env());
+  const int exit_code = operator_main::Operator(system_env(), run).run();
+  log::stop();
+  return exit_code;
+}

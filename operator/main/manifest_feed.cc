@@ -1,0 +1,124 @@
+#include "operator/main/manifest_feed.h"
+
+#include "core/telemetry/log.h"
+
+namespace tallygate::operator_main {
+namespace {
+
+constexpr int64_t kTickMs = 10'000;
+constexpr size_t kFaultLinesMax = 200;  // a reload; the rest is counted
+
+void tell_one(log::Level level, std::string_view message, const manifest::Fault& fault) {
+  log::write(level, message,
+             {{"file", fault.file},
+              {"line", fault.line},
+              {"object", fault.object},
+              {"field", fault.field},
+              {"reason", manifest::to_string(fault.reason)},
+              {"message", fault.message},
+              {"fix", fault.fix}});
+}
+
+// Tells those that were not told before; remembers all of them.
+void tell_new(log::Level level, std::string_view message, const manifest::Faults& all, std::set<manifest::Fault>& told,
+              bool forget_gone) {
+  std::set<manifest::Fault> now(all.begin(), all.end());
+  size_t lines = 0, left_out = 0;
+  for (const auto& fault : now) {
+    if (told.contains(fault)) continue;
+    if (lines++ < kFaultLinesMax) {
+      tell_one(level, message, fault);
+    } else {
+      ++left_out;
+    }
+  }
+  if (left_out > 0) log::write(level, "further manifest faults", {{"count", left_out}});
+  if (forget_gone) told.clear();
+  told.merge(now);
+}
+
+}  // namespace
+
+ManifestFeed::ManifestFeed(Env& env, EventLoop& loop, const std::string& folder, Offer offer,
+                           metrics::Registry& registry)
+    : env_(env),
+      loop_(loop),
+      source_(loop, manifest::DirSourceOptions{.path = folder}),
+      offer_(std::move(offer)),
+      reloads_(registry.counter("tallygate_operator_manifest_reloads_total", "Times the manifests were read anew.")),
+      compile_failures_(registry.counter("tallygate_operator_compile_failures_total", "Compilations that failed.")),
+      faults_(registry.gauge("tallygate_operator_manifest_faults", "Faults in the manifests; what was good stays.")),
+      warnings_(registry.gauge("tallygate_operator_manifest_warnings",
+                               "Features that manifests use and this version does not put in force.")),
+      objects_(registry.gauge("tallygate_operator_manifest_objects", "Accepted plans, tenants and policies.")) {}
+
+Result<void> ManifestFeed::start() {
+  auto first = source_.load();
+  if (first) {
+    take(*first);
+  } else {
+    log::error("manifests cannot be read", {{"error", first.error().message}});
+    set_failure(first.error().message);
+  }
+  timer_ = loop_.after_ms(kTickMs, [this] { tick(); });
+  return source_.start([this](const manifest::Snapshot& snapshot) { take(snapshot); });
+}
+
+void ManifestFeed::stop() {
+  source_.stop();
+  if (timer_ != 0) loop_.cancel(timer_);
+  timer_ = 0;
+}
+
+ManifestFeed::State ManifestFeed::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
+
+void ManifestFeed::take(const manifest::Snapshot& snapshot) {
+  const int64_t noticed_ns = env_.mono_ns();
+  reloads_.add();
+  const bool first = accepted_ == nullptr;
+  accepted_ = snapshot.accepted;
+  tell(*accepted_);
+  if (first || snapshot.resources_changed) compile(noticed_ns);
+}
+
+void ManifestFeed::tell(const manifest::Accepted& accepted) {
+  tell_new(log::Level::kError, "manifest fault", accepted.faults, told_faults_, true);
+  tell_new(log::Level::kWarn, "manifest warning", accepted.warnings, told_warnings_, false);
+  const auto& resources = accepted.resources;
+  faults_.set(static_cast<double>(accepted.faults.size()));
+  warnings_.set(static_cast<double>(accepted.warnings.size()));
+  objects_.set(static_cast<double>(resources.plans.size() + resources.tenants.size() + resources.policies.size()));
+  const std::lock_guard lock(mutex_);
+  state_.faults = accepted.faults.size();
+  state_.first_fault = accepted.faults.empty() ? "" : manifest::to_string(accepted.faults.front());
+}
+
+void ManifestFeed::compile(int64_t noticed_ns) {
+  auto compiled = plan::compile(accepted_->resources, env_.wall_s());
+  if (!compiled) {
+    compile_failures_.add();
+    recompile_at_s_ = env_.wall_s();  // the next tick tries again
+    log::error("manifests cannot be compiled; the last state stays", {{"error", compiled.error().message}});
+    set_failure(compiled.error().message);
+    return;
+  }
+  recompile_at_s_ = compiled->recompile_at_s;
+  set_failure("");
+  offer_(std::make_shared<const plan::Compiled>(std::move(*compiled)), noticed_ns);
+}
+
+void ManifestFeed::set_failure(const std::string& failure) {
+  const std::lock_guard lock(mutex_);
+  state_.failure = failure;
+}
+
+// Windows are known for some time ahead only.
+void ManifestFeed::tick() {
+  if (accepted_ && recompile_at_s_ > 0 && env_.wall_s() >= recompile_at_s_) compile(env_.mono_ns());
+  timer_ = loop_.after_ms(kTickMs, [this] { tick(); });
+}
+
+}  // namespace tallygate::operator_main

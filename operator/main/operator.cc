@@ -1,0 +1,169 @@
+#include "operator/main/operator.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include "core/telemetry/log.h"
+#include "operator/billing/stripe_api.h"
+#include "operator/ledger/fault.h"
+#include "operator/main/signals.h"
+
+namespace tallygate::operator_main {
+namespace {
+
+constexpr int kExitFailure = 1;
+// Every part ends within its call's time-out; past this the kernel ends the process.
+constexpr unsigned kStopDeadlineS = 40;
+
+// Bounds what libpq would wait for without end; what the URL already says wins, since it comes first.
+std::string bounded(const config::Url& url) {
+  const std::string bounds =
+      "connect_timeout=5&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=20000"
+      "&application_name=tallygate-operator";
+  return url.query.empty() ? url.text + "?" + bounds : url.text;
+}
+
+std::string without_slash(std::string text) {
+  while (text.ends_with('/')) text.pop_back();
+  return text;
+}
+
+}  // namespace
+
+Operator::Operator(Env& env, const RunSettings& settings)
+    : env_(env), settings_(settings), database_url_(bounded(settings.database_url)), loop_(env), health_(env) {
+  // The probe's answer comes on its own thread.
+  parts_.probe = std::make_unique<Probe>(
+      env_, ProbeOptions{database_url_, settings_.redis, settings_.migrate},
+      [this](const Result<void>& answer) { loop_.post([this, answer] { schema_checked(answer); }); }, registry_);
+  parts_.leadership = std::make_unique<ledger::Leadership>(env_, database_url_);
+  if (settings_.has(Role::kPipeline)) build_pipeline();
+  if (settings_.has(Role::kController)) build_controller();
+  declare_health(health_, parts_, env_, settings_);
+  collectors_.push_back(collect_parts(registry_, parts_));
+  collectors_.push_back(metrics::collect_process(registry_, "operator"));
+}
+
+Operator::~Operator() = default;
+
+bool Operator::is_leader() const { return parts_.leadership->is_leader(); }
+
+void Operator::build_pipeline() {
+  const auto leads = [this] { return is_leader(); };
+  escrow::EpochKeeperOptions keeper;
+  keeper.database_url = database_url_;
+  keeper.redis = settings_.redis;
+  keeper.is_leader = leads;
+  parts_.keeper = std::make_unique<escrow::EpochKeeper>(env_, keeper);
+
+  escrow::FunderOptions funder;
+  funder.database_url = database_url_;
+  funder.redis = settings_.redis;
+  funder.float_units = settings_.float_units;
+  funder.is_leader = leads;
+  parts_.funder = std::make_unique<escrow::Funder>(env_, funder, *parts_.keeper);
+
+  pump::PumpOptions pump;
+  pump.database_url = database_url_;
+  pump.redis = settings_.redis;
+  pump.is_leader = leads;
+  parts_.pump = std::make_unique<pump::Pump>(env_, pump);
+
+  billing::AggregatorOptions aggregator;
+  aggregator.interval_ms = settings_.aggregate_interval_ms;
+  aggregator.lateness_ms = settings_.aggregate_lateness_ms;
+  parts_.aggregator = std::make_unique<billing::Aggregator>(env_, database_url_, aggregator, leads, registry_);
+
+  if (settings_.stripe == Stripe::kDisabled) return;
+  parts_.http = make_http_client();
+  billing::SubmitterOptions submitter;
+  submitter.interval_ms = settings_.submit_interval_ms;
+  submitter.concurrency = settings_.stripe_concurrency;
+  submitter.calls_per_second = settings_.stripe_calls_per_second;
+  billing::StripeOptions stripe{without_slash(settings_.stripe_api_base.text), settings_.stripe_api_key,
+                                settings_.stripe_version, settings_.stripe_timeout_ms};
+  parts_.submitter = std::make_unique<billing::Submitter>(
+      env_, database_url_, submitter, billing::stripe_sender(*parts_.http, std::move(stripe)), leads, registry_);
+}
+
+void Operator::build_controller() {
+  publish::PublisherOptions options;
+  options.database_url = database_url_;
+  options.redis = settings_.redis;
+  options.is_leader = [this] { return is_leader(); };
+  if (parts_.funder) {
+    options.on_tenant_changed = [this](const TenantId& tenant) { parts_.funder->kick(tenant.str()); };
+  }
+  parts_.publisher = std::make_unique<publish::Publisher>(env_, std::move(options), registry_);
+  const auto offer = [this](std::shared_ptr<const plan::Compiled> compiled, int64_t noticed_ns) {
+    parts_.publisher->offer(std::move(compiled), noticed_ns);
+  };
+  parts_.feed = std::make_unique<ManifestFeed>(env_, loop_, settings_.source.value, offer, registry_);
+}
+
+int Operator::run() {
+  SignalWatch signals(loop_, {SIGTERM, SIGINT}, [this](int number) {
+    log::info("stopping", {{"signal", number}});
+    loop_.stop();
+  });
+  auto admin = telemetry::AdminServer::start(settings_.telemetry.admin_listen, registry_, health_, env_);
+  if (!admin) {
+    log::error("the admin port cannot be opened", {{"error", admin.error().message}});
+    return kExitFailure;
+  }
+  admin_ = std::move(*admin);
+  log::info("listening", {{"admin", admin_->address()}, {"version", TALLYGATE_VERSION}});
+  if (!ledger::armed_faults().empty()) log::warn("faults are armed", {{"faults", ledger::armed_faults()}});
+  if (settings_.stripe == Stripe::kDisabled) log::warn("submission to Stripe is disabled; usage is kept");
+  if (parts_.feed) {
+    if (auto fed = parts_.feed->start(); !fed) {
+      log::error("manifests cannot be watched", {{"error", fed.error().message}});
+      return kExitFailure;
+    }
+  }
+  parts_.probe->start();
+  loop_.run();
+  ::alarm(kStopDeadlineS);
+  stop_parts();
+  log::info("stopped");
+  return exit_code_;
+}
+
+void Operator::schema_checked(const Result<void>& answer) {
+  if (answer) {
+    start_parts();
+    return;
+  }
+  log::error("the database's schema is not this program's: run `tallygate-operator migrate`, or start with --migrate",
+             {{"error", answer.error().message}});
+  exit_code_ = kExitFailure;
+  loop_.stop();
+}
+
+void Operator::start_parts() {
+  started_ = true;
+  parts_.leadership->start();
+  if (parts_.keeper) parts_.keeper->start();
+  if (parts_.funder) parts_.funder->start();
+  if (parts_.pump) parts_.pump->start();
+  if (parts_.aggregator) parts_.aggregator->start();
+  if (parts_.submitter) parts_.submitter->start();
+  if (parts_.publisher) parts_.publisher->start();
+}
+
+void Operator::stop_parts() {
+  if (parts_.feed) parts_.feed->stop();
+  if (started_) {
+    if (parts_.publisher) parts_.publisher->stop();
+    if (parts_.submitter) parts_.submitter->stop();
+    if (parts_.aggregator) parts_.aggregator->stop();
+    if (parts_.pump) parts_.pump->stop();
+    if (parts_.funder) parts_.funder->stop();
+    if (parts_.keeper) parts_.keeper->stop();
+    parts_.leadership->stop();
+  }
+  parts_.probe->stop();
+  admin_->stop();
+}
+
+}  // namespace tallygate::operator_main

@@ -1,0 +1,76 @@
+// The operator's parts, wired: built in the constructor, started by run() once the ledger's schema is there, stopped in
+// reverse order.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/env.h"
+#include "core/io/event_loop.h"
+#include "core/telemetry/admin_server.h"
+#include "core/telemetry/health.h"
+#include "core/telemetry/metrics.h"
+#include "operator/billing/aggregator.h"
+#include "operator/billing/submitter.h"
+#include "operator/escrow/epoch_keeper.h"
+#include "operator/escrow/funder.h"
+#include "operator/http_client/http_client.h"
+#include "operator/ledger/leadership.h"
+#include "operator/main/manifest_feed.h"
+#include "operator/main/probe.h"
+#include "operator/main/settings.h"
+#include "operator/publish/publisher.h"
+#include "operator/pump/pump.h"
+
+namespace tallygate::operator_main {
+
+// What health and metrics look at. A part that this process's roles leave out is null.
+struct Parts {
+  std::unique_ptr<Probe> probe;
+  std::unique_ptr<ledger::Leadership> leadership;
+  // pipeline
+  std::unique_ptr<escrow::EpochKeeper> keeper;
+  std::unique_ptr<escrow::Funder> funder;
+  std::unique_ptr<pump::Pump> pump;
+  std::unique_ptr<billing::Aggregator> aggregator;
+  std::unique_ptr<HttpClient> http;
+  std::unique_ptr<billing::Submitter> submitter;
+  // controller
+  std::unique_ptr<publish::Publisher> publisher;
+  std::unique_ptr<ManifestFeed> feed;
+};
+void declare_health(telemetry::Health& health, const Parts& parts, Env& env, const RunSettings& settings);
+[[nodiscard]] std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& registry,
+                                                                          const Parts& parts);
+
+class Operator {
+ public:
+  // `env` outlives it.
+  Operator(Env& env, const RunSettings& settings);
+  ~Operator();
+  // Until SIGTERM or SIGINT; returns the exit code.
+  int run();
+
+ private:
+  void build_pipeline();
+  void build_controller();
+  bool is_leader() const;
+  void schema_checked(const Result<void>& answer);
+  void start_parts();
+  void stop_parts();
+
+  Env& env_;
+  const RunSettings& settings_;
+  const std::string database_url_;
+  EventLoop loop_;
+  metrics::Registry registry_;
+  telemetry::Health health_;
+  Parts parts_;
+  std::vector<std::shared_ptr<metrics::Registry::Collector>> collectors_;
+  std::unique_ptr<telemetry::AdminServer> admin_;
+  bool started_ = false;
+  int exit_code_ = 0;
+};
+
+}  // namespace tallygate::operator_main

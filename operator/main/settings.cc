@@ -1,0 +1,191 @@
+#include "operator/main/settings.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+namespace tallygate::operator_main {
+namespace {
+
+using config::OptionSet;
+using config::Refusal;
+
+constexpr int64_t kDayMs = int64_t{24} * 3600 * 1000;
+
+// Never quotes its input: what is no key may be another secret.
+config::Parser<std::string> stripe_key() {
+  const auto parse = [](std::string_view in) -> config::Parsed<std::string> {
+    const bool known = in.starts_with("sk_") || in.starts_with("rk_");
+    const bool clean = std::all_of(in.begin(), in.end(), [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+    });
+    if (!known || !clean || in.size() < 10 || in.size() > 255) {
+      return config::refuse("it is no secret key of Stripe",
+                            "use a secret or restricted key, sk_… or rk_…, of letters, digits and underscores");
+    }
+    return std::string(in);
+  };
+  return {parse, "KEY"};
+}
+
+config::Parser<std::string> stripe_version() {
+  const auto parse = [](std::string_view in) -> config::Parsed<std::string> {
+    const bool clean = std::all_of(in.begin(), in.end(), [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
+    });
+    if (in.size() < 10 || in.size() > 40 || !clean || in[4] != '-' || in[7] != '-') {
+      return config::refuse(config::quoted(in) + " is no version of Stripe's API",
+                            "write a version such as 2025-06-30.basil");
+    }
+    return std::string(in);
+  };
+  return {parse, "VERSION"};
+}
+
+bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
+
+void declare_database(OptionSet& options, config::Url& target) {
+  options.add("database-url", &target, config::url({"postgresql", "postgres"}))
+      .env()
+      .required()
+      .help("the ledger: postgresql://[user@]host[:port]/database; a password goes into the environment or a file");
+}
+
+void declare_sources(OptionSet& options, RunSettings& s) {
+  options.add("source", &s.source, config::tagged({{"dir", "PATH"}}))
+      .env()
+      .required()
+      .help("where BillingPlan, BillingTenant and BillingPolicy come from: dir:PATH, a folder of YAML files");
+  options.add("redis-url", &s.redis_url, config::url({"redis", "rediss", "unix"}))
+      .env()
+      .required()
+      .help("the quota cache: redis://host[:port][/db], rediss:// for TLS, unix:///path");
+  declare_database(options, s.database_url);
+  options
+      .add("roles", &s.roles,
+           config::list_of(config::one_of<Role>({{"controller", Role::kController}, {"pipeline", Role::kPipeline}})))
+      .env()
+      .fallback("controller,pipeline")
+      .help("controller: manifests to Redis; pipeline: floats, usage, aggregates, Stripe");
+  options.add("migrate", &s.migrate, config::boolean())
+      .env()
+      .fallback("false")
+      .help("apply pending migrations at start; without it the start is refused while some are pending");
+}
+
+void declare_pipeline(OptionSet& options, RunSettings& s) {
+  options.add("aggregate-interval", &s.aggregate_interval_ms, config::duration_ms(100, kDayMs))
+      .env()
+      .fallback("1m")
+      .help("how often usage is aggregated; below 1m open minutes are aggregated too, in revisions");
+  options.add("aggregate-lateness", &s.aggregate_lateness_ms, config::duration_ms(0, kDayMs))
+      .env()
+      .fallback("5s")
+      .help("how long after its end a minute is left open for late usage; later usage makes a further revision");
+  options.add("submit-interval", &s.submit_interval_ms, config::duration_ms(100, kDayMs))
+      .env()
+      .fallback("5m")
+      .help("how often new aggregates go to Stripe; retries have a pace of their own");
+  options.add("float-units", &s.float_units, config::integer(1, 1'000'000'000))
+      .env()
+      .fallback("5000")
+      .help("most units of a bucket that are handed to Redis ahead of their use");
+}
+
+void declare_stripe(OptionSet& options, RunSettings& s) {
+  options
+      .add("stripe", &s.stripe,
+           config::one_of<Stripe>({{"enabled", Stripe::kEnabled}, {"disabled", Stripe::kDisabled}}))
+      .env()
+      .fallback("enabled")
+      .help("disabled: usage is aggregated and kept, and submitted once this is enabled");
+  options.add("stripe-api-key", &s.stripe_api_key, stripe_key())
+      .env("STRIPE_API_KEY")
+      .secret()
+      .help("Stripe's secret key; only from the environment or a file");
+  options.add("stripe-api-base", &s.stripe_api_base, config::url({"https", "http"}))
+      .env("STRIPE_API_BASE")
+      .fallback("https://api.stripe.com")
+      .help("Stripe's address; http only on loopback, for an emulator");
+  options.add("stripe-version", &s.stripe_version, stripe_version())
+      .env()
+      .fallback("2025-06-30.basil")
+      .help("the API version that is sent with each call");
+  options.add("stripe-concurrency", &s.stripe_concurrency, config::integer(1, 100))
+      .env()
+      .fallback("8")
+      .help("calls at once, over different customers and meters; for one pair it is always one");
+  options.add("stripe-calls-per-second", &s.stripe_calls_per_second, config::integer(1, 1000))
+      .env()
+      .fallback("100")
+      .help("most calls a second in all; Stripe allows 1000 an account");
+  options.add("stripe-timeout", &s.stripe_timeout_ms, config::duration_ms(100, 120'000))
+      .env()
+      .fallback("10s")
+      .help("time-out of one call");
+}
+
+std::optional<Refusal> check_folder(const RunSettings& s) {
+  struct stat info{};
+  if (::stat(s.source.value.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
+    return Refusal{"there is no folder " + config::quoted(s.source.value), "name a folder that exists"};
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> check_stripe_base(const RunSettings& s) {
+  const auto& url = s.stripe_api_base;
+  if (url.scheme == "http" && !is_loopback(url.host)) {
+    return Refusal{"a key would go over plain HTTP", "use https, or an emulator on 127.0.0.1"};
+  }
+  if (!url.query.empty() || (!url.path.empty() && url.path != "/") || !url.user.empty() || !url.password.empty()) {
+    return Refusal{"it has more than a host", "write scheme, host and port only: https://api.stripe.com"};
+  }
+  return std::nullopt;
+}
+
+std::optional<Refusal> check_stripe_key(const RunSettings& s) {
+  if (s.stripe == Stripe::kEnabled && s.has(Role::kPipeline) && s.stripe_api_key.empty()) {
+    return Refusal{"STRIPE_API_KEY is not set, so that nothing could be submitted",
+                   "set STRIPE_API_KEY, or --stripe-api-key-file, or run with --stripe=disabled"};
+  }
+  return std::nullopt;
+}
+
+void declare_rules(OptionSet& options, RunSettings& s) {
+  options.check("source", [&s] { return check_folder(s); });
+  options.check("stripe-api-base", [&s] { return check_stripe_base(s); });
+  options.check("stripe-api-key", [&s] { return check_stripe_key(s); });
+  options.check("redis-url", [&s]() -> std::optional<Refusal> {
+    auto endpoint = redis::parse_url(s.redis_url.text);
+    if (!endpoint) return Refusal{endpoint.error().message, "write redis://[user@]host[:port][/db]"};
+    s.redis = std::move(*endpoint);
+    return std::nullopt;
+  });
+}
+
+}  // namespace
+
+bool RunSettings::has(Role role) const { return std::find(roles.begin(), roles.end(), role) != roles.end(); }
+
+void declare_run(OptionSet& options, RunSettings& settings) {
+  options.describe(
+      "Reads manifests, publishes them to Redis, hands out quota from the ledger, books usage and submits it to "
+      "Stripe. Waits, not ready, while Redis or PostgreSQL is away.");
+  declare_sources(options, settings);
+  telemetry::declare(options, settings.telemetry, ":9090");
+  declare_pipeline(options, settings);
+  declare_stripe(options, settings);
+  declare_rules(options, settings);
+}
+
+void declare_migrate(OptionSet& options, MigrateSettings& settings) {
+  options.describe("Applies the migrations that the database lacks. Any number of these may run at once.");
+  declare_database(options, settings.database_url);
+  options.add("wait", &settings.wait_ms, config::duration_ms(0, 3600'000))
+      .env()
+      .fallback("0s")
+      .help("how long to go on trying while the database is away");
+}
+
+}  // namespace tallygate::operator_main

@@ -1,0 +1,44 @@
+// The settings of `tallygate-operator`'s commands: flags, environment, file. Declared once; every fault is told at
+// once.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/config/options.h"
+#include "core/redis_client/url.h"
+#include "core/telemetry/settings.h"
+
+namespace tallygate::operator_main {
+
+enum class Role : uint8_t { kController, kPipeline };
+enum class Stripe : uint8_t { kEnabled, kDisabled };
+
+struct RunSettings {
+  telemetry::Settings telemetry;
+  config::Tagged source;
+  config::Url redis_url, database_url;
+  std::vector<Role> roles;
+  bool migrate = false;
+  int64_t float_units = 0;
+  int64_t aggregate_interval_ms = 0, aggregate_lateness_ms = 0, submit_interval_ms = 0;
+  Stripe stripe = Stripe::kEnabled;
+  config::Url stripe_api_base;
+  std::string stripe_api_key, stripe_version;
+  int64_t stripe_concurrency = 0, stripe_calls_per_second = 0, stripe_timeout_ms = 0;
+
+  redis::Endpoint redis;  // of redis_url, filled by the check of the settings
+  bool has(Role role) const;
+};
+// `settings` outlives the parse.
+void declare_run(config::OptionSet& options, RunSettings& settings);
+
+struct MigrateSettings {
+  telemetry::Settings telemetry;
+  config::Url database_url;
+  int64_t wait_ms = 0;
+};
+void declare_migrate(config::OptionSet& options, MigrateSettings& settings);
+
+}  // namespace tallygate::operator_main
