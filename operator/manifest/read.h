@@ -15,7 +15,7 @@
 namespace tallygate::manifest {
 
 inline constexpr size_t kMaxFileBytes = 4u << 20;
-inline constexpr size_t kMaxNodesPerFile = 200'000;  // after alias expansion
+inline constexpr size_t kMaxNodesPerFile = 400'000;  // after alias expansion
 inline constexpr int kMaxDepth = 24;
 
 using Object = std::variant<BillingPlan, BillingTenant, BillingPolicy>;
