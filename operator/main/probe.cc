@@ -81,8 +81,9 @@ void Probe::watch_database() {
     Result<void> answer =
         schema_told ? session.exec("select 1").map([](const auto&) {}) : prepare_schema(session, options_.migrate);
     if (!schema_told && (answer || !is_away(answer.error()))) {
-      schema_told = true;
       on_schema_(answer);
+      if (!answer) return;
+      schema_told = true;
     }
     database_.set(answer);
     pause(database_loop_);

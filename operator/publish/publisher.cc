@@ -9,6 +9,7 @@ namespace tallygate::publish {
 namespace {
 
 constexpr size_t kGenerationBytes = 8;
+constexpr int64_t kStandbyMs = 50;  // how often a standby asks whether it leads
 
 int64_t removals(const Holding& held) {
   return std::count_if(held.begin(), held.end(),
@@ -95,7 +96,7 @@ void Publisher::run() {
   int64_t retry_ms = options_.retry_min_ms;
   while (!stopping_) {
     const auto done = run_once();
-    int64_t wait_ms = options_.check_interval_ms;
+    int64_t wait_ms = was_leader_ ? options_.check_interval_ms : std::min(kStandbyMs, options_.check_interval_ms);
     if (done) {
       retry_ms = options_.retry_min_ms;
     } else {
@@ -141,10 +142,12 @@ Result<void> Publisher::look_at_redis() {
     if (!intact) return tl::unexpected<Error>(intact.error());
     if (*intact) return {};
     known_ = false;
+    healing_ = true;
     published_.reset();
     metrics_->heals.add();
     log::warn("the publication in Redis was lost or changed; publishing anew", {{"version", meta_.version}});
   }
+  looked_anew_ns_ = env_.mono_ns();
   const auto last = ledger_.last();
   if (!last) return tl::unexpected<Error>(last.error());
   const auto found = redis_.meta();
@@ -175,6 +178,7 @@ Result<void> Publisher::publish(const Snapshot& snapshot) {
   if (!terms) return tl::unexpected<Error>(terms.error());
   if (auto done = publish_changes(snapshot, changes, *terms); !done) return done;
   published_ = snapshot.compiled;
+  healing_ = false;
   for (const size_t index : terms->written) options_.on_tenant_changed(snapshot.compiled->tenants[index].id);
   for (const auto& id : terms->removed) options_.on_tenant_changed(id);
   return {};
@@ -226,7 +230,8 @@ void Publisher::distrust(const Changes& changes) {
 }
 
 void Publisher::report(const Snapshot& snapshot, const Changes& changes, const LedgerPublication::TermChanges& terms) {
-  const int64_t latency_ns = env_.mono_ns() - snapshot.noticed_ns;
+  // Healing an old snapshot is not late by that snapshot's age.
+  const int64_t latency_ns = env_.mono_ns() - std::max(snapshot.noticed_ns, healing_ ? looked_anew_ns_ : 0);
   metrics_->publications.add();
   metrics_->written.add(static_cast<double>(changes.written.size()));
   metrics_->removed.add(static_cast<double>(changes.removed.size()));

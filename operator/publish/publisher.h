@@ -88,6 +88,8 @@ class Publisher {
   // Of the thread.
   bool was_leader_ = false;
   bool known_ = false;           // whether held_ is what Redis holds
+  bool healing_ = false;         // what was published was lost
+  int64_t looked_anew_ns_ = 0;   // when that was noticed
   bool new_generation_ = false;  // the next publication starts a generation
   Meta meta_;                    // of the publication that is in Redis
   Holding held_;
