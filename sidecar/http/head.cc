@@ -66,29 +66,35 @@ Progress Head::parse_first_line(const char* data, size_t size, const Limits& lim
   }
 }
 
-// `stop` is the line's end, `end` that of what may be read.
-inline bool Head::add_field(const char* data, const char* stop, const char* end, const Limits& limits) {
-  const char* begin = data + line_;
-  const char* colon = skip_token(begin, end);
-  if (*colon != ':' || colon == begin || colon - begin > UINT16_MAX) {
-    if (colon == begin && (*begin == ' ' || *begin == '\t')) return fail(ParseError::kObsoleteFold);
-    return fail(colon == stop ? ParseError::kFieldLine : ParseError::kFieldName);
-  }
-  if (field_count >= limits.fields_max || field_count >= kFieldsCapacity) return fail(ParseError::kTooManyFields);
-  const char* value = colon + 1;
-  while (value != stop && (*value == ' ' || *value == '\t')) ++value;
-  const char* value_end = stop;
-  while (value_end != value && (value_end[-1] == ' ' || value_end[-1] == '\t')) --value_end;
+// Of a line whose name does not end in a colon.
+ParseError Head::line_error(const char* begin, const char* colon, const char* stop) const {
+  if (*begin == ' ' || *begin == '\t') return ParseError::kObsoleteFold;
+  return colon == stop ? ParseError::kFieldLine : ParseError::kFieldName;
+}
 
-  Field& field = fields[field_count++];
-  field.line = line_;
-  field.value = static_cast<uint32_t>(value - data);
-  field.value_size = static_cast<uint32_t>(value_end - value);
-  field.name_size = static_cast<uint16_t>(colon - begin);
-  field.plain = value == colon + 2 && colon[1] == ' ' && value_end == stop;
-  field.hop_by_hop = false;
-  field.id = field_id(begin, field.name_size);
-  return field.id == FieldId::kOther || field.id == FieldId::kProtected || note_field(data, field);
+// [begin, stop) is the line, `end` that of what may be read.
+[[gnu::always_inline]] inline bool Head::add_field(const char* data, const char* begin, const char* stop,
+                                                   const char* end, const Limits& limits) {
+  const char* colon = skip_token(begin, end);
+  if (*colon != ':' || colon == begin || colon - begin > UINT16_MAX) return fail(line_error(begin, colon, stop));
+  const size_t count = field_count;
+  if (count >= limits.fields_max || count >= kFieldsCapacity) return fail(ParseError::kTooManyFields);
+  // "Name: value" with nothing around the value, as a rule. colon[2] may be the line's end, which is not above ' '.
+  const char* value = colon + 2;
+  const char* value_end = stop;
+  const bool plain = colon[1] == ' ' && static_cast<unsigned char>(colon[2]) > ' ' &&
+                     static_cast<unsigned char>(stop[-1]) > ' ';
+  if (!plain) {
+    value = colon + 1;
+    while (value != stop && (*value == ' ' || *value == '\t')) ++value;
+    while (value_end != value && (value_end[-1] == ' ' || value_end[-1] == '\t')) --value_end;
+  }
+  const auto name_size = static_cast<uint16_t>(colon - begin);
+  const FieldId id = field_id(begin, name_size);
+  fields[count] = Field{static_cast<uint32_t>(begin - data), static_cast<uint32_t>(value - data),
+                        static_cast<uint32_t>(value_end - value), name_size, id, plain, false};
+  field_count = count + 1;
+  return id == FieldId::kOther || id == FieldId::kProtected || note_field(data, fields[count]);
 }
 
 // The search for a line's end starts at its first byte, though the name will be looked at again: the ends of lines are
@@ -107,7 +113,7 @@ Progress Head::parse_fields(const char* data, size_t size, const Limits& limits)
       line_ = next;
       return finish(data) ? Progress::kComplete : Progress::kError;
     }
-    if (!add_field(data, stop, end, limits)) return Progress::kError;
+    if (!add_field(data, data + line_, stop, end, limits)) return Progress::kError;
     line_ = scanned_ = next;
   }
 }

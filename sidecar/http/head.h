@@ -42,9 +42,10 @@ struct Field {
   uint32_t value_size;  //
   uint16_t name_size;
   FieldId id;
-  bool plain;       // the line is exactly "name: value\r\n"
-  bool hop_by_hop;  // not to be forwarded
+  bool plain : 1;       // the line is exactly "name: value\r\n"
+  bool hop_by_hop : 1;  // not to be forwarded
 };
+static_assert(sizeof(Field) == 16);
 
 struct Slice {
   uint32_t offset = 0;
@@ -110,7 +111,8 @@ class Head {
   bool parse_absolute_target(const char* data, uint32_t begin, uint32_t end);
   bool set_path(const char* data, uint32_t begin, uint32_t end);
   bool parse_status_line(const char* data, uint32_t end);
-  bool add_field(const char* data, const char* stop, const char* end, const Limits& limits);
+  bool add_field(const char* data, const char* begin, const char* stop, const char* end, const Limits& limits);
+  ParseError line_error(const char* begin, const char* colon, const char* stop) const;
   bool note_field(const char* data, Field& field);
   bool note_length(std::string_view value);
   bool note_connection(const char* data, const Field& field);

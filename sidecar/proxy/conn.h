@@ -43,6 +43,7 @@ struct Upstream : Conn {
   Upstream() : Conn(true) {}
   struct Client* client = nullptr;  // null: pooled
   bool reused = false;
+  bool pooled = false;      // in Engine::pool_
   bool got_bytes = false;   // of this response
   bool head_done = false;   // the final response head was forwarded
   bool keep = false;        // the app will take another request

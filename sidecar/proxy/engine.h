@@ -55,7 +55,7 @@ class Engine {
   const Counters& counters() const { return counters_; }
 
  private:
-  // engine.cc: connections, events, time.
+  // engine.cc: connections and events.
   void enqueue(Conn& conn);
   void close(Conn& conn, bool reset);
   void bury(Conn& conn);
@@ -67,6 +67,8 @@ class Engine {
   void emit(Conn& conn, Gather& gather);
   void flush(Conn& conn);
   void flushed(Client& client);
+
+  // engine_deadlines.cc: time.
   void on_deadline(Conn& conn);
   void on_client_deadline(Client& client);
   void on_upstream_deadline(Upstream& upstream);

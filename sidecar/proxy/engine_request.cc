@@ -298,6 +298,7 @@ bool Engine::connect_upstream(Client& client, bool fresh) {
     counters_.upstreams_pooled.set(pool_.size());
     counters_.upstream_reuses.add();
     upstream->reused = true;
+    upstream->pooled = false;
   } else if (upstreams_active_ >= options_.upstream_connections_max) {
     settle(client, End::kUpstreamFailed);
     reply_problem(client, Reason::kUpstreamLimitReached);
@@ -375,7 +376,6 @@ size_t Engine::discard_request_body(Client& client, const char* data, size_t siz
   }
   if (client.body.done()) after_response(client);
   else if (client.discarded_bytes > options_.discard_body_bytes_max) shut(client);
-  else set_deadline(client, options_.timeouts.client_body_idle_ms);
   return step.consumed;
 }
 

@@ -229,14 +229,16 @@ Upstream* Engine::open_upstream() {
 
 // The connection has no client any more: into the pool, or closed.
 void Engine::release_upstream(Upstream& upstream, bool reuse) {
-  pool_remove(upstream);
+  if (upstream.pooled) pool_remove(upstream);
   if (!reuse || pool_.size() >= options_.upstream_pooled_max) return close(upstream, false);
   pool_.push_back(&upstream);
+  upstream.pooled = true;
   counters_.upstreams_pooled.set(pool_.size());
   set_deadline(upstream, options_.timeouts.upstream_pooled_ms);
 }
 
 void Engine::pool_remove(Upstream& upstream) {
+  upstream.pooled = false;
   for (size_t i = pool_.size(); i-- > 0;) {
     if (pool_[i] != &upstream) continue;
     pool_.erase(pool_.begin() + static_cast<ptrdiff_t>(i));
