@@ -45,8 +45,11 @@ begin
      and t.shard = s.shard and t.incarnation = s.detail;
 end $$;
 
--- Inserts the records taken; leaves their sums per bucket and epoch in taken_sums.
-create function book_records(p_now timestamptz) returns void language plpgsql as $$
+-- Inserts the records taken; leaves their sums per bucket and epoch in taken_sums. The staging tables have no statistics:
+-- without nested loops a misjudged plan cannot be a slow one. The planner's penalty for the one that is left would start
+-- the JIT, which takes longer than the query.
+create function book_records(p_now timestamptz) returns void language plpgsql
+set enable_nestloop = off set jit = off as $$
 begin
   with inserted as (
     insert into usage_records (incarnation_id, seq, shard, tenant, meter, units, requests, second, dims, buckets, epoch, flag, booked_at)
@@ -55,7 +58,6 @@ begin
              case when t.id is null then 'unknown-tenant' end, p_now
         from usage_staging s join staged_incarnations i using (shard, incarnation) left join tenants t on t.id = s.tenant
        where s.kind = 'U' and s.seq > i.watermark and s.seq <= i.watermark + i.taken
-      on conflict do nothing
       returning tenant, buckets, epoch, units, requests),
   by_list as (
     select tenant, buckets, epoch, sum(units) as units, sum(requests) as requests from inserted group by 1, 2, 3)
@@ -137,21 +139,29 @@ returns table (o_shard integer, o_incarnation text, o_watermark bigint, o_taken 
 language plpgsql as $$
 begin
   perform book_registrations(p_now);
-  perform from incarnations i where (i.shard, i.incarnation) in (select distinct s.shard, s.incarnation from usage_staging s)
-    order by i.shard, i.incarnation for no key update;
-  insert into staged_incarnations
-    select i.id, i.shard, i.incarnation, i.watermark, i.last_epoch is null, r.hello, r.taken
-      from incarnations i join (
-        -- Contiguous where the record's place among the distinct new ones is its distance from the watermark.
-        select id, bool_or(seq = 1 and kind = 'H') as hello, count(distinct seq) filter (where seq > watermark and seq = watermark + place) as taken
-          from (select w.id, w.watermark, s.kind, s.seq,
-                       dense_rank() over (partition by w.id, s.seq > w.watermark order by s.seq) as place
-                  from usage_staging s join incarnations w using (shard, incarnation)) numbered
-         group by id) r on r.id = i.id;
+  insert into staged_incarnations (id, shard, incarnation, watermark, alive, hello, taken)
+    select i.id, i.shard, i.incarnation, i.watermark, i.last_epoch is null, false, 0
+      from incarnations i where (i.shard, i.incarnation) in (select distinct s.shard, s.incarnation from usage_staging s)
+     order by i.shard, i.incarnation for no key update;
+  update staged_incarnations i set hello = r.hello, taken = r.taken
+    from (-- Contiguous where a record's place among the distinct new ones is its distance from the watermark.
+          select id, bool_or(seq = 1 and kind = 'H') as hello,
+                 count(distinct seq) filter (where contiguous) as taken
+            from (select w.id, s.kind, s.seq, s.seq > w.watermark and s.seq = w.watermark
+                         + dense_rank() over (partition by w.id, s.seq > w.watermark order by s.seq) as contiguous
+                    from usage_staging s join staged_incarnations w using (shard, incarnation)) numbered
+           group by id) r
+   where r.id = i.id;
+  -- A sidecar that resends may have sent a record twice within the batch.
+  if (select sum(taken) from staged_incarnations) < (select count(*) from usage_staging) then
+    delete from usage_staging s using (
+      select ctid as place, row_number() over (partition by shard, incarnation, seq) as copy from usage_staging) c
+     where s.ctid = c.place and c.copy > 1;
+  end if;
   perform book_reports(p_now);
   perform book_records(p_now);
   perform book_sums(p_now);
-  update incarnations i set watermark = i.watermark + s.taken from staged_incarnations s where i.id = s.id and s.taken > 0;
+  update incarnations i set watermark = s.watermark + s.taken from staged_incarnations s where i.id = s.id and s.taken > 0;
   return query
     select s.shard::integer, s.incarnation, s.watermark + s.taken, s.taken, s.hello and s.alive, e.number
       from staged_incarnations s join shard_epochs e on e.shard = s.shard;

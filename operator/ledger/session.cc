@@ -148,6 +148,8 @@ Result<void> Session::connect() {
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
     state_->connection->inhibit_reactivation(true);
 #pragma GCC diagnostic pop
+    // Short statements only: compiling them costs more than it saves.
+    state_->connection->set_variable("jit", "off");
     state_->connection->set_variable("TimeZone", "'UTC'");
     state_->connection->set_variable("client_min_messages", "warning");
     if (!state_->setup.empty()) {

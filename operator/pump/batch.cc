@@ -1,5 +1,6 @@
 #include "operator/pump/batch.h"
 
+#include <algorithm>
 #include <charconv>
 #include <unordered_map>
 
@@ -72,7 +73,7 @@ Batch read_batch(redis::Reply reply) {
     if (stream.elements.size() != 2) continue;
     const auto at = shards_by_key().find(stream.elements[0].text);
     if (at == shards_by_key().end()) continue;
-    if (!stream.elements[1].elements.empty()) ++batch.streams;
+    batch.longest = std::max(batch.longest, stream.elements[1].elements.size());
     for (auto& entry : stream.elements[1].elements) read_entry(batch, at->second, entry);
   }
   return batch;

@@ -20,6 +20,7 @@ using redis_contract::kShards;
 constexpr int64_t kFollowerInterval_ms = 200;
 constexpr int64_t kBackoffMin_ms = 50;
 constexpr int64_t kBackoffMax_ms = 1000;
+constexpr size_t kMaxPerStream = 4096;
 constexpr int64_t kAnswerTime_ms = 5000;  // beyond what XREADGROUP may block
 
 }  // namespace
@@ -72,18 +73,23 @@ class Pump::Worker {
   }
 
   Result<Batch> read() {
-    // COUNT is per stream: shared among the streams that had something last time.
-    const size_t count = std::clamp<size_t>(options_.max_batch / std::max<size_t>(1, busy_streams_), 128, options_.max_batch);
-    redis::Command command = {"XREADGROUP", "GROUP", kConsumerGroup, options_.consumer, "COUNT", std::to_string(count),
+    redis::Command command = {"XREADGROUP", "GROUP", kConsumerGroup, options_.consumer, "COUNT", std::to_string(count_),
                               "BLOCK", std::to_string(options_.block_ms), "STREAMS"};
     for (int shard = 0; shard < kShards; ++shard) command.push_back(redis_contract::usage_key(shard));
     for (int shard = 0; shard < kShards; ++shard) command.emplace_back(pending_first_ ? "0" : ">");
     auto reply = redis::Client::check(redis_.call(command, options_.block_ms + kAnswerTime_ms));
     if (!reply) return tl::unexpected(reply.error());
     Batch batch = read_batch(std::move(*reply));
-    busy_streams_ = batch.streams;
+    adapt_count(batch);
     counters_.records_read += static_cast<int64_t>(batch.entries);
     return batch;
+  }
+
+  // COUNT is per stream: an even share of the batch to start with, doubled while few streams have more than that.
+  void adapt_count(const Batch& batch) {
+    const size_t share = std::max<size_t>(1, options_.max_batch / kShards);
+    if (batch.entries == 0 || batch.entries > options_.max_batch) count_ = share;
+    else if (batch.longest >= count_ && batch.entries <= options_.max_batch / 2) count_ = std::min(count_ * 2, kMaxPerStream);
   }
 
   // Books all; where the database refuses the data, halves until it knows which record it refuses, and quarantines that.
@@ -151,7 +157,7 @@ class Pump::Worker {
   redis::Client redis_;
   bool groups_made_ = false;
   bool pending_first_ = true;
-  size_t busy_streams_ = 1;
+  size_t count_ = std::max<size_t>(1, options_.max_batch / kShards);
 };
 
 Pump::Pump(Env& env, PumpOptions options) : env_(env), options_(std::move(options)) {}
