@@ -7,7 +7,7 @@
 namespace tallygate::manifest {
 namespace {
 
-std::string quoted(std::string_view text) {
+std::string shown(std::string_view text) {
   return "\"" + std::string(text.substr(0, 80)) + (text.size() > 80 ? "…" : "") + "\"";
 }
 
@@ -95,7 +95,7 @@ void Fields::finish() {
     if (std::find(known_.begin(), known_.end(), member.key) != known_.end()) continue;
     const auto meant = did_you_mean(member.key, known_);
     sink_.fault(
-        member.line, path(member.key), Reason::kUnknownField, "there is no field " + quoted(member.key),
+        member.line, path(member.key), Reason::kUnknownField, "there is no field " + shown(member.key),
         meant.empty() ? "remove it; known here: " + joined(known_) : "did you mean " + std::string(meant) + "?");
   }
 }
@@ -117,7 +117,7 @@ bool Fields::check_text(const Node& node, int line, const std::string& path, con
     return false;
   }
   if (form.ok != nullptr && !form.ok(node.text)) {
-    sink_.fault(line, path, Reason::kInvalidValue, quoted(node.text) + " is not " + form.want, write);
+    sink_.fault(line, path, Reason::kInvalidValue, shown(node.text) + " is not " + form.want, write);
     return false;
   }
   return true;
@@ -138,7 +138,7 @@ bool Fields::choose(std::string_view key, Need need, const std::vector<std::stri
     if (names[*index] == value) return true;
   }
   const auto meant = did_you_mean(value, names);
-  invalid(key, quoted(value) + " is not known",
+  invalid(key, shown(value) + " is not known",
           (meant.empty() ? "" : "did you mean " + std::string(meant) + "? ") + "use one of " + list);
   return false;
 }
@@ -147,7 +147,7 @@ bool Fields::flag(std::string_view key, Need need, bool* out) {
   const Node* node = get(key, need);
   if (node == nullptr) return false;
   if (node->kind != Node::Kind::kBool || (node->text != "true" && node->text != "false")) {
-    invalid(key, (is_scalar(*node) ? quoted(node->text) : kind_name(node->kind)) + std::string(" is not true or false"),
+    invalid(key, (is_scalar(*node) ? shown(node->text) : kind_name(node->kind)) + std::string(" is not true or false"),
             "write true or false, without quotes");
     return false;
   }
@@ -170,7 +170,7 @@ bool Fields::integer(std::string_view key, Need need, int64_t min, int64_t max, 
   const std::string_view magnitude = text.substr(text.starts_with('-') ? 1 : 0);
   if (magnitude.find_first_not_of("0123456789") != std::string_view::npos ||
       (magnitude.size() > 1 && magnitude.front() == '0')) {
-    invalid(key, quoted(text) + " is not a plain decimal number",
+    invalid(key, shown(text) + " is not a plain decimal number",
             "write the digits only: no sign, leading zero, underscore or other base");
     return false;
   }
@@ -195,7 +195,7 @@ bool Fields::check_money(const Node& node, int line, const std::string& path, co
   const auto value = node.kind == Node::Kind::kString ? parse_money(node.text) : fail(Errc::kInvalid, "");
   if (!value) {
     sink_.fault(line, path, Reason::kInvalidValue,
-                (is_scalar(node) ? quoted(node.text) : kind_name(node.kind)) + std::string(" is not a decimal amount"),
+                (is_scalar(node) ? shown(node.text) : kind_name(node.kind)) + std::string(" is not a decimal amount"),
                 kWrite);
     return false;
   }
@@ -227,7 +227,7 @@ bool Fields::duration_ms(std::string_view key, Need need, int64_t min_ms, int64_
     return false;
   }
   if (*duration < min_ms || *duration > max_ms) {
-    fault(key, Reason::kOutOfRange, quoted(value) + " is out of range",
+    fault(key, Reason::kOutOfRange, shown(value) + " is out of range",
           "use " + std::to_string(min_ms) + "ms to " + std::to_string(max_ms / 3'600'000) + "h");
     return false;
   }
@@ -283,7 +283,7 @@ void Fields::string_map(std::string_view key, Need need, size_t max, size_t max_
   Fields map(sink_, *node, path(key));
   for (const Member& member : node->members) {
     if (!is_label_key(member.key)) {
-      map.invalid(member.key, quoted(member.key) + " is not a key", "write [prefix/]name of letters, digits, - _ .");
+      map.invalid(member.key, shown(member.key) + " is not a key", "write [prefix/]name of letters, digits, - _ .");
       continue;
     }
     std::string value;
@@ -307,7 +307,7 @@ void Names::add(Sink& sink, const std::string& name, int line, const std::string
   const auto [first, inserted] = lines_.emplace(name, line);
   if (inserted) return;
   sink.fault(line, path, Reason::kDuplicate,
-             quoted(name) + " is given twice, first at line " + std::to_string(first->second), "remove one of the two");
+             shown(name) + " is given twice, first at line " + std::to_string(first->second), "remove one of the two");
 }
 
 }  // namespace tallygate::manifest
