@@ -67,7 +67,7 @@ struct Client : Conn {
   uint32_t slot = 0;
   uint32_t generation = 0;
   Upstream* upstream = nullptr;
-  RequestBlock* block = nullptr;
+  std::unique_ptr<RequestBlock> block;
   bool first = true;           // no request yet on this connection
   // The request.
   bool http10 = false;

@@ -142,8 +142,7 @@ class Engine {
   std::vector<Conn*> ready_, ready_batch_, graveyard_;
   std::vector<std::unique_ptr<http::Head>> free_heads_;
   std::unique_ptr<http::Head> spare_head_;  // for a head that comes whole
-  std::vector<std::unique_ptr<RequestBlock>> blocks_;
-  std::vector<RequestBlock*> free_blocks_;
+  std::vector<std::unique_ptr<RequestBlock>> free_blocks_;
 
   static constexpr size_t kReadBytes = 64 * 1024;
   std::unique_ptr<char[]> read_buffer_;  // one for all: what is not used at once moves to Conn::in

@@ -6,6 +6,11 @@
 #include "sidecar/proxy/engine.h"
 
 namespace tallygate::proxy {
+namespace {
+
+constexpr size_t kFreeBlocksMax = 128;  // what a burst needed beyond that is given back
+
+}  // namespace
 
 void Engine::settle(Client& client, End end) {
   if (!client.admitted) return;
@@ -45,8 +50,8 @@ void Engine::detach_upstream(Client& client) {
 void Engine::release_block(Client& client) {
   if (client.block == nullptr) return;
   client.block->large.reset();
-  free_blocks_.push_back(client.block);
-  client.block = nullptr;
+  if (free_blocks_.size() < kFreeBlocksMax) free_blocks_.push_back(std::move(client.block));
+  client.block.reset();
 }
 
 // The client left, or is to be cut off, whatever was going on.

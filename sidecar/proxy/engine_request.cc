@@ -208,13 +208,10 @@ size_t Engine::begin_request(Client& client, const http::Head& head, const char*
 
 // The head as the app will get it; kept until the response begins.
 void Engine::write_block(Client& client, const http::Head& head, const char* data) {
-  if (free_blocks_.empty()) {
-    blocks_.push_back(std::make_unique<RequestBlock>());
-    free_blocks_.push_back(blocks_.back().get());
-  }
-  RequestBlock& block = *free_blocks_.back();
+  if (free_blocks_.empty()) free_blocks_.emplace_back(new RequestBlock);  // its bytes are not zeroed
+  client.block = std::move(free_blocks_.back());
   free_blocks_.pop_back();
-  client.block = &block;
+  RequestBlock& block = *client.block;
   const size_t bound = rewrite_bound(head, via_.size() + upstream_host_.size());
   block.capacity = RequestBlock::kInlineBytes;
   if (bound > RequestBlock::kInlineBytes) {
