@@ -5,7 +5,7 @@
 #include "sidecar/http/chars.h"
 #include "sidecar/http/head.h"
 
-namespace tallygate::http {
+namespace tallygate::http1 {
 
 BodyReader::Step BodyReader::next(const char* data, size_t size, const Limits& limits) {
   switch (kind_) {
@@ -138,4 +138,4 @@ BodyReader::Step BodyReader::next_chunked(const char* data, size_t size, const L
   return step;
 }
 
-}  // namespace tallygate::http
+}  // namespace tallygate::http1

@@ -9,7 +9,7 @@
 #include "sidecar/http/limits.h"
 #include "sidecar/http/parse_error.h"
 
-namespace tallygate::http {
+namespace tallygate::http1 {
 
 class BodyReader {
  public:
@@ -68,4 +68,4 @@ class BodyReader {
   std::unique_ptr<std::string> trailers_;  // null unless there are any
 };
 
-}  // namespace tallygate::http
+}  // namespace tallygate::http1

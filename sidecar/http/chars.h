@@ -8,7 +8,7 @@
 #include <cstring>
 #include <string_view>
 
-namespace tallygate::http {
+namespace tallygate::http1 {
 
 enum CharClass : uint8_t {
   kTokenChar = 1,    // RFC 9110 5.6.2
@@ -117,4 +117,4 @@ inline std::string_view trim(std::string_view text) {
   return text;
 }
 
-}  // namespace tallygate::http
+}  // namespace tallygate::http1

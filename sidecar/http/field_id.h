@@ -5,7 +5,7 @@
 
 #include "sidecar/http/head.h"
 
-namespace tallygate::http {
+namespace tallygate::http1 {
 
 namespace detail {
 // `name` holds token characters only, so that or-ing 0x20 lowers letters and cannot turn anything else into one, nor
@@ -80,4 +80,4 @@ inline FieldId field_id(const char* name, size_t size) {
   }
 }
 
-}  // namespace tallygate::http
+}  // namespace tallygate::http1

@@ -5,7 +5,7 @@
 #include "sidecar/http/chars.h"
 #include "sidecar/http/field_id.h"
 
-namespace tallygate::http {
+namespace tallygate::http1 {
 
 void Head::start(Kind kind) {
   kind_ = kind;
@@ -200,4 +200,4 @@ bool Head::parse_status_line(const char* data, uint32_t end) {
   return true;
 }
 
-}  // namespace tallygate::http
+}  // namespace tallygate::http1

@@ -13,7 +13,7 @@
 #include "sidecar/http/limits.h"
 #include "sidecar/http/parse_error.h"
 
-namespace tallygate::http {
+namespace tallygate::http1 {
 
 // Fields that the proxy acts upon; all others are kOther.
 enum class FieldId : uint8_t {
@@ -135,4 +135,4 @@ class Head {
 // Whether `text` is a host with an optional port (RFC 3986 3.2.2, 3.2.3), not empty, without userinfo.
 bool valid_authority(std::string_view text);
 
-}  // namespace tallygate::http
+}  // namespace tallygate::http1

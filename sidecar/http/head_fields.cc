@@ -3,7 +3,7 @@
 #include "sidecar/http/field_id.h"
 #include "sidecar/http/head.h"
 
-namespace tallygate::http {
+namespace tallygate::http1 {
 namespace {
 
 // Calls fn(token) for each non-empty member of a comma-separated list; stops and returns false when fn does.
@@ -162,4 +162,4 @@ bool Head::finish(const char* data) {
   return true;
 }
 
-}  // namespace tallygate::http
+}  // namespace tallygate::http1

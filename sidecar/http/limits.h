@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace tallygate::http {
+namespace tallygate::http1 {
 
 struct Limits {
   uint32_t request_line_bytes_max = 8 * 1024;    // beyond: 414
@@ -19,4 +19,4 @@ struct Limits {
 
 inline constexpr size_t kFieldsCapacity = 128;
 
-}  // namespace tallygate::http
+}  // namespace tallygate::http1

@@ -2,7 +2,7 @@
 
 #include <array>
 
-namespace tallygate::http {
+namespace tallygate::http1 {
 namespace {
 
 constexpr std::array<ParseErrorInfo, static_cast<size_t>(ParseError::kCount)> kInfos{{
@@ -40,4 +40,4 @@ constexpr std::array<ParseErrorInfo, static_cast<size_t>(ParseError::kCount)> kI
 
 const ParseErrorInfo& info(ParseError error) { return kInfos[static_cast<size_t>(error)]; }
 
-}  // namespace tallygate::http
+}  // namespace tallygate::http1

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace tallygate::http {
+namespace tallygate::http1 {
 
 enum class ParseError : uint8_t {
   kNone,
@@ -46,4 +46,4 @@ struct ParseErrorInfo {
 
 const ParseErrorInfo& info(ParseError error);
 
-}  // namespace tallygate::http
+}  // namespace tallygate::http1

@@ -26,7 +26,7 @@ struct Conn : DeadlineWheel::Node {
   void* io = nullptr;         // the transport's
   ByteQueue in;               // read and not yet processed
   ByteQueue out;              // to be sent, in front of what comes later
-  std::unique_ptr<http::Head> head;  // of a head that has arrived in part
+  std::unique_ptr<http1::Head> head;  // of a head that has arrived in part
 };
 
 // A block that keeps a request as sent until the response begins, so that it can be sent again.
@@ -49,7 +49,7 @@ struct Upstream : Conn {
   bool keep = false;        // the app will take another request
   int interim_count = 0;
   uint64_t sent_bytes = 0;  // of this request
-  http::BodyReader body;    // of the response
+  http1::BodyReader body;    // of the response
 };
 
 enum class Phase : uint8_t {
@@ -85,7 +85,7 @@ struct Client : Conn {
   // The response.
   bool chunk_response = false;
   bool close_delimited = false;  // its end is the connection's
-  http::BodyReader body;         // of the request
+  http1::BodyReader body;         // of the request
   uint64_t discarded_bytes = 0;
   int64_t started_ns = 0;
   Outcome outcome;

@@ -45,7 +45,7 @@ struct Counters {
   Counter upstream_connects, upstream_connect_failures, upstream_reuses, upstream_retries;
   Counter client_timeouts, upstream_timeouts;
   Counter backpressure_pauses;
-  std::array<Counter, static_cast<size_t>(http::ParseError::kCount)> request_parse_errors, response_parse_errors;
+  std::array<Counter, static_cast<size_t>(http1::ParseError::kCount)> request_parse_errors, response_parse_errors;
   std::array<Counter, static_cast<size_t>(Reason::kCount)> problems;
   DurationHistogram duration;  // of admitted requests, from the complete head to the last byte of the response
 };

@@ -79,25 +79,25 @@ class Engine {
   // engine_request.cc: from the client's bytes to the app.
   size_t consume_client(Client& client, const char* data, size_t size);
   size_t consume_request_head(Client& client, const char* data, size_t size);
-  size_t begin_request(Client& client, const http::Head& head, const char* data, size_t size);
-  void note_request(Client& client, const http::Head& head);
-  void choose_request_id(Client& client, const http::Head& head, const char* data);
-  Verdict ask_gate(Client& client, const http::Head& head, const char* data);
-  void write_block(Client& client, const http::Head& head, const char* data);
+  size_t begin_request(Client& client, const http1::Head& head, const char* data, size_t size);
+  void note_request(Client& client, const http1::Head& head);
+  void choose_request_id(Client& client, const http1::Head& head, const char* data);
+  Verdict ask_gate(Client& client, const http1::Head& head, const char* data);
+  void write_block(Client& client, const http1::Head& head, const char* data);
   void readmit(Client& client);
   size_t dispatch(Client& client, const char* body, size_t size);
   bool connect_upstream(Client& client, bool fresh);
   size_t forward_request_body(Client& client, const char* data, size_t size);
-  size_t add_body(http::BodyReader& body, bool chunk, const char* data, size_t size, Gather& gather);
-  void refuse_body(Client& client, http::ParseError error);
+  size_t add_body(http1::BodyReader& body, bool chunk, const char* data, size_t size, Gather& gather);
+  void refuse_body(Client& client, http1::ParseError error);
   size_t discard_request_body(Client& client, const char* data, size_t size);
 
   // engine_response.cc: from the app's bytes to the client.
   size_t consume_upstream(Upstream& upstream, const char* data, size_t size);
   size_t consume_response_head(Upstream& upstream, const char* data, size_t size);
-  void forward_interim(Client& client, const http::Head& head, const char* data);
-  size_t forward_response_head(Upstream& upstream, const http::Head& head, const char* data, size_t size);
-  int64_t note_response(Upstream& upstream, const http::Head& head);
+  void forward_interim(Client& client, const http1::Head& head, const char* data);
+  size_t forward_response_head(Upstream& upstream, const http1::Head& head, const char* data, size_t size);
+  int64_t note_response(Upstream& upstream, const http1::Head& head);
   size_t forward_response_body(Upstream& upstream, const char* data, size_t size);
   void response_complete(Upstream& upstream, bool more_bytes);
   void on_upstream_eof(Upstream& upstream, bool failed);
@@ -140,8 +140,8 @@ class Engine {
   std::vector<Upstream*> pool_;  // idle, the last used last
   size_t clients_active_ = 0, upstreams_active_ = 0, waiting_ = 0;
   std::vector<Conn*> ready_, ready_batch_, graveyard_;
-  std::vector<std::unique_ptr<http::Head>> free_heads_;
-  std::unique_ptr<http::Head> spare_head_;  // for a head that comes whole
+  std::vector<std::unique_ptr<http1::Head>> free_heads_;
+  std::unique_ptr<http1::Head> spare_head_;  // for a head that comes whole
   std::vector<std::unique_ptr<RequestBlock>> free_blocks_;
 
   static constexpr size_t kReadBytes = 64 * 1024;
@@ -149,7 +149,7 @@ class Engine {
   std::vector<char> head_out_;           // a response head, and a small body behind it
   std::vector<Header> view_fields_;
   std::array<char, 4096> gate_fields_;
-  http::ParseError body_error_ = http::ParseError::kNone;
+  http1::ParseError body_error_ = http1::ParseError::kNone;
   Denial denial_;
   std::string reply_;
   std::array<uint64_t, 2> id_state_;

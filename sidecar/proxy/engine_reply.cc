@@ -115,7 +115,7 @@ std::string Engine::refusal() {
 void Engine::reply(Client& client, int status, std::string_view fields, std::string_view body) {
   release_block(client);
   if (!client.body.done() &&
-      (client.expect_continue || client.body.kind() != http::BodyReader::Kind::kLength ||
+      (client.expect_continue || client.body.kind() != http1::BodyReader::Kind::kLength ||
        client.body.left() > options_.discard_body_bytes_max)) {
     client.close_after = true;
   }

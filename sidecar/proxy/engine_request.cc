@@ -68,37 +68,37 @@ size_t Engine::consume_client(Client& client, const char* data, size_t size) {
 }
 
 size_t Engine::consume_request_head(Client& client, const char* data, size_t size) {
-  http::Head& head = client.head ? *client.head : *spare_head_;
-  if (!client.head) head.start(http::Head::Kind::kRequest);
+  http1::Head& head = client.head ? *client.head : *spare_head_;
+  if (!client.head) head.start(http1::Head::Kind::kRequest);
   switch (head.parse(data, size, options_.limits)) {
-    case http::Progress::kNeedMore:
+    case http1::Progress::kNeedMore:
       if (!client.head) {
         client.head = std::move(spare_head_);
-        if (free_heads_.empty()) free_heads_.push_back(std::make_unique<http::Head>());
+        if (free_heads_.empty()) free_heads_.push_back(std::make_unique<http1::Head>());
         spare_head_ = std::move(free_heads_.back());
         free_heads_.pop_back();
         if (!client.first) set_deadline(client, options_.timeouts.client_head_ms);
       }
       return 0;
-    case http::Progress::kError: {
-      const http::ParseError error = head.error();
+    case http1::Progress::kError: {
+      const http1::ParseError error = head.error();
       counters_.request_parse_errors[static_cast<size_t>(error)].add();
       client.request_id_size = 0;
       client.http10 = client.is_head_method = false;
       client.close_after = true;
-      reply_problem(client, reason_of(error), http::info(error).detail);
+      reply_problem(client, reason_of(error), http1::info(error).detail);
       return size;  // whatever follows cannot be trusted
     }
-    case http::Progress::kComplete:
+    case http1::Progress::kComplete:
       break;
   }
-  std::unique_ptr<http::Head> own = std::move(client.head);
+  std::unique_ptr<http1::Head> own = std::move(client.head);
   const size_t used = begin_request(client, head, data, size);
   if (own) free_heads_.push_back(std::move(own));
   return used;
 }
 
-void Engine::note_request(Client& client, const http::Head& head) {
+void Engine::note_request(Client& client, const http1::Head& head) {
   if (++client.generation == 0) client.generation = 1;
   client.first = false;
   client.http10 = head.minor_version == 0;
@@ -115,10 +115,10 @@ void Engine::note_request(Client& client, const http::Head& head) {
   else client.body.start_none();
 }
 
-void Engine::choose_request_id(Client& client, const http::Head& head, const char* data) {
+void Engine::choose_request_id(Client& client, const http1::Head& head, const char* data) {
   if (options_.trust_request_id && head.request_id_count == 1) {
     const std::string_view given = head.view(data, head.request_id);
-    if (!given.empty() && given.size() <= client.request_id.size() && http::all_of_class(given, http::kIdChar)) {
+    if (!given.empty() && given.size() <= client.request_id.size() && http1::all_of_class(given, http1::kIdChar)) {
       std::memcpy(client.request_id.data(), given.data(), given.size());
       client.request_id_size = static_cast<uint8_t>(given.size());
       return;
@@ -141,7 +141,7 @@ void Engine::choose_request_id(Client& client, const http::Head& head, const cha
   client.request_id_size = 36;
 }
 
-Verdict Engine::ask_gate(Client& client, const http::Head& head, const char* data) {
+Verdict Engine::ask_gate(Client& client, const http1::Head& head, const char* data) {
   RequestView view;
   view.method = head.view(data, head.method);
   view.path = head.path.size > 0 ? head.view(data, head.path) : std::string_view("/");
@@ -149,7 +149,7 @@ Verdict Engine::ask_gate(Client& client, const http::Head& head, const char* dat
   view.host = head.view(data, head.authority);
   size_t count = 0;
   for (size_t i = 0; i < head.field_count; ++i) {
-    const http::Field& field = head.fields[i];
+    const http1::Field& field = head.fields[i];
     if (!field.hop_by_hop) view_fields_[count++] = {head.name(data, field), head.value(data, field)};
   }
   view.headers = {view_fields_.data(), count};
@@ -161,7 +161,7 @@ Verdict Engine::ask_gate(Client& client, const http::Head& head, const char* dat
 }
 
 // Returns how many bytes of the head and of the body behind it were taken.
-size_t Engine::begin_request(Client& client, const http::Head& head, const char* data, size_t size) {
+size_t Engine::begin_request(Client& client, const http1::Head& head, const char* data, size_t size) {
   note_request(client, head);
   const std::string_view method = head.view(data, head.method);
   client.is_head_method = method == "HEAD";
@@ -207,7 +207,7 @@ size_t Engine::begin_request(Client& client, const http::Head& head, const char*
 }
 
 // The head as the app will get it; kept until the response begins.
-void Engine::write_block(Client& client, const http::Head& head, const char* data) {
+void Engine::write_block(Client& client, const http1::Head& head, const char* data) {
   if (free_blocks_.empty()) free_blocks_.emplace_back(new RequestBlock);  // its bytes are not zeroed
   client.block = std::move(free_blocks_.back());
   free_blocks_.pop_back();
@@ -255,7 +255,7 @@ size_t Engine::dispatch(Client& client, const char* body, size_t size) {
   RequestBlock& block = *client.block;
   Gather gather;
   size_t used = 0;
-  if (!client.body.done() && size > 0 && client.body.kind() == http::BodyReader::Kind::kLength &&
+  if (!client.body.done() && size > 0 && client.body.kind() == http1::BodyReader::Kind::kLength &&
       block.size + std::min<uint64_t>(size, client.body.left()) <= block.capacity) {
     const auto step = client.body.next(body, size, options_.limits);
     std::memcpy(block.data() + block.size, step.payload, step.payload_size);  // so that it can be sent again
@@ -266,7 +266,7 @@ size_t Engine::dispatch(Client& client, const char* body, size_t size) {
   gather.add_head(block.data(), block.size, block.capacity - block.size);
   if (used == 0 && !client.body.done() && size > 0) {
     used = add_body(client.body, client.chunk_request, body, size, gather);
-    if (body_error_ != http::ParseError::kNone) {
+    if (body_error_ != http1::ParseError::kNone) {
       refuse_body(client, body_error_);
       return size;
     }
@@ -314,14 +314,14 @@ bool Engine::connect_upstream(Client& client, bool fresh) {
 }
 
 // Adds the payload in `data` to `gather`, framed anew; returns the wire bytes used and sets body_error_.
-size_t Engine::add_body(http::BodyReader& body, bool chunk, const char* data, size_t size, Gather& gather) {
+size_t Engine::add_body(http1::BodyReader& body, bool chunk, const char* data, size_t size, Gather& gather) {
   size_t used = 0;
-  body_error_ = http::ParseError::kNone;
+  body_error_ = http1::ParseError::kNone;
   if (chunk) gather.begin_chunk();
   while (used < size && !body.done() && gather.has_room()) {
     const auto step = body.next(data + used, size - used, options_.limits);
     used += step.consumed;
-    if (step.error != http::ParseError::kNone) {
+    if (step.error != http1::ParseError::kNone) {
       body_error_ = step.error;
       return used;
     }
@@ -340,7 +340,7 @@ size_t Engine::add_body(http::BodyReader& body, bool chunk, const char* data, si
 size_t Engine::forward_request_body(Client& client, const char* data, size_t size) {
   Gather gather;
   const size_t used = add_body(client.body, client.chunk_request, data, size, gather);
-  if (body_error_ != http::ParseError::kNone) {
+  if (body_error_ != http1::ParseError::kNone) {
     refuse_body(client, body_error_);
     return size;
   }
@@ -354,19 +354,19 @@ size_t Engine::forward_request_body(Client& client, const char* data, size_t siz
 }
 
 // The app has seen the beginning of a body that turned out to be broken: it must not take it for complete.
-void Engine::refuse_body(Client& client, http::ParseError error) {
+void Engine::refuse_body(Client& client, http1::ParseError error) {
   counters_.request_parse_errors[static_cast<size_t>(error)].add();
   if (client.outcome.response_started) return client_gone(client);
   detach_upstream(client);
   settle(client, End::kClientAborted);
   client.close_after = true;
-  reply_problem(client, Reason::kMalformedBody, http::info(error).detail);
+  reply_problem(client, Reason::kMalformedBody, http1::info(error).detail);
 }
 
 size_t Engine::discard_request_body(Client& client, const char* data, size_t size) {
   const auto step = client.body.next(data, size, options_.limits);
   client.discarded_bytes += step.consumed;
-  if (step.error != http::ParseError::kNone) {
+  if (step.error != http1::ParseError::kNone) {
     counters_.request_parse_errors[static_cast<size_t>(step.error)].add();
     close(client, false);
     return size;

@@ -16,25 +16,25 @@ size_t Engine::consume_upstream(Upstream& upstream, const char* data, size_t siz
 }
 
 size_t Engine::consume_response_head(Upstream& upstream, const char* data, size_t size) {
-  http::Head& head = upstream.head ? *upstream.head : *spare_head_;
-  if (!upstream.head) head.start(http::Head::Kind::kResponse);
+  http1::Head& head = upstream.head ? *upstream.head : *spare_head_;
+  if (!upstream.head) head.start(http1::Head::Kind::kResponse);
   switch (head.parse(data, size, options_.limits)) {
-    case http::Progress::kNeedMore:
+    case http1::Progress::kNeedMore:
       if (!upstream.head) {
         upstream.head = std::move(spare_head_);
-        if (free_heads_.empty()) free_heads_.push_back(std::make_unique<http::Head>());
+        if (free_heads_.empty()) free_heads_.push_back(std::make_unique<http1::Head>());
         spare_head_ = std::move(free_heads_.back());
         free_heads_.pop_back();
       }
       return 0;
-    case http::Progress::kError:
+    case http1::Progress::kError:
       counters_.response_parse_errors[static_cast<size_t>(head.error())].add();
       upstream_lost(upstream, Reason::kUpstreamMalformedResponse, false);
       return size;
-    case http::Progress::kComplete:
+    case http1::Progress::kComplete:
       break;
   }
-  const std::unique_ptr<http::Head> own = std::move(upstream.head);
+  const std::unique_ptr<http1::Head> own = std::move(upstream.head);
   if (head.status >= 200) return forward_response_head(upstream, head, data, size);
   // Nobody asked for 101, and a flood of interim responses is no answer.
   if (head.status == 101 || ++upstream.interim_count > options_.interim_responses_max) {
@@ -46,7 +46,7 @@ size_t Engine::consume_response_head(Upstream& upstream, const char* data, size_
   return used;
 }
 
-void Engine::forward_interim(Client& client, const http::Head& head, const char* data) {
+void Engine::forward_interim(Client& client, const http1::Head& head, const char* data) {
   if (client.http10) return;
   if (head.status == 100) {
     if (!client.expect_continue) return;  // it was told already, or never asked
@@ -62,7 +62,7 @@ void Engine::forward_interim(Client& client, const http::Head& head, const char*
 }
 
 // Decides how the body ends, on both sides; returns the Content-Length to send, -1 for none.
-int64_t Engine::note_response(Upstream& upstream, const http::Head& head) {
+int64_t Engine::note_response(Upstream& upstream, const http1::Head& head) {
   Client& client = *upstream.client;
   app_is_http10_ = head.minor_version == 0;
   upstream.keep = app_is_http10_ ? head.keep_alive && !head.close : !head.close;
@@ -86,7 +86,7 @@ int64_t Engine::note_response(Upstream& upstream, const http::Head& head) {
   return -1;
 }
 
-size_t Engine::forward_response_head(Upstream& upstream, const http::Head& head, const char* data, size_t size) {
+size_t Engine::forward_response_head(Upstream& upstream, const http1::Head& head, const char* data, size_t size) {
   Client& client = *upstream.client;
   upstream.head_done = true;
   release_block(client);
@@ -98,7 +98,7 @@ size_t Engine::forward_response_head(Upstream& upstream, const http::Head& head,
   how.drop = &gate_response_;
   // The rest of the request's body is read to save the connection only if it is small and surely on its way.
   if (!client.body.done() &&
-      (client.expect_continue || client.body.kind() != http::BodyReader::Kind::kLength ||
+      (client.expect_continue || client.body.kind() != http1::BodyReader::Kind::kLength ||
        client.body.left() > options_.discard_body_bytes_max)) {
     client.close_after = true;
   }
@@ -114,7 +114,7 @@ size_t Engine::forward_response_head(Upstream& upstream, const http::Head& head,
   size_t used = head.size();
   if (used < size && !upstream.body.done()) {
     used += add_body(upstream.body, client.chunk_response, data + used, size - used, gather);
-    if (body_error_ != http::ParseError::kNone) {
+    if (body_error_ != http1::ParseError::kNone) {
       counters_.response_parse_errors[static_cast<size_t>(body_error_)].add();
       upstream_lost(upstream, Reason::kUpstreamMalformedResponse, false);  // nothing was sent yet: a clean 502
       return size;
@@ -137,7 +137,7 @@ size_t Engine::forward_response_body(Upstream& upstream, const char* data, size_
   Client& client = *upstream.client;
   Gather gather;
   const size_t used = add_body(upstream.body, client.chunk_response, data, size, gather);
-  if (body_error_ != http::ParseError::kNone) {
+  if (body_error_ != http1::ParseError::kNone) {
     counters_.response_parse_errors[static_cast<size_t>(body_error_)].add();
     upstream_lost(upstream, Reason::kUpstreamMalformedResponse, false);
     return size;
@@ -170,7 +170,7 @@ void Engine::response_complete(Upstream& upstream, bool more_bytes) {
 
 void Engine::on_upstream_eof(Upstream& upstream, bool failed) {
   upstream.readable = true;  // never to be pooled
-  if (upstream.head_done && !failed && upstream.body.kind() == http::BodyReader::Kind::kUntilClose) {
+  if (upstream.head_done && !failed && upstream.body.kind() == http1::BodyReader::Kind::kUntilClose) {
     Client& client = *upstream.client;
     upstream.body.end_by_close();
     if (client.chunk_response) {

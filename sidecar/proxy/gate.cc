@@ -4,7 +4,7 @@
 
 namespace tallygate::proxy {
 
-bool name_equals(std::string_view name, std::string_view lower_name) { return http::equals_lower(name, lower_name); }
+bool name_equals(std::string_view name, std::string_view lower_name) { return http1::equals_lower(name, lower_name); }
 
 RequestView::Lookup RequestView::find(std::string_view lower_name) const {
   Lookup lookup;

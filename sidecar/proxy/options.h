@@ -30,7 +30,7 @@ struct Options {
   bool reuse_port = false;  // several proxies, one a thread, on one port
   int listen_backlog = 4096;
 
-  http::Limits limits;
+  http1::Limits limits;
   Timeouts timeouts;
   size_t client_connections_max = 10'000;    // one more is answered 503 and closed
   size_t upstream_connections_max = 10'000;  // a request that needs one more is answered 503

@@ -28,8 +28,8 @@ constexpr std::array<Problem, static_cast<size_t>(Reason::kCount)> kProblems{{
 
 const Problem& problem(Reason reason) { return kProblems[static_cast<size_t>(reason)]; }
 
-Reason reason_of(http::ParseError error) {
-  switch (http::info(error).status) {
+Reason reason_of(http1::ParseError error) {
+  switch (http1::info(error).status) {
     case 414:
       return Reason::kTargetTooLong;
     case 431:

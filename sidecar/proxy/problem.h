@@ -10,7 +10,7 @@
 namespace tallygate::proxy {
 
 enum class Reason : uint8_t {
-  kMalformedRequest,  // the detail says which of http::ParseError it is
+  kMalformedRequest,  // the detail says which of http1::ParseError it is
   kMalformedBody,
   kRequestHeadTooLarge,
   kTargetTooLong,
@@ -38,7 +38,7 @@ struct Problem {
 
 const Problem& problem(Reason reason);
 // A client's malformed message, as one of the above.
-Reason reason_of(http::ParseError error);
+Reason reason_of(http1::ParseError error);
 
 // {"type","title","status","detail","reason","requestId"}; `detail` empty: the table's.
 std::string problem_json(Reason reason, std::string_view detail, std::string_view request_id);

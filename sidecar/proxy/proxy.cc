@@ -45,7 +45,7 @@ Result<std::unique_ptr<Proxy>> Proxy::create(EventLoop& loop, Options options, G
   if (!listen) return tl::unexpected(listen.error());
   auto upstream = parse_address(options.upstream);
   if (!upstream) return tl::unexpected(upstream.error());
-  if (options.limits.fields_max > http::kFieldsCapacity) return fail(Errc::kInvalid, "limits.fields_max is too large");
+  if (options.limits.fields_max > http1::kFieldsCapacity) return fail(Errc::kInvalid, "limits.fields_max is too large");
   if (options.buffer_low_bytes >= options.buffer_high_bytes) {
     return fail(Errc::kInvalid, "buffer_low_bytes must be less than buffer_high_bytes");
   }

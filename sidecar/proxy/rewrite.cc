@@ -6,9 +6,9 @@
 
 namespace tallygate::proxy {
 
-using http::Field;
-using http::FieldId;
-using http::Head;
+using http1::Field;
+using http1::FieldId;
+using http1::Head;
 
 void Out::put_number(uint64_t value) { at = std::to_chars(at, at + 20, value).ptr; }
 void Out::put_hex(uint64_t value) { at = std::to_chars(at, at + 16, value, 16).ptr; }
@@ -19,7 +19,7 @@ NameSet::NameSet(const std::vector<std::string>& lower_names) : names_(lower_nam
 
 bool NameSet::search(std::string_view name) const {
   for (const std::string& lower_name : names_) {
-    if (http::equals_lower(name, lower_name)) return true;
+    if (http1::equals_lower(name, lower_name)) return true;
   }
   return false;
 }

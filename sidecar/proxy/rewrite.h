@@ -65,10 +65,10 @@ struct ResponseRewrite {
 };
 
 // The most that the writers below need, for an `extra` of the given size.
-inline size_t rewrite_bound(const http::Head& head, size_t extra) { return head.size() + extra + 1024; }
+inline size_t rewrite_bound(const http1::Head& head, size_t extra) { return head.size() + extra + 1024; }
 
 // Both return the number of bytes written to `out`.
-size_t write_request_head(const http::Head& head, const char* data, const RequestRewrite& how, char* out);
-size_t write_response_head(const http::Head& head, const char* data, const ResponseRewrite& how, char* out);
+size_t write_request_head(const http1::Head& head, const char* data, const RequestRewrite& how, char* out);
+size_t write_response_head(const http1::Head& head, const char* data, const ResponseRewrite& how, char* out);
 
 }  // namespace tallygate::proxy
