@@ -58,14 +58,6 @@ bool read_count(Fields& fields, int64_t* out) {
   return fields.next(&field) && to_count(field, out);
 }
 
-bool is_incarnation(std::string_view text) {
-  if (text.empty() || text.size() > 80) return false;
-  for (const char c : text) {
-    if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-')) return false;
-  }
-  return true;
-}
-
 template <class Fn>
 bool split(std::string_view text, char separator, Fn&& fn) {
   if (text == "-") return true;
@@ -117,6 +109,14 @@ Result<Record> decode_final(Fields& fields, Record record) {
 }
 
 }  // namespace
+
+bool is_incarnation(std::string_view text) {
+  if (text.empty() || text.size() > 80) return false;
+  for (const char c : text) {
+    if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-')) return false;
+  }
+  return true;
+}
 
 std::string encode(const Record& record) {
   std::string out = "1\t";

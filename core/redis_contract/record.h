@@ -42,6 +42,7 @@ struct Record {
   bool operator==(const Record&) const = default;
 };
 
+bool is_incarnation(std::string_view text);  // [a-z0-9.-]{1,80}
 std::string encode(const Record& record);
 // Refuses anything that encode() would not have written; the message names the field. A refused record is poison: the
 // pump quarantines it (rule 16).

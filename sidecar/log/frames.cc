@@ -5,11 +5,17 @@
 #include <charconv>
 #include <cstring>
 
+#include "core/ids.h"
+#include "core/redis_contract/bucket_id.h"
+#include "core/redis_contract/keys.h"
+
 namespace tallygate::sidecar {
 namespace {
 
 constexpr size_t kHeaderBytes = 16;
 constexpr uint32_t kMaxPayload = 1 << 24;
+constexpr size_t kMaxRouteBytes = 253;
+constexpr size_t kMaxBuckets = 256;  // of one charge: a record's text stays well below its bound
 
 uint32_t read_u32(const char* at) {
   uint32_t value;
@@ -40,17 +46,22 @@ bool number(std::string_view text, T* out) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
+bool shard_number(std::string_view text, int* out) {
+  return number(text, out) && *out >= 0 && *out < redis_contract::kShards && text == std::to_string(*out);
+}
+
 }  // namespace
 
 void append_frame(std::string* out, FrameKind kind, uint32_t batch, std::string_view payload) {
   TG_ASSERT(payload.size() < kMaxPayload);
-  std::string body;
-  append_u32(&body, batch);
-  append_u32(&body, static_cast<uint32_t>(kind));
-  body += payload;
+  const size_t at = out->size();
   append_u32(out, static_cast<uint32_t>(payload.size()));
-  append_u32(out, checksum(body));
-  *out += body;
+  append_u32(out, 0);
+  append_u32(out, batch);
+  append_u32(out, static_cast<uint32_t>(kind));
+  *out += payload;
+  const uint32_t sum = checksum(std::string_view(*out).substr(at + 8));
+  std::memcpy(out->data() + at + 4, &sum, sizeof sum);
 }
 
 bool next_frame(std::string_view* bytes, Frame* frame) {
@@ -72,16 +83,35 @@ void append_record_frame(std::string* out, uint32_t batch, int shard, std::strin
 Result<std::pair<int, std::string_view>> decode_record_frame(std::string_view payload) {
   const size_t tab = payload.find('\t');
   int shard = -1;
-  if (tab == std::string_view::npos || !number(payload.substr(0, tab), &shard) || shard < 0) {
+  if (tab == std::string_view::npos || !shard_number(payload.substr(0, tab), &shard)) {
     return fail(Errc::kInvalid, "usage log: malformed record frame");
   }
   return std::pair{shard, payload.substr(tab + 1)};
 }
 
+Result<void> check_definition(const Definition& definition) {
+  const auto bad = [](const std::string& what) { return fail(Errc::kInvalid, "usage log: a definition's " + what); };
+  if (!TenantId::parse(definition.tenant)) return bad("tenant is no tenant: " + definition.tenant);
+  if (definition.epoch < 0) return bad("epoch is negative");
+  for (const char c : definition.route) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return bad("route has a control character");
+  }
+  if (definition.route.size() > kMaxRouteBytes) return bad("route is too long");
+  if (definition.charges.size() > kMaxCharges) return bad("charges are too many");
+  for (const auto& charge : definition.charges) {
+    if (!is_meter_name(charge.meter)) return bad("meter is no meter: " + charge.meter);
+    if (charge.buckets.size() > kMaxBuckets) return bad("buckets are too many");
+    for (const auto& bucket : charge.buckets) {
+      if (!redis_contract::BucketId::parse(bucket)) return bad("bucket is no bucket: " + bucket);
+    }
+  }
+  return {};
+}
+
 // id \t epoch \t tenant \t route { \t meter=bucket,bucket }
 std::string encode_definition(uint32_t id, const Definition& definition) {
-  std::string out = std::to_string(id) + "\t" + std::to_string(definition.epoch) + "\t" + definition.tenant + "\t" +
-                    definition.route;
+  std::string out =
+      std::to_string(id) + "\t" + std::to_string(definition.epoch) + "\t" + definition.tenant + "\t" + definition.route;
   for (const auto& charge : definition.charges) {
     out += "\t" + charge.meter + "=";
     for (size_t i = 0; i < charge.buckets.size(); ++i) out += (i > 0 ? "," : "") + charge.buckets[i];
@@ -92,7 +122,8 @@ std::string encode_definition(uint32_t id, const Definition& definition) {
 Result<std::pair<uint32_t, Definition>> decode_definition(std::string_view text) {
   const auto fields = split(text, '\t');
   std::pair<uint32_t, Definition> result;
-  if (fields.size() < 4 || !number(fields[0], &result.first) || !number(fields[1], &result.second.epoch)) {
+  if (fields.size() < 4 || fields.size() > 4 + kMaxCharges || !number(fields[0], &result.first) ||
+      !number(fields[1], &result.second.epoch)) {
     return fail(Errc::kInvalid, "usage log: malformed definition");
   }
   result.second.tenant = fields[2];
@@ -108,30 +139,37 @@ Result<std::pair<uint32_t, Definition>> decode_definition(std::string_view text)
 }
 
 // Lines: "s <epoch> <units> <tenant|bucket>" and "n <shard> <last seq>".
-std::string encode_snapshot(const Snapshot& snapshot) {
-  std::string out;
+std::vector<std::string> encode_snapshot(const Snapshot& snapshot, size_t max_bytes) {
+  std::vector<std::string> parts(1);
+  const auto add = [&](const std::string& line) {
+    if (!parts.back().empty() && parts.back().size() + line.size() > max_bytes) parts.emplace_back();
+    parts.back() += line;
+  };
   for (const auto& [key, units] : snapshot.spent) {
-    out += "s\t" + std::to_string(key.first) + "\t" + std::to_string(units) + "\t" + key.second + "\n";
+    add("s\t" + std::to_string(key.first) + "\t" + std::to_string(units) + "\t" + key.second + "\n");
   }
   for (const auto& [shard, seq] : snapshot.last_seq) {
-    out += "n\t" + std::to_string(shard) + "\t" + std::to_string(seq) + "\n";
+    add("n\t" + std::to_string(shard) + "\t" + std::to_string(seq) + "\n");
   }
-  return out;
+  return parts;
 }
 
-Result<Snapshot> decode_snapshot(std::string_view text) {
-  Snapshot snapshot;
-  const auto bad = [] { return fail(Errc::kInvalid, "usage log: malformed snapshot"); };
+Result<void> decode_snapshot(std::string_view text, Snapshot* snapshot) {
   for (const auto line : split(text, '\n')) {
     if (line.empty()) continue;
     const auto fields = split(line, '\t');
-    int64_t a = 0, b = 0;
-    if (fields.size() < 3 || !number(fields[1], &a) || !number(fields[2], &b)) return bad();
-    if (fields[0] == "s" && fields.size() == 4) snapshot.spent[{a, std::string(fields[3])}] = b;
-    else if (fields[0] == "n" && fields.size() == 3) snapshot.last_seq[static_cast<int>(a)] = b;
-    else return bad();
+    int64_t epoch = 0, value = 0;
+    int shard = 0;
+    const bool counted = fields.size() >= 3 && number(fields[2], &value) && value >= 0;
+    if (counted && fields[0] == "s" && fields.size() == 4 && number(fields[1], &epoch)) {
+      snapshot->spent[{epoch, std::string(fields[3])}] = value;
+    } else if (counted && fields[0] == "n" && fields.size() == 3 && shard_number(fields[1], &shard)) {
+      snapshot->last_seq[shard] = value;
+    } else {
+      return fail(Errc::kInvalid, "usage log: malformed snapshot");
+    }
   }
-  return snapshot;
+  return {};
 }
 
 }  // namespace tallygate::sidecar

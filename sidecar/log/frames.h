@@ -1,7 +1,7 @@
 // The frames of a records file: {length, CRC-32, batch, kind} and a payload of text.
 //
-// batch 0: valid as soon as it is whole (definitions, hello, snapshots); otherwise valid once the head's committed batch
-// has reached it. A torn or foreign tail ends the file.
+// batch 0: valid as soon as it is whole (definitions, hello, snapshots); otherwise valid once the head's committed
+// batch has reached it. A torn or foreign tail ends the file.
 #pragma once
 
 #include <cstdint>
@@ -43,11 +43,13 @@ inline constexpr size_t kMaxCharges = 8;
 struct Definition {
   std::string tenant;
   std::string route;
-  int64_t epoch = 0;  // 0: no lease stands behind it
+  int64_t epoch = 0;                  // 0: no lease stands behind it
   std::vector<ChargeTarget> charges;  // at most kMaxCharges
   bool operator==(const Definition&) const = default;
 };
 
+// kInvalid where a reader of the log or of its records would refuse it: such a definition must never be logged.
+Result<void> check_definition(const Definition& definition);
 std::string encode_definition(uint32_t id, const Definition& definition);
 Result<std::pair<uint32_t, Definition>> decode_definition(std::string_view text);
 
@@ -61,7 +63,13 @@ struct Snapshot {
   bool operator==(const Snapshot&) const = default;
 };
 
-std::string encode_snapshot(const Snapshot& snapshot);
-Result<Snapshot> decode_snapshot(std::string_view text);
+// The payloads of as many snapshot frames as it takes; never none.
+std::vector<std::string> encode_snapshot(const Snapshot& snapshot, size_t max_bytes = 1 << 20);
+// Adds what one of them says.
+Result<void> decode_snapshot(std::string_view text, Snapshot* snapshot);
+// Spent totals saturate: whoever is told of more spent than was ever granted returns nothing.
+inline void add_saturating(int64_t* total, int64_t units) {
+  if (__builtin_add_overflow(*total, units, total)) *total = INT64_MAX;
+}
 
 }  // namespace tallygate::sidecar

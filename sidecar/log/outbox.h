@@ -12,7 +12,7 @@ namespace tallygate::sidecar {
 class Outbox {
  public:
   struct Shard {
-    int64_t watermark = 0;          // highest seq known to be booked; unacked[i] has seq watermark + 1 + i
+    int64_t watermark = 0;  // highest seq known to be booked; unacked[i] has seq watermark + 1 + i
     std::deque<std::string> unacked;
     int64_t last_seq() const { return watermark + static_cast<int64_t>(unacked.size()); }
   };

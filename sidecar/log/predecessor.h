@@ -1,8 +1,9 @@
 // What an earlier incarnation left in its folder: its records, and the admissions that are in none yet (rules 1 and 2).
 //
-// recover() completes the log: unbooked slots become records under the predecessor's own name and numbers, once, however
-// often recovery itself is interrupted. If the node has rebooted in between, slots are not to be trusted: whole records
-// are sent, nothing else is booked, nothing is returned, and the ledger is told (torn()).
+// recover() completes the log: unbooked slots become records under the predecessor's own name and numbers, once,
+// however often recovery itself is interrupted. If the node has rebooted in between, slots are not to be trusted: whole
+// records are sent, nothing else is booked, nothing is returned, and the ledger is told (torn()). So too where the
+// files are not as we left them (damage()): a record formed now could bear a number under which another one was sent.
 #pragma once
 
 #include <memory>
@@ -18,11 +19,14 @@ namespace tallygate::sidecar {
 class Predecessor {
  public:
   // kNotFound: the folder holds no finished head, so nothing was ever admitted through it.
+  // kExhausted, kInternal: the disk refuses; try again.
   static Result<std::unique_ptr<Predecessor>> recover(const std::string& folder, const std::string& boot_id);
 
   const std::string& folder() const { return folder_; }
   const std::string& incarnation() const { return outbox_.incarnation(); }
   bool torn() const { return torn_; }
+  // What is wrong with the files, for people; empty where nothing is, and when an earlier recovery has found it.
+  const std::string& damage() const { return damage_; }
   Outbox& outbox() { return outbox_; }
   // Complete: every unit it admitted, per (epoch, "tenant|bucket"). Not to be used when torn().
   const Spent& spent() const { return spent_; }
@@ -34,6 +38,7 @@ class Predecessor {
 
   std::string folder_;
   bool torn_ = false;
+  std::string damage_;
   Outbox outbox_;
   Spent spent_;
   size_t recovered_admissions_ = 0;

@@ -23,6 +23,18 @@ void copy_text(char* to, size_t room, const std::string& text) {
   std::memcpy(to, text.data(), std::min(room - 1, text.size()));
 }
 
+// 0, or the error number of the write that failed.
+int write_all(int fd, std::string_view bytes, uint64_t at) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n = pwrite(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(at + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    done += static_cast<size_t>(n);
+  }
+  return 0;
+}
+
 }  // namespace
 
 HeadFile::~HeadFile() {
@@ -37,12 +49,12 @@ Result<void> HeadFile::map(const std::string& path) {
   return {};
 }
 
-Result<void> HeadFile::create(const std::string& folder, const std::string& boot_id, const std::string& incarnation) {
+Result<void> HeadFile::create(const std::string& folder, const std::string& boot_id, const std::string& incarnation,
+                              uint32_t batch, uint64_t end) {
   const std::string path = folder + "/head";
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd_ < 0) return fail(Errc::kInternal, errno_text("cannot create " + path));
-  const int rc = posix_fallocate(fd_, 0, sizeof(Head));
-  if (rc != 0) {
+  if (const int rc = allocate_file(fd_, sizeof(Head)); rc != 0) {
     errno = rc;
     return fail(Errc::kInternal, errno_text("cannot allocate " + path));
   }
@@ -50,7 +62,9 @@ Result<void> HeadFile::create(const std::string& folder, const std::string& boot
   if (!mapped) return mapped;
   copy_text(head_->boot_id, sizeof head_->boot_id, boot_id);
   copy_text(head_->incarnation, sizeof head_->incarnation, incarnation);
-  std::memcpy(head_->magic, kMagic, sizeof kMagic);
+  head_->end = end;
+  head_->committed = batch;
+  __atomic_store_n(&head_->magic, kMagic, __ATOMIC_RELEASE);
   return {};
 }
 
@@ -59,39 +73,62 @@ Result<void> HeadFile::open(const std::string& folder) {
   fd_ = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
   if (fd_ < 0 && errno == ENOENT) return fail(Errc::kNotFound, path + " does not exist");
   if (fd_ < 0) return fail(Errc::kInternal, errno_text("cannot open " + path));
-  struct stat info {};
+  struct stat info{};
   if (fstat(fd_, &info) != 0 || info.st_size < static_cast<off_t>(sizeof(Head))) {
     return fail(Errc::kNotFound, path + " was never finished");
   }
   auto mapped = map(path);
   if (!mapped) return mapped;
-  if (std::memcmp(head_->magic, kMagic, sizeof kMagic) != 0) return fail(Errc::kNotFound, path + " was never finished");
+  if (head_->magic != kMagic) return fail(Errc::kNotFound, path + " was never finished");
   head_->boot_id[sizeof head_->boot_id - 1] = 0;
   head_->incarnation[sizeof head_->incarnation - 1] = 0;
   return {};
 }
 
-uint32_t HeadFile::batch() const {
-  return static_cast<uint32_t>(__atomic_load_n(&head_->committed, __ATOMIC_ACQUIRE) & ~Head::kFinished);
+uint64_t HeadFile::load() const { return __atomic_load_n(&head_->committed, __ATOMIC_ACQUIRE); }
+uint32_t HeadFile::batch() const { return static_cast<uint32_t>(load()); }
+void HeadFile::commit(uint32_t batch) { __atomic_store_n(&head_->committed, uint64_t{batch}, __ATOMIC_RELEASE); }
+void HeadFile::finish(uint32_t batch, bool torn) {
+  __atomic_store_n(&head_->committed, batch | Head::kFinished | (torn ? Head::kTorn : 0), __ATOMIC_RELEASE);
 }
-bool HeadFile::finished() const { return (__atomic_load_n(&head_->committed, __ATOMIC_ACQUIRE) & Head::kFinished) != 0; }
-void HeadFile::commit(uint32_t batch, bool finished) {
-  __atomic_store_n(&head_->committed, uint64_t{batch} | (finished ? Head::kFinished : 0), __ATOMIC_RELEASE);
+void HeadFile::set_end(uint64_t end) { __atomic_store_n(&head_->end, end, __ATOMIC_RELEASE); }
+uint64_t HeadFile::end() const { return __atomic_load_n(&head_->end, __ATOMIC_ACQUIRE); }
+
+int allocate_file(int fd, size_t bytes) {
+  int rc;
+  while ((rc = posix_fallocate(fd, 0, static_cast<off_t>(bytes))) == EINTR) {
+  }
+  return rc;
 }
 
 RecordFiles::~RecordFiles() {
   if (fd_ >= 0) close(fd_);
+  for (const auto& [index, fd] : before_) close(fd);
 }
 
 std::string RecordFiles::path(uint32_t index) const { return folder_ + "/records-" + std::to_string(index); }
 
-Result<void> RecordFiles::start(uint32_t index) {
-  const int fd = ::open(path(index).c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (fd < 0) return fail(Errc::kInternal, errno_text("cannot create " + path(index)));
-  if (fd_ >= 0) close(fd_);
+// Under another name until it is whole: a crash or a full disk in between leaves the file before as the last one.
+Result<void> RecordFiles::start(uint32_t index, std::string_view bytes) {
+  const std::string unfinished = path(index) + ".new";
+  const int fd = ::open(unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) return fail(Errc::kInternal, errno_text("cannot create " + unfinished));
+  const int error = write_all(fd, bytes, 0);
+  if (error != 0 || rename(unfinished.c_str(), path(index).c_str()) != 0) {
+    if (error != 0) errno = error;
+    const std::string why = errno_text("cannot write " + path(index));
+    close(fd);
+    unlink(unfinished.c_str());
+    return fail(Errc::kExhausted, why);
+  }
+  if (fd_ >= 0) before_.emplace_back(index_, fd_);
+  if (before_.size() > kMaxBefore) {
+    close(before_.front().second);
+    before_.pop_front();
+  }
   fd_ = fd;
   index_ = index;
-  size_ = 0;
+  size_ = bytes.size();
   return {};
 }
 
@@ -111,22 +148,29 @@ Result<void> RecordFiles::reopen(uint32_t index, uint64_t size) {
 }
 
 Result<void> RecordFiles::append(std::string_view bytes) {
-  size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t n = pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(size_ + done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      const std::string why = errno_text("cannot write " + path(index_));
-      [[maybe_unused]] const int rc = ftruncate(fd_, static_cast<off_t>(size_));
-      return fail(Errc::kExhausted, why);
-    }
-    done += static_cast<size_t>(n);
+  if (const int error = write_all(fd_, bytes, size_); error != 0) {
+    errno = error;
+    const std::string why = errno_text("cannot write " + path(index_));
+    [[maybe_unused]] const int rc = ftruncate(fd_, static_cast<off_t>(size_));
+    return fail(Errc::kExhausted, why);
   }
   size_ += bytes.size();
   return {};
 }
 
-void RecordFiles::remove(uint32_t index) { unlink(path(index).c_str()); }
+std::vector<int> RecordFiles::descriptors() const {
+  std::vector<int> fds{fd_};
+  for (const auto& [index, fd] : before_) fds.push_back(fd);
+  return fds;
+}
+
+void RecordFiles::remove(uint32_t index) {
+  unlink(path(index).c_str());
+  while (!before_.empty() && before_.front().first <= index) {
+    close(before_.front().second);
+    before_.pop_front();
+  }
+}
 
 std::vector<uint32_t> RecordFiles::list(const std::string& folder) {
   std::vector<uint32_t> found;

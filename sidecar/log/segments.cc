@@ -7,8 +7,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstddef>
 #include <cstring>
+
+#include "sidecar/log/record_files.h"
 
 namespace tallygate::sidecar {
 namespace {
@@ -55,7 +58,7 @@ Segments::Segment* Segments::make(uint32_t slot_bytes) {
     last_error_ = errno_text("cannot create " + path);
     return nullptr;
   }
-  const int rc = posix_fallocate(fd, 0, kSegmentBytes);
+  const int rc = allocate_file(fd, kSegmentBytes);
   void* base = MAP_FAILED;
   if (rc == 0) base = mmap(nullptr, kSegmentBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (rc != 0 || base == MAP_FAILED) {
@@ -71,29 +74,38 @@ Segments::Segment* Segments::make(uint32_t slot_bytes) {
   return &segments_.back();
 }
 
+// The least occupied one, where half of it is free; else a new one; else whatever has room.
 Segments::Segment* Segments::refill(size_t size_class, uint32_t committed_batch) {
+  const uint32_t slots = slots_in(kSlotBytes[size_class]);
+  Segment* best = nullptr;
   for (auto& s : segments_) {
-    const bool active = &s == current_[0] || &s == current_[1];
-    if (s.slot_bytes == kSlotBytes[size_class] && s.in_flight == 0 && s.last_batch <= committed_batch &&
-        (!active || &s == current_[size_class])) {
-      s.next = 0;
-      return current_[size_class] = &s;
-    }
+    if (s.slot_bytes != kSlotBytes[size_class] || s.last_batch > committed_batch) continue;
+    if (best == nullptr || s.in_flight < best->in_flight) best = &s;
+    if (best->in_flight == 0) break;
   }
-  Segment* fresh = make(kSlotBytes[size_class]);
-  if (fresh != nullptr) current_[size_class] = fresh;
-  return fresh;
+  if (best == nullptr || best->in_flight > slots / 2) {
+    if (Segment* fresh = make(kSlotBytes[size_class])) return current_[size_class] = fresh;
+  }
+  if (best == nullptr || best->in_flight == slots) return nullptr;
+  best->next = 0;
+  return current_[size_class] = best;
 }
 
 Slot* Segments::take(size_t charges, uint32_t committed_batch) {
   const size_t size_class = charges <= 2 ? 0 : 1;
   Segment* s = current_[size_class];
-  if (s == nullptr || s->next == slots_in(s->slot_bytes)) {
-    s = refill(size_class, committed_batch);
-    if (s == nullptr) return nullptr;
+  Slot* slot = nullptr;
+  while (true) {
+    if (s == nullptr || s->next == slots_in(s->slot_bytes)) [[unlikely]] {
+      s = refill(size_class, committed_batch);
+      if (s == nullptr) return nullptr;
+    }
+    slot = reinterpret_cast<Slot*>(s->base + kHeaderBytes + size_t{s->next} * s->slot_bytes);
+    ++s->next;
+    // In a segment's later rounds: still in flight from an earlier one, or settled since and not booked.
+    if (slot->mark != kMarkInFlight && slot->mark <= committed_batch) [[likely]]
+      break;
   }
-  auto* slot = reinterpret_cast<Slot*>(s->base + kHeaderBytes + size_t{s->next} * s->slot_bytes);
-  ++s->next;
   ++s->in_flight;
   ++in_flight_;
   slot->segment = static_cast<uint32_t>(s - segments_.data());
@@ -114,26 +126,68 @@ std::vector<int> Segments::descriptors() const {
   return fds;
 }
 
+namespace {
+
+// How many segment files there are; -1 where the numbers have a gap.
+int64_t count_segments(const std::string& folder) {
+  DIR* dir = opendir(folder.c_str());
+  if (dir == nullptr) return 0;
+  int64_t files = 0, last = -1;
+  while (const dirent* entry = readdir(dir)) {
+    const std::string_view name = entry->d_name;
+    uint32_t index = 0;
+    if (!name.starts_with("segment-")) continue;
+    const auto [end, error] = std::from_chars(name.data() + 8, name.data() + name.size(), index);
+    if (error != std::errc() || end != name.data() + name.size()) continue;
+    ++files;
+    last = std::max<int64_t>(last, index);
+  }
+  closedir(dir);
+  return last + 1 == files ? files : -1;
+}
+
+Result<std::string> read_segment(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return fail(Errc::kInternal, errno_text("cannot open " + path));
+  std::string bytes(kSegmentBytes, '\0');
+  size_t done = 0;
+  ssize_t n = 0;
+  while (done < bytes.size() &&
+         (n = pread(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(done))) != 0) {
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) break;
+    done += static_cast<size_t>(n);
+  }
+  const std::string why = n < 0 ? errno_text("cannot read " + path) : "";
+  close(fd);
+  if (!why.empty()) return fail(Errc::kInternal, why);
+  bytes.resize(done);
+  return bytes;
+}
+
+}  // namespace
+
 Result<void> Segments::scan(const std::string& folder, const std::function<void(const Slot&, size_t)>& fn) {
-  for (size_t index = 0;; ++index) {
+  const int64_t count = count_segments(folder);
+  if (count < 0) return fail(Errc::kInvalid, "a segment file is missing in " + folder);
+  for (int64_t index = 0; index < count; ++index) {
     const std::string path = folder + "/segment-" + std::to_string(index);
-    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT) return {};
-    if (fd < 0) return fail(Errc::kInternal, errno_text("cannot open " + path));
-    std::string bytes(kSegmentBytes, '\0');
-    const ssize_t n = pread(fd, bytes.data(), bytes.size(), 0);
-    close(fd);
+    auto bytes = read_segment(path);
+    if (!bytes) return tl::unexpected(bytes.error());
     SegmentHeader header{};
-    std::memcpy(&header, bytes.data(), sizeof header);
-    // A file that died before its header was written has no slot in it.
-    if (n != static_cast<ssize_t>(kSegmentBytes) || header.magic != kMagic) continue;
-    if (header.slot_bytes != kSlotBytes[0] && header.slot_bytes != kSlotBytes[1]) continue;
+    if (bytes->size() == kSegmentBytes) std::memcpy(&header, bytes->data(), sizeof header);
+    if (header.magic != kMagic || (header.slot_bytes != kSlotBytes[0] && header.slot_bytes != kSlotBytes[1])) {
+      // The last one may have died before its header was written: no slot is in it.
+      if (index + 1 == count && header.magic == 0) return {};
+      return fail(Errc::kInvalid, path + " is not a segment");
+    }
     const size_t max_charges = (header.slot_bytes - kSlotHead) / sizeof(int64_t);
     for (uint32_t i = 0; i < slots_in(header.slot_bytes); ++i) {
-      const auto* slot = reinterpret_cast<const Slot*>(bytes.data() + kHeaderBytes + size_t{i} * header.slot_bytes);
+      const auto* slot = reinterpret_cast<const Slot*>(bytes->data() + kHeaderBytes + size_t{i} * header.slot_bytes);
       if (slot->mark != 0) fn(*slot, max_charges);
     }
   }
+  return {};
 }
 
 }  // namespace tallygate::sidecar

@@ -1,8 +1,9 @@
 // Slots in mapped files: one per admitted request, reused once booked.
 //
-// A slot's mark: 0 never used; 1 in flight; from 16 on the number of the batch that books it. Slots whose mark is at most
-// the committed batch are free. Segments hold slots of one size; a segment is taken again when none of its slots is in
-// flight or unbooked. Space is allocated when a segment is made: a full disk shows there, not as SIGBUS.
+// A slot's mark: 0 never used; 1 in flight; from 16 on the number of the batch that books it. Slots whose mark is at
+// most the committed batch are free. Segments hold slots of one size; a segment is gone through again when none of its
+// slots is unbooked, past those that are still in flight: one long stream does not hold the rest. Space is allocated
+// when a segment is made: a full disk shows there, not as SIGBUS.
 #pragma once
 
 #include <cstdint>
@@ -48,6 +49,7 @@ class Segments {
   const std::string& last_error() const { return last_error_; }
 
   // Calls `fn` for each slot of each segment file in `folder` whose mark is not 0. For recovery; reads, never writes.
+  // kInvalid: the files are not as we left them.
   static Result<void> scan(const std::string& folder, const std::function<void(const Slot&, size_t max_charges)>& fn);
 
  private:
@@ -55,7 +57,7 @@ class Segments {
     char* base = nullptr;
     int fd = -1;
     uint32_t slot_bytes = 0;
-    uint32_t next = 0;      // index of the next slot to hand out
+    uint32_t next = 0;  // index of the next slot to hand out
     uint32_t in_flight = 0;
     uint32_t last_batch = 0;
   };

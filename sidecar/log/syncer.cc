@@ -5,7 +5,9 @@
 namespace tallygate::sidecar {
 
 void Syncer::start() {
-  if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
+  if (thread_.joinable()) return;
+  stopping_ = false;  // no thread reads it now
+  thread_ = std::thread([this] { run(); });
 }
 
 void Syncer::stop() {

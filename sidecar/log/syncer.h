@@ -1,5 +1,5 @@
-// fdatasync on a thread of its own, so that the data plane never waits for a disk. At most one job is queued: a newer one
-// covers what an older one would have.
+// fdatasync on a thread of its own, so that the data plane never waits for a disk. At most one job is queued: a newer
+// one covers what an older one would have.
 #pragma once
 
 #include <atomic>

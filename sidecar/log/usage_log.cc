@@ -34,52 +34,104 @@ Record usage_record(const std::string& incarnation, int64_t seq, const Definitio
 
 void add_spent(Spent* spent, const Definition& definition, size_t charge, int64_t units) {
   for (const auto& bucket : definition.charges[charge].buckets) {
-    (*spent)[{definition.epoch, redis_contract::member(definition.tenant, bucket)}] += units;
+    add_saturating(&(*spent)[{definition.epoch, redis_contract::member(definition.tenant, bucket)}], units);
   }
 }
 
 UsageLog::UsageLog(std::string folder, LogIdentity identity, LogLimits limits)
-    : folder_(std::move(folder)), identity_(std::move(identity)), limits_(limits), files_(folder_),
-      segments_(folder_, limits.max_segments), outbox_(identity_.incarnation) {}
+    : folder_(std::move(folder)),
+      identity_(std::move(identity)),
+      limits_(limits),
+      files_(folder_),
+      segments_(folder_, limits.max_segments),
+      outbox_(identity_.incarnation) {}
 
+UsageLog::~UsageLog() {
+  if (folder_fd_ >= 0) close(folder_fd_);
+}
+
+// The head comes last: a folder without one holds nothing, whatever else is there.
 Result<std::unique_ptr<UsageLog>> UsageLog::create(std::string folder, LogIdentity identity, LogLimits limits) {
+  if (!redis_contract::is_incarnation(identity.incarnation)) {
+    return fail(Errc::kInvalid, "\"" + identity.incarnation + "\" is no incarnation; wanted: [a-z0-9.-]{1,80}");
+  }
   if (mkdir(folder.c_str(), 0700) != 0) {
     return fail(Errc::kInternal, "cannot make the folder " + folder + ": " + std::strerror(errno));
   }
   std::unique_ptr<UsageLog> log(new UsageLog(std::move(folder), std::move(identity), limits));
-  if (auto r = log->head_.create(log->folder_, log->identity_.boot_id, log->identity_.incarnation); !r) {
+  log->folder_fd_ = open(log->folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  std::string bytes;
+  for (const auto& part : encode_snapshot({})) append_frame(&bytes, FrameKind::kSnapshot, 0, part);
+  if (auto r = log->files_.start(0, bytes); !r) return tl::unexpected(r.error());
+  if (auto r = log->head_.create(log->folder_, log->identity_.boot_id, log->identity_.incarnation, kFirstBatch - 1,
+                                 log->files_.end());
+      !r) {
     return tl::unexpected(r.error());
   }
-  log->head_.commit(kFirstBatch - 1, false);
-  if (auto r = log->files_.start(0); !r) return tl::unexpected(r.error());
-  std::string bytes;
-  append_frame(&bytes, FrameKind::kSnapshot, 0, encode_snapshot({}));
-  if (auto r = log->files_.append(bytes); !r) return tl::unexpected(r.error());
   return log;
 }
 
 Result<uint32_t> UsageLog::define(const Definition& definition) {
-  TG_ASSERT(definition.charges.size() <= kMaxCharges);
   const std::string key = encode_definition(0, definition);
-  if (const auto it = ids_.find(key); it != ids_.end()) return it->second;
+  if (const auto it = ids_.find(key); it != ids_.end()) {
+    ++entries_[it->second].users;
+    return it->second;
+  }
+  if (auto r = check_definition(definition); !r) return tl::unexpected(r.error());
   const int shard = redis_contract::shard_of(definition.tenant);
   if (auto r = log_hello(shard); !r) return tl::unexpected(r.error());
-  const auto id = static_cast<uint32_t>(entries_.size());
-  entries_.push_back({definition, shard, false, false, 0, {}});
+  const bool fresh = free_ids_.empty();
+  const auto id = fresh ? static_cast<uint32_t>(entries_.size()) : free_ids_.back();
+  if (fresh) entries_.emplace_back();
+  Entry& entry = entries_[id];
+  entry.definition = definition;
+  entry.shard = shard;
   if (auto r = log_definition(id); !r) {
-    entries_.pop_back();
+    if (fresh) entries_.pop_back();
     return tl::unexpected(r.error());
   }
+  if (!fresh) free_ids_.pop_back();
+  entry.users = 1;
   ids_.emplace(key, id);
   return id;
+}
+
+void UsageLog::release(uint32_t id) {
+  Entry& entry = entries_[id];
+  TG_ASSERT(entry.users > 0);
+  if (--entry.users > 0 || entry.releasing) return;
+  entry.releasing = true;
+  released_.push_back(id);
+}
+
+// Only when no settled slot is unbooked: until then a successor would look up its number.
+void UsageLog::collect_released() {
+  std::erase_if(released_, [this](uint32_t id) {
+    Entry& entry = entries_[id];
+    if (entry.users == 0 && entry.in_flight > 0) return false;
+    entry.releasing = false;
+    if (entry.users > 0) return true;
+    ids_.erase(encode_definition(0, entry.definition));
+    entry = {};
+    free_ids_.push_back(id);
+    return true;
+  });
+}
+
+Result<void> UsageLog::append(std::string_view bytes) {
+  auto written = files_.append(bytes);
+  if (written)
+    head_.set_end(files_.end());
+  else
+    last_error_ = written.error().message;
+  return written;
 }
 
 Result<void> UsageLog::log_definition(uint32_t id) {
   std::string bytes;
   append_frame(&bytes, FrameKind::kDefinition, 0, encode_definition(id, entries_[id].definition));
-  auto written = files_.append(bytes);
-  if (!written) last_error_ = written.error().message;
-  else entries_[id].logged = true;
+  auto written = append(bytes);
+  if (written) entries_[id].logged = true;
   return written;
 }
 
@@ -90,11 +142,7 @@ Result<void> UsageLog::log_now(int shard, Record record) {
   std::string text = redis_contract::encode(record);
   std::string bytes;
   append_record_frame(&bytes, 0, shard, text);
-  auto written = files_.append(bytes);
-  if (!written) {
-    last_error_ = written.error().message;
-    return written;
-  }
+  if (auto written = append(bytes); !written) return written;
   outbox_.add(shard, std::move(text));
   return {};
 }
@@ -120,8 +168,9 @@ Result<void> UsageLog::report_torn(int shard, const std::string& incarnation) {
 
 Slot* UsageLog::admit(uint32_t definition, std::span<const int64_t> units, int64_t second) {
   Entry& entry = entries_[definition];
-  if (outbox_.size() >= limits_.max_unacked) [[unlikely]] {
-    last_error_ = "too many records wait for the ledger";
+  TG_ASSERT(units.size() == entry.definition.charges.size());
+  if (outbox_.size() >= limits_.max_unacked || finished_) [[unlikely]] {
+    last_error_ = finished_ ? "the log is finished" : "too many records wait for the ledger";
     return nullptr;
   }
   if (!entry.logged) [[unlikely]] {
@@ -152,6 +201,15 @@ void UsageLog::settle(Slot* slot, std::span<const int64_t> units) {
   segments_.settled(slot, open_batch_);
 }
 
+bool add_units(int64_t* sums, const int64_t* units, size_t n) {
+  int64_t added[kMaxCharges];
+  for (size_t i = 0; i < n; ++i) {
+    if (__builtin_add_overflow(sums[i], units[i], &added[i])) return false;
+  }
+  std::memcpy(sums, added, n * sizeof *sums);
+  return true;
+}
+
 void UsageLog::add_sum(Entry& entry, const Slot& slot) {
   const size_t n = entry.definition.charges.size();
   int64_t any = 0;
@@ -163,10 +221,10 @@ void UsageLog::add_sum(Entry& entry, const Slot& slot) {
   }
   // Almost always the last one: admissions of one second end close together.
   for (auto it = entry.sums.rbegin(); it != entry.sums.rend(); ++it) {
-    if (it->second != slot.second) continue;
-    ++it->requests;
-    for (size_t i = 0; i < n; ++i) it->units[i] += slot.units[i];
-    return;
+    if (it->second == slot.second && add_units(it->units, slot.units, n)) {
+      ++it->requests;
+      return;
+    }
   }
   Sum sum{slot.second, 1, {}};
   for (size_t i = 0; i < n; ++i) sum.units[i] = slot.units[i];
@@ -174,7 +232,10 @@ void UsageLog::add_sum(Entry& entry, const Slot& slot) {
 }
 
 Result<void> UsageLog::commit_batch() {
-  if (!settled_since_commit_) return {};
+  if (!settled_since_commit_) {
+    collect_released();
+    return {};
+  }
   std::string bytes;
   std::vector<std::pair<int, std::string>> records;
   std::map<int, int64_t> next_seq;
@@ -192,11 +253,8 @@ Result<void> UsageLog::commit_batch() {
       }
     }
   }
-  if (auto written = files_.append(bytes); !written) {
-    last_error_ = written.error().message;
-    return written;
-  }
-  head_.commit(open_batch_, false);  // from here on these slots count as booked
+  if (auto written = append(bytes); !written) return written;
+  head_.commit(open_batch_);  // from here on these slots count as booked
   ++open_batch_;
   settled_since_commit_ = false;
   for (auto& [shard, text] : records) outbox_.add(shard, std::move(text));
@@ -211,29 +269,38 @@ Result<void> UsageLog::commit_batch() {
     entry.dirty = false;
   }
   dirty_.clear();
-  if (files_.size() >= limits_.max_file_bytes) return rotate();
+  collect_released();
+  if (files_.size() >= limits_.max_file_bytes) rotate();
   return {};
 }
 
 // Starts the next file with all that a successor needs, so that the older ones can go once their records are booked.
-Result<void> UsageLog::rotate() {
+// Where that fails the current file goes on growing; tried again at the next batch.
+void UsageLog::rotate() {
   Snapshot snapshot{spent_, {}};
   for (const auto& [number, shard] : outbox_.shards()) snapshot.last_seq[number] = shard.last_seq();
   std::string bytes;
-  append_frame(&bytes, FrameKind::kSnapshot, 0, encode_snapshot(snapshot));
+  for (const auto& part : encode_snapshot(snapshot)) append_frame(&bytes, FrameKind::kSnapshot, 0, part);
   for (uint32_t id = 0; id < entries_.size(); ++id) {
     if (entries_[id].in_flight == 0) continue;
     append_frame(&bytes, FrameKind::kDefinition, 0, encode_definition(id, entries_[id].definition));
   }
   const uint32_t closing = files_.index();
-  if (auto started = files_.start(closing + 1); !started) {
+  if (auto started = files_.start(closing + 1, bytes); !started) {
     last_error_ = started.error().message;
-    return {};  // the current file goes on growing; tried again at the next batch
+    return;
   }
-  file_end_[closing] = snapshot.last_seq;
-  if (auto written = files_.append(bytes); !written) return written;
+  head_.set_end(files_.end());
+  file_end_[closing] = std::move(snapshot.last_seq);
   for (auto& entry : entries_) entry.logged = entry.in_flight > 0;
-  return {};
+}
+
+void UsageLog::forget_ended(int64_t second) {
+  std::erase_if(spent_, [second](const auto& entry) {
+    const std::string& member = entry.first.second;
+    const auto bucket = redis_contract::BucketId::parse(std::string_view(member).substr(member.find('|') + 1));
+    return bucket && !bucket->wallet && bucket->start_s + bucket->length_s < second;
+  });
 }
 
 void UsageLog::trim() {
@@ -250,13 +317,15 @@ void UsageLog::trim() {
 
 void UsageLog::finish() {
   TG_ASSERT(in_flight() == 0 && !settled_since_commit_);
-  head_.commit(open_batch_ - 1, true);
+  head_.finish(open_batch_ - 1, false);
+  finished_ = true;
 }
 
 std::vector<int> UsageLog::duplicate_descriptors() const {
   std::vector<int> fds = segments_.descriptors();
-  fds.push_back(files_.descriptor());
+  for (const int fd : files_.descriptors()) fds.push_back(fd);
   fds.push_back(head_.descriptor());
+  fds.push_back(folder_fd_);
   for (int& fd : fds) fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   return fds;
 }
