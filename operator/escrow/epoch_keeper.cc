@@ -19,7 +19,8 @@ using redis_contract::kShards;
 
 constexpr int64_t kFollowerInterval_ms = 200;
 constexpr int64_t kBackoffMax_ms = 1000;
-constexpr int kTurnsPerRegistration = 10;  // members are registered again that often, which heals what the pump could not
+constexpr int kTurnsPerRegistration =
+    10;  // members are registered again that often, which heals what the pump could not
 
 redis::ConnectionOptions quick_reconnect() {
   redis::ConnectionOptions options;
@@ -31,7 +32,11 @@ redis::ConnectionOptions quick_reconnect() {
 
 struct EpochKeeper::Worker {
   Worker(Env& env, const EpochKeeperOptions& options, EpochKeeperCounters& counters)
-      : loop(env), session(options.database_url), store(env, session), redis(env, options.redis, quick_reconnect()), counters(counters) {}
+      : loop(env),
+        session(options.database_url),
+        store(env, session),
+        redis(env, options.redis, quick_reconnect()),
+        counters(counters) {}
 
   EventLoop loop;  // only to wait on, so that lost() and stop() can end the wait
   ledger::Session session;
@@ -44,7 +49,8 @@ struct EpochKeeper::Worker {
   // The epoch that Redis may act under, per shard.
   Result<std::vector<int64_t>> renew() {
     std::vector<redis::Client::Eval> calls;
-    for (int shard = 0; shard < kShards; ++shard) calls.push_back({&redis_contract::kRenew, {redis_contract::epoch_key(shard)}, {}});
+    for (int shard = 0; shard < kShards; ++shard)
+      calls.push_back({&redis_contract::kRenew, {redis_contract::epoch_key(shard)}, {}});
     std::vector<int64_t> epochs;
     for (auto& result : redis.eval_all(std::move(calls))) {
       result = redis::Client::check(std::move(result));
@@ -110,7 +116,8 @@ struct EpochKeeper::Worker {
       std::erase_if(*opened, [](const ShardEpoch& e) { return e.number == 0; });
       if (!opened->empty()) {
         counters.epochs_opened += static_cast<int64_t>(opened->size());
-        log::warn("epochs opened", {{"shards", opened->size()}, {"first_shard", (*opened)[0].shard}, {"number", (*opened)[0].number}});
+        log::warn("epochs opened",
+                  {{"shards", opened->size()}, {"first_shard", (*opened)[0].shard}, {"number", (*opened)[0].number}});
         send_open(*opened, current);
         for (const ShardEpoch& e : *opened) to_register.push_back(e.shard);
       }
@@ -180,7 +187,8 @@ void EpochKeeper::run() {
     } else {
       worker.turn = 0;  // a new leader registers all members first
     }
-    for (size_t shard = 0; shard < current_.size(); ++shard) current_[shard].store(current[shard], std::memory_order_release);
+    for (size_t shard = 0; shard < current_.size(); ++shard)
+      current_[shard].store(current[shard], std::memory_order_release);
     counters_.shards_ready = std::ranges::count_if(current, [](int64_t e) { return e > 0; });
     worker.loop.run_once(wait_ms);
   }

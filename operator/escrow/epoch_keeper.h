@@ -1,8 +1,8 @@
 // Keeps every shard's epoch in Redis the one that the ledger has, and its members registered.
 //
-// Each turn: the ledger's numbers and members in one query, `renew` for all shards in one round trip. Where Redis may act
-// under another epoch or none (it was wiped, restarted, promoted), the next one is opened: a compare-and-set in the ledger,
-// then `open`, sent once and never retried (rule 3), then `register` with the members read after it (rule 5).
+// Each turn: the ledger's numbers and members in one query, `renew` for all shards in one round trip. Where Redis may
+// act under another epoch or none (it was wiped, restarted, promoted), the next one is opened: a compare-and-set in the
+// ledger, then `open`, sent once and never retried (rule 3), then `register` with the members read after it (rule 5).
 // A thread and connections of its own; backs off while PostgreSQL or Redis is away.
 #pragma once
 

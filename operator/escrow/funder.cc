@@ -5,8 +5,10 @@
 #include <map>
 #include <set>
 
+#include "core/ids.h"
 #include "core/io/event_loop.h"
 #include "core/redis_client/client.h"
+#include "core/redis_contract/bucket_id.h"
 #include "core/redis_contract/scripts.h"
 #include "core/telemetry/log.h"
 #include "operator/ledger/escrow_store.h"
@@ -23,6 +25,7 @@ constexpr int64_t kFollowerInterval_ms = 200;
 constexpr int64_t kBackoff_ms = 200;
 constexpr int64_t kWantedWithin_ms = 60'000;
 constexpr int64_t kForgetAfter_ms = 3'600'000;  // members not asked for that long leave the set
+constexpr int64_t kLatest_s = 253'402'300'799;  // the end of the year 9999
 constexpr size_t kMaxPending = 100'000;
 constexpr int kRefreshTurns = 5;  // buckets that need nothing are told of usage and availability each so many scans
 
@@ -39,8 +42,15 @@ struct Member {
 
 struct Funder::Worker {
   Worker(Env& env, const FunderOptions& options, FunderCounters& counters, EpochKeeper& keeper)
-      : env(env), options(options), counters(counters), keeper(keeper), loop(env), wants(loop, options.redis),
-        session(options.database_url), store(env, session), redis(env, options.redis) {
+      : env(env),
+        options(options),
+        counters(counters),
+        keeper(keeper),
+        loop(env),
+        wants(loop, options.redis),
+        session(options.database_url),
+        store(env, session),
+        redis(env, options.redis) {
     wants.subscribe({redis_contract::want_channel()}, [this](std::string, std::string text) { hear(text); });
   }
 
@@ -60,11 +70,15 @@ struct Funder::Worker {
   // "NN tenant|bucket"
   void hear(std::string_view text) {
     Member member;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + std::min<size_t>(2, text.size()), member.shard);
-    if (error != std::errc() || text.size() < 4 || end != text.data() + 2 || text[2] != ' ' || member.shard >= kShards) return;
+    const auto [end, error] =
+        std::from_chars(text.data(), text.data() + std::min<size_t>(2, text.size()), member.shard);
+    if (error != std::errc() || text.size() < 4 || end != text.data() + 2 || text[2] != ' ' || member.shard >= kShards)
+      return;
     member.name = text.substr(3);
-    if (pending.size() >= kMaxPending) ++counters.dropped;
-    else pending.insert(std::move(member));
+    if (pending.size() >= kMaxPending)
+      ++counters.dropped;
+    else
+      pending.insert(std::move(member));
   }
 
   // Members asked for of late, of the given shards.
@@ -75,7 +89,8 @@ struct Funder::Worker {
       const int64_t epoch = keeper.current(shard);
       if (epoch == 0) continue;
       asked.push_back(shard);
-      commands.push_back({"ZRANGEBYSCORE", redis_contract::want_key(shard, epoch), std::to_string(env.wall_ms() - kWantedWithin_ms), "+inf"});
+      commands.push_back({"ZRANGEBYSCORE", redis_contract::want_key(shard, epoch),
+                          std::to_string(env.wall_ms() - kWantedWithin_ms), "+inf"});
     }
     std::vector<Member> members;
     auto results = redis.pipeline(commands);
@@ -92,7 +107,8 @@ struct Funder::Worker {
     for (int shard = 0; shard < kShards; ++shard) {
       const int64_t epoch = keeper.current(shard);
       if (epoch == 0) continue;
-      commands.push_back({"ZREMRANGEBYSCORE", redis_contract::want_key(shard, epoch), "-inf", std::to_string(env.wall_ms() - kForgetAfter_ms)});
+      commands.push_back({"ZREMRANGEBYSCORE", redis_contract::want_key(shard, epoch), "-inf",
+                          std::to_string(env.wall_ms() - kForgetAfter_ms)});
     }
     for (auto& result : redis.pipeline(commands)) {
       if (!result) return tl::unexpected(result.error());
@@ -118,7 +134,9 @@ struct Funder::Worker {
     for (const std::string& tenant : tenants) shards.insert(redis_contract::shard_of(tenant));
     auto members = wanted({shards.begin(), shards.end()});
     if (!members) return tl::unexpected(members.error());
-    std::erase_if(*members, [&](const Member& m) { return !names.contains(std::string_view(m.name).substr(0, m.name.find('|'))); });
+    std::erase_if(*members, [&](const Member& m) {
+      return !names.contains(std::string_view(m.name).substr(0, m.name.find('|')));
+    });
     return fund_all(*members, Pick::kAll);
   }
 
@@ -134,11 +152,22 @@ struct Funder::Worker {
     return static_cast<int>(std::hash<std::string>{}(member.name) % kRefreshTurns) == scans % kRefreshTurns;
   }
 
+  // Splits a member's name. False for what no ledger account can stand for: it must not spoil the batch that it is in.
+  static bool parse(const Member& member, FundRequest* request) {
+    const size_t bar = member.name.find('|');
+    if (bar == std::string::npos) return false;
+    request->tenant = member.name.substr(0, bar);
+    request->bucket = member.name.substr(bar + 1);
+    if (!TenantId::parse(request->tenant) || redis_contract::shard_of(request->tenant) != member.shard) return false;
+    const auto id = redis_contract::BucketId::parse(request->bucket);
+    return id && !id->redis_only() && id->start_s <= kLatest_s && id->length_s <= kLatest_s;
+  }
+
   // What Redis says of the buckets, in one round trip: those that are to be funded.
   Result<std::vector<FundRequest>> stat(std::span<const Member> members, Pick pick) {
     std::map<int, std::vector<const Member*>> by_shard;
     for (const Member& member : members) {
-      if (member.name.find('|') != std::string::npos && keeper.current(member.shard) > 0) by_shard[member.shard].push_back(&member);
+      if (keeper.current(member.shard) > 0) by_shard[member.shard].push_back(&member);
     }
     std::vector<redis::Client::Eval> calls;
     std::vector<std::vector<FundRequest>> groups;
@@ -147,12 +176,10 @@ struct Funder::Worker {
       redis::Client::Eval call{&redis_contract::kStat, {redis_contract::epoch_key(shard)}, {std::to_string(epoch)}};
       groups.emplace_back();
       for (const Member* member : group) {
-        const size_t bar = member->name.find('|');
         FundRequest request;
         request.shard = shard;
         request.epoch = epoch;
-        request.tenant = member->name.substr(0, bar);
-        request.bucket = member->name.substr(bar + 1);
+        if (!parse(*member, &request)) continue;
         call.keys.push_back(redis_contract::bucket_key(shard, epoch, request.tenant, request.bucket));
         groups.back().push_back(std::move(request));
       }
@@ -163,7 +190,8 @@ struct Funder::Worker {
     for (size_t i = 0; i < results.size(); ++i) {
       auto result = redis::Client::check(std::move(results[i]));
       if (!result) return tl::unexpected(result.error());
-      if (!result->is_array() || result->elements.size() != groups[i].size()) continue;  // EPOCH: the keeper will see to it
+      if (!result->is_array() || result->elements.size() != groups[i].size())
+        continue;  // EPOCH: the keeper will see to it
       for (size_t k = 0; k < groups[i].size(); ++k) {
         const auto& facts = result->elements[k].elements;
         if (facts.size() != 5) continue;
@@ -183,13 +211,26 @@ struct Funder::Worker {
   Result<void> fund_batch(std::span<const Member> members, Pick pick) {
     const auto requests = stat(members, pick);
     if (!requests) return tl::unexpected(requests.error());
-    if (requests->empty()) return {};
-    const auto answers = store.fund(*requests, options.float_units);
-    if (!answers) return tl::unexpected(answers.error());
-    return tell(*requests, *answers);
+    return fund_requests(*requests);
   }
 
-  Result<void> tell(const std::vector<FundRequest>& requests, const std::vector<FundAnswer>& answers) {
+  // Where the ledger refuses the data of one, halves until the others have what they asked for.
+  Result<void> fund_requests(std::span<const FundRequest> requests) {
+    if (requests.empty()) return {};
+    const auto answers = store.fund(requests, options.float_units);
+    if (answers) return tell(requests, *answers);
+    if (answers.error().errc != Errc::kInvalid) return tl::unexpected(answers.error());
+    if (requests.size() == 1) {
+      ++counters.refused;
+      log::error("the ledger refuses to fund a bucket",
+                 {{"tenant", requests[0].tenant}, {"bucket", requests[0].bucket}, {"error", answers.error().message}});
+      return {};
+    }
+    if (Result<void> done = fund_requests(requests.first(requests.size() / 2)); !done) return done;
+    return fund_requests(requests.subspan(requests.size() / 2));
+  }
+
+  Result<void> tell(std::span<const FundRequest> requests, const std::vector<FundAnswer>& answers) {
     std::vector<redis::Client::Eval> calls;
     std::vector<const FundRequest*> told;
     for (size_t i = 0; i < requests.size(); ++i) {
@@ -200,10 +241,11 @@ struct Funder::Worker {
       ++counters.funded_calls;
       counters.funded_units += a.granted;
       if (!a.dry.empty()) ++counters.dry_answers;
-      calls.push_back({&redis_contract::kFund,
-                       {redis_contract::epoch_key(r.shard), redis_contract::bucket_key(r.shard, r.epoch, r.tenant, r.bucket)},
-                       {std::to_string(r.epoch), std::to_string(a.acked), std::to_string(a.total), std::to_string(a.avail),
-                        std::to_string(a.used), a.dry, std::to_string(a.low)}});
+      calls.push_back(
+          {&redis_contract::kFund,
+           {redis_contract::epoch_key(r.shard), redis_contract::bucket_key(r.shard, r.epoch, r.tenant, r.bucket)},
+           {std::to_string(r.epoch), std::to_string(a.acked), std::to_string(a.total), std::to_string(a.avail),
+            std::to_string(a.used), a.dry, std::to_string(a.low)}});
       told.push_back(&r);
     }
     auto results = redis.eval_all(std::move(calls));
@@ -217,12 +259,14 @@ struct Funder::Worker {
 
   void report_lost(const FundRequest& request) {
     ++counters.lost;
-    log::warn("Redis has forgotten what it had acknowledged", {{"shard", request.shard}, {"epoch", request.epoch}, {"bucket", request.bucket}});
+    log::warn("Redis has forgotten what it had acknowledged",
+              {{"shard", request.shard}, {"epoch", request.epoch}, {"bucket", request.bucket}});
     keeper.lost(request.shard, request.epoch);
   }
 };
 
-Funder::Funder(Env& env, FunderOptions options, EpochKeeper& keeper) : env_(env), options_(std::move(options)), keeper_(keeper) {}
+Funder::Funder(Env& env, FunderOptions options, EpochKeeper& keeper)
+    : env_(env), options_(std::move(options)), keeper_(keeper) {}
 Funder::~Funder() { stop(); }
 
 void Funder::start() {

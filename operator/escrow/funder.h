@@ -1,9 +1,9 @@
 // Hands capacity of the ledger to buckets in Redis as they ask for it.
 //
-// Driven by the channel `tg:want`, so that a cold bucket is funded within milliseconds; what a lost message leaves behind is
-// found by a scan of the `want` sets each second, over members asked for within the last minute: that also funds dry
-// buckets whose limit was raised. Per batch one round trip of `stat`, one transaction, one round trip of `fund`.
-// A thread and connections of its own; backs off while PostgreSQL or Redis is away.
+// Driven by the channel `tg:want`, so that a cold bucket is funded within milliseconds; what a lost message leaves
+// behind is found by a scan of the `want` sets each second, over members asked for within the last minute: that also
+// funds dry buckets whose limit was raised. Per batch one round trip of `stat`, one transaction, one round trip of
+// `fund`. A thread and connections of its own; backs off while PostgreSQL or Redis is away.
 #pragma once
 
 #include <atomic>
@@ -24,7 +24,7 @@ namespace tallygate::escrow {
 struct FunderOptions {
   std::string database_url;
   redis::Endpoint redis;
-  int64_t float_units = 5000;      // most units that a bucket's free float is raised to
+  int64_t float_units = 5000;  // most units that a bucket's free float is raised to
   int64_t scan_interval_ms = 1000;
   size_t max_batch = 500;
   std::function<bool()> is_leader = [] { return true; };
@@ -32,10 +32,11 @@ struct FunderOptions {
 
 struct FunderCounters {
   std::atomic<int64_t> funded_units = 0;
-  std::atomic<int64_t> funded_calls = 0;   // buckets answered
+  std::atomic<int64_t> funded_calls = 0;  // buckets answered
   std::atomic<int64_t> dry_answers = 0;
-  std::atomic<int64_t> lost = 0;           // buckets that Redis knew too little of
-  std::atomic<int64_t> dropped = 0;        // messages past the queue's bound; the scan finds them again
+  std::atomic<int64_t> lost = 0;     // buckets that Redis knew too little of
+  std::atomic<int64_t> refused = 0;  // by the ledger, as data: a defect somewhere
+  std::atomic<int64_t> dropped = 0;  // messages past the queue's bound; the scan finds them again
   std::atomic<int64_t> failures = 0;
 };
 

@@ -32,7 +32,11 @@ std::string storable(std::string text) {
   for (size_t i = 0; i < text.size();) {
     const auto byte = [&](size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U; };
     const unsigned lead = byte(i);
-    size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+    size_t length = lead < 0x80                   ? 1
+                    : lead >= 0xc2 && lead < 0xe0 ? 2
+                    : lead >= 0xe0 && lead < 0xf0 ? 3
+                    : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                  : 0;
     bool good = length > 0 && lead >= 0x20;
     for (size_t k = 1; k < length; ++k) good = good && (byte(i + k) & 0xc0) == 0x80;
     if (lead == 0xe0) good = good && byte(i + 1) >= 0xa0;  // overlong
@@ -48,8 +52,9 @@ std::string storable(std::string text) {
   return text;
 }
 
-const std::vector<std::string> kColumns = {"shard",    "incarnation", "kind",   "seq",  "epoch",   "tenant", "meter",    "units",
-                                           "requests", "second",      "dims",   "buckets", "boot_id", "pod",    "software", "detail"};
+const std::vector<std::string> kColumns = {"shard",   "incarnation", "kind",     "seq",    "epoch", "tenant",
+                                           "meter",   "units",       "requests", "second", "dims",  "buckets",
+                                           "boot_id", "pod",         "software", "detail"};
 
 std::string dims_json(const Record& record) {
   if (record.dims.empty()) return "{}";
@@ -127,7 +132,8 @@ Result<std::vector<ShardEpoch>> EscrowStore::numbers() {
   const Result<Rows> rows = session_.exec("select shard, number from shard_epochs order by shard");
   if (!rows) return tl::unexpected(rows.error());
   std::vector<ShardEpoch> numbers;
-  for (size_t i = 0; i < rows->size(); ++i) numbers.push_back({static_cast<int>(rows->integer(i, 0)), rows->integer(i, 1)});
+  for (size_t i = 0; i < rows->size(); ++i)
+    numbers.push_back({static_cast<int>(rows->integer(i, 0)), rows->integer(i, 1)});
   return numbers;
 }
 
@@ -151,7 +157,8 @@ Result<std::vector<ShardEpoch>> EscrowStore::open(std::span<const ShardEpoch> ex
                      array_text(expected, [](const ShardEpoch& e) { return e.number; }), now()});
   if (!rows) return tl::unexpected(rows.error());
   std::vector<ShardEpoch> opened;
-  for (size_t i = 0; i < rows->size(); ++i) opened.push_back({static_cast<int>(rows->integer(i, 0)), rows->integer(i, 1)});
+  for (size_t i = 0; i < rows->size(); ++i)
+    opened.push_back({static_cast<int>(rows->integer(i, 0)), rows->integer(i, 1)});
   return opened;
 }
 
@@ -159,8 +166,15 @@ Result<std::vector<FundAnswer>> EscrowStore::fund(std::span<const FundRequest> r
   Json batch = Json::array();
   for (size_t i = 0; i < requests.size(); ++i) {
     const FundRequest& r = requests[i];
-    batch.push_back({{"n", i}, {"shard", r.shard}, {"epoch", r.epoch}, {"tenant", r.tenant}, {"bucket", r.bucket},
-                     {"f", r.funded}, {"rc", r.recalled}, {"free", r.free}, {"need", r.need}});
+    batch.push_back({{"n", i},
+                     {"shard", r.shard},
+                     {"epoch", r.epoch},
+                     {"tenant", r.tenant},
+                     {"bucket", r.bucket},
+                     {"f", r.funded},
+                     {"rc", r.recalled},
+                     {"free", r.free},
+                     {"need", r.need}});
   }
   const Result<Rows> rows = session_.exec(
       "select o_n, o_status, o_total, o_acked, o_avail, o_used, o_dry, o_low, o_granted "
@@ -171,7 +185,7 @@ Result<std::vector<FundAnswer>> EscrowStore::fund(std::span<const FundRequest> r
   for (size_t i = 0; i < rows->size(); ++i) {
     const auto n = static_cast<size_t>(rows->integer(i, 0));
     if (n >= answers.size()) continue;
-    answers[n] = {status_of(rows->text(i, 1)), rows->integer(i, 3), rows->integer(i, 2), rows->integer(i, 4),
+    answers[n] = {status_of(rows->text(i, 1)), rows->integer(i, 3), rows->integer(i, 2),           rows->integer(i, 4),
                   rows->integer(i, 5),         rows->integer(i, 7), std::string(rows->text(i, 6)), rows->integer(i, 8)};
   }
   return answers;
@@ -189,7 +203,8 @@ Result<std::vector<BookedIncarnation>> EscrowStore::book(std::span<const StagedR
     if (records.empty()) return {};
     if (Result<void> done = transaction.copy("usage_staging", kColumns, staged); !done) return done;
     const Result<Rows> rows = transaction.exec(
-        "select o_shard, o_incarnation, o_watermark, o_taken, o_register, o_epoch from book_batch($1::timestamptz)", {time});
+        "select o_shard, o_incarnation, o_watermark, o_taken, o_register, o_epoch from book_batch($1::timestamptz)",
+        {time});
     if (!rows) return tl::unexpected(rows.error());
     for (size_t i = 0; i < rows->size(); ++i) {
       booked.push_back({static_cast<int>(rows->integer(i, 0)), std::string(rows->text(i, 1)), rows->integer(i, 2),
@@ -199,6 +214,12 @@ Result<std::vector<BookedIncarnation>> EscrowStore::book(std::span<const StagedR
   });
   if (!result) return tl::unexpected(result.error());
   return booked;
+}
+
+Result<void> EscrowStore::ensure_partitions() {
+  const Result<Rows> done = session_.exec("select ensure_usage_partitions($1::timestamptz)", {now()});
+  if (!done) return tl::unexpected(done.error());
+  return {};
 }
 
 }  // namespace tallygate::ledger

@@ -77,7 +77,10 @@ class EscrowStore {
   Result<std::vector<FundAnswer>> fund(std::span<const FundRequest> requests, int64_t target_units);
   // One transaction. On kTimeout repeat it: what is booked is not booked again. kInvalid: some record of the batch is
   // refused by the database; split the batch to find it.
-  Result<std::vector<BookedIncarnation>> book(std::span<const StagedRecord> records, std::span<const PoisonRecord> poison);
+  Result<std::vector<BookedIncarnation>> book(std::span<const StagedRecord> records,
+                                              std::span<const PoisonRecord> poison);
+  // Makes the monthly partitions of usage_records ahead of time. A few times a day is enough.
+  Result<void> ensure_partitions();
 
  private:
   std::string now() const;

@@ -1,6 +1,6 @@
-// Points at which tests make the process die: TALLYGATE_FAULT="name:exit" (several joined by commas) ends it with code 137,
-// as kill -9 would, when it passes that point. Off unless the variable is set.
-// Points: pump.after_read, pump.after_commit, pump.after_ack; submitter.* are billing's.
+// Points at which tests make the process die: TALLYGATE_FAULT="name:exit" (several joined by commas) ends it with code
+// 137, as kill -9 would, when it passes that point. Off unless the variable is set. Points: pump.after_read,
+// pump.after_commit, pump.after_ack; submitter.* are billing's.
 #pragma once
 
 #include <string_view>

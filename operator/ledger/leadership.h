@@ -1,5 +1,5 @@
-// One active instance: whoever holds an advisory lock of the database, on a connection kept for nothing else. Not needed for
-// safety (row locks, epochs and unique keys are), so a moment with two leaders or none does no harm.
+// One active instance: whoever holds an advisory lock of the database, on a connection kept for nothing else. Not
+// needed for safety (row locks, epochs and unique keys are), so a moment with two leaders or none does no harm.
 #pragma once
 
 #include <atomic>

@@ -37,9 +37,10 @@ Result<void> check(const std::map<std::string, std::string>& applied, std::span<
     if (at == applied.end()) continue;
     ++known;
     if (at->second != sha256_hex(migration.sql)) {
-      return fail(Errc::kConflict, "migration " + std::string(migration.name) +
-                                       " was changed after it had been applied to this database (its SHA-256 is not the one in "
-                                       "schema_migrations); migrations are forward-only: restore the file and add a new one");
+      return fail(Errc::kConflict,
+                  "migration " + std::string(migration.name) +
+                      " was changed after it had been applied to this database (its SHA-256 is not the one in "
+                      "schema_migrations); migrations are forward-only: restore the file and add a new one");
     }
   }
   if (known == applied.size()) return {};
@@ -47,8 +48,8 @@ Result<void> check(const std::map<std::string, std::string>& applied, std::span<
     bool mine = false;
     for (const Migration& migration : migrations) mine = mine || migration.name == name;
     if (!mine) {
-      return fail(Errc::kConflict,
-                  "the database has migration " + name + ", which this program does not know: it is older than the schema");
+      return fail(Errc::kConflict, "the database has migration " + name +
+                                       ", which this program does not know: it is older than the schema");
     }
   }
   return {};
@@ -102,13 +103,15 @@ Result<void> check_schema(Session& session, std::span<const Migration> migration
   return session.transact([&](Transaction& transaction) -> Result<void> {
     Result<Rows> exists = transaction.exec("select to_regclass('schema_migrations') is not null");
     if (!exists) return tl::unexpected(exists.error());
-    if (!exists->boolean(0, 0)) return fail(Errc::kConflict, "the database has no schema yet: run `tallygate-operator migrate`");
+    if (!exists->boolean(0, 0))
+      return fail(Errc::kConflict, "the database has no schema yet: run `tallygate-operator migrate`");
     Result<std::map<std::string, std::string>> applied = read_applied(transaction);
     if (!applied) return tl::unexpected(applied.error());
     if (Result<void> ok = check(*applied, migrations); !ok) return ok;
     for (const Migration& migration : migrations) {
       if (!applied->contains(std::string(migration.name))) {
-        return fail(Errc::kConflict, "migration " + std::string(migration.name) + " is missing: run `tallygate-operator migrate`");
+        return fail(Errc::kConflict,
+                    "migration " + std::string(migration.name) + " is missing: run `tallygate-operator migrate`");
       }
     }
     return {};

@@ -19,9 +19,10 @@ struct Migration {
 // Those of the source tree, in order, embedded at build time.
 std::span<const Migration> embedded_migrations();
 
-// Returns the names it applied. kConflict: a file that was applied has changed, or the database has a migration that this
-// program does not know (it is older than the schema).
-Result<std::vector<std::string>> migrate(Session& session, std::span<const Migration> migrations = embedded_migrations());
+// Returns the names it applied. kConflict: a file that was applied has changed, or the database has a migration that
+// this program does not know (it is older than the schema).
+Result<std::vector<std::string>> migrate(Session& session,
+                                         std::span<const Migration> migrations = embedded_migrations());
 
 // Whether the schema is this program's: kConflict with what is missing or changed, otherwise nothing. Changes nothing.
 Result<void> check_schema(Session& session, std::span<const Migration> migrations = embedded_migrations());

@@ -54,11 +54,13 @@ Rows::Rows(std::shared_ptr<const void> result) : result_(std::move(result)) {}
 size_t Rows::size() const { return result_ ? as_result(result_).size() : 0; }
 
 bool Rows::is_null(size_t row, size_t column) const {
-  return as_result(result_)[static_cast<pqxx::result::size_type>(row)][static_cast<pqxx::row::size_type>(column)].is_null();
+  return as_result(result_)[static_cast<pqxx::result::size_type>(row)][static_cast<pqxx::row::size_type>(column)]
+      .is_null();
 }
 
 std::string_view Rows::text(size_t row, size_t column) const {
-  const auto field = as_result(result_)[static_cast<pqxx::result::size_type>(row)][static_cast<pqxx::row::size_type>(column)];
+  const auto field =
+      as_result(result_)[static_cast<pqxx::result::size_type>(row)][static_cast<pqxx::row::size_type>(column)];
   return field.is_null() ? std::string_view() : std::string_view(field.c_str(), field.size());
 }
 
@@ -85,11 +87,20 @@ void append_copy_field(std::string& line, std::string_view field) {
   if (!line.empty()) line += '\t';
   for (const char c : field) {
     switch (c) {
-      case '\\': line += "\\\\"; break;
-      case '\t': line += "\\t"; break;
-      case '\n': line += "\\n"; break;
-      case '\r': line += "\\r"; break;
-      default: line += c;
+      case '\\':
+        line += "\\\\";
+        break;
+      case '\t':
+        line += "\\t";
+        break;
+      case '\n':
+        line += "\\n";
+        break;
+      case '\r':
+        line += "\\r";
+        break;
+      default:
+        line += c;
     }
   }
 }
@@ -115,7 +126,8 @@ Result<void> Transaction::copy(const std::string& table, const std::vector<std::
                                const std::vector<std::string>& lines) {
   auto& work = *static_cast<pqxx::work*>(work_);
   return guarded<void>([&]() -> Result<void> {
-// pqxx 6.4's newer stream_to takes tuples only, and escapes field by field through streams; this one takes finished lines.
+// pqxx 6.4's newer stream_to takes tuples only, and escapes field by field through streams; this one takes finished
+// lines.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
     pqxx::tablewriter writer(work, table, columns.begin(), columns.end());

@@ -1,9 +1,9 @@
 // One connection to PostgreSQL, made on first use and made anew after it broke. pqxx stays behind this header: its
 // exceptions end as Errors.
 //
-// Errors: kUnavailable (away, shutting down, deadlock or serialization fault: retry with backoff), kTimeout (the answer to
-// COMMIT was lost, nobody knows: repeat by a unique key), kInvalid (the database refused the data: SQLSTATE classes 22, 23
-// and P0), kInternal (a defect of ours). Threading: one thread at a time.
+// Errors: kUnavailable (away, shutting down, deadlock or serialization fault: retry with backoff), kTimeout (the answer
+// to COMMIT was lost, nobody knows: repeat by a unique key), kInvalid (the database refused the data: SQLSTATE classes
+// 22, 23 and P0), kInternal (a defect of ours). Threading: one thread at a time.
 #pragma once
 
 #include <concepts>
@@ -60,7 +60,8 @@ class Transaction {
  public:
   Result<Rows> exec(const std::string& sql, const Params& params = {});
   // COPY table (columns) FROM STDIN; each line is a row made by append_copy_field.
-  Result<void> copy(const std::string& table, const std::vector<std::string>& columns, const std::vector<std::string>& lines);
+  Result<void> copy(const std::string& table, const std::vector<std::string>& columns,
+                    const std::vector<std::string>& lines);
 
  private:
   friend class Session;
@@ -76,7 +77,8 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Runs `body` in a transaction (READ COMMITTED): commits where it returns a value, else rolls back and returns its error.
+  // Runs `body` in a transaction (READ COMMITTED): commits where it returns a value, else rolls back and returns its
+  // error.
   Result<void> transact(const std::function<Result<void>(Transaction&)>& body);
   // One statement in a transaction of its own.
   Result<Rows> exec(const std::string& sql, const Params& params = {});

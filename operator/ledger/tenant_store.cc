@@ -13,15 +13,19 @@ constexpr size_t kMaxPerCall = 500;
 
 const char* word(tenant::Settlement settlement) {
   switch (settlement) {
-    case tenant::Settlement::kInvoice: return "invoice";
-    case tenant::Settlement::kWallet: return "wallet";
-    case tenant::Settlement::kNone: return "none";
+    case tenant::Settlement::kInvoice:
+      return "invoice";
+    case tenant::Settlement::kWallet:
+      return "wallet";
+    case tenant::Settlement::kNone:
+      return "none";
   }
   return "none";
 }
 
 const char* word(tenant::WindowKind kind) {
-  static constexpr const char* kWords[] = {"second", "minute", "hour", "day", "week", "month", "year", "billing_period"};
+  static constexpr const char* kWords[] = {"second", "minute", "hour", "day",
+                                           "week",   "month",  "year", "billing_period"};
   return kWords[static_cast<size_t>(kind)];
 }
 
@@ -32,8 +36,9 @@ Json meter_json(const PricedMeter& meter) {
     if (tier.up_to < tenant::kUnbounded) one["up_to"] = tier.up_to;
     tiers.push_back(std::move(one));
   }
-  return {{"meter", meter.meter.str()},       {"settlement", word(meter.settlement)}, {"currency", meter.currency},
-          {"per_units", meter.per_units},     {"tiers", std::move(tiers)},            {"stripe_customer_id", meter.stripe_customer_id}};
+  return {{"meter", meter.meter.str()}, {"settlement", word(meter.settlement)},
+          {"currency", meter.currency}, {"per_units", meter.per_units},
+          {"tiers", std::move(tiers)},  {"stripe_customer_id", meter.stripe_customer_id}};
 }
 
 Json limit_json(const tenant::Limit& limit) {
@@ -58,14 +63,10 @@ Result<Json> tenant_json(const TenantRecord& record) {
   if (record.wallet) {
     wallet = {{"currency", record.wallet->currency}, {"debt_limit_micros", record.wallet->debt_limit_micros}};
   }
-  return Json{{"id", tenant.id.str()},
-              {"shard", redis_contract::shard_of(tenant.id.str())},
-              {"version", tenant.version},
-              {"suspended", tenant.suspended},
-              {"doc", std::move(doc)},
-              {"wallet", std::move(wallet)},
-              {"meters", std::move(meters)},
-              {"limits", std::move(limits)}};
+  return Json{{"id", tenant.id.str()},       {"shard", redis_contract::shard_of(tenant.id.str())},
+              {"version", tenant.version},   {"suspended", tenant.suspended},
+              {"doc", std::move(doc)},       {"wallet", std::move(wallet)},
+              {"meters", std::move(meters)}, {"limits", std::move(limits)}};
 }
 
 // The text as JSON in valid UTF-8, whatever it holds.
@@ -83,7 +84,8 @@ Result<void> TenantStore::publish(std::span<const TenantRecord> changed, std::sp
         if (!one) return tl::unexpected(one.error());
         batch.push_back(std::move(*one));
       }
-      const Result<Rows> done = transaction.exec("select upsert_tenants($1::jsonb, $2::timestamptz)", {dump(batch), now});
+      const Result<Rows> done =
+          transaction.exec("select upsert_tenants($1::jsonb, $2::timestamptz)", {dump(batch), now});
       if (!done) return tl::unexpected(done.error());
     }
     if (removed.empty()) return {};

@@ -1,5 +1,5 @@
-// What the publisher writes to the ledger before it publishes to Redis: tenants, their meters with prices, their limits,
-// their wallets. A changed limit binds from the next funding on.
+// What the publisher writes to the ledger before it publishes to Redis: tenants, their meters with prices, their
+// limits, their wallets. A changed limit binds from the next funding on.
 #pragma once
 
 #include <optional>
@@ -33,8 +33,8 @@ struct WalletTerms {
 };
 
 struct TenantRecord {
-  tenant::Tenant tenant;             // limits, version, suspended
-  std::vector<PricedMeter> meters;   // all of the plan's
+  tenant::Tenant tenant;            // limits, version, suspended
+  std::vector<PricedMeter> meters;  // all of the plan's
   std::optional<WalletTerms> wallet;
 };
 

@@ -11,14 +11,15 @@
 namespace tallygate::pump {
 namespace {
 
-constexpr int64_t kLatest_s = 253'402'300'799;      // the end of the year 9999
+constexpr int64_t kLatest_s = 253'402'300'799;       // the end of the year 9999
 constexpr int64_t kLongestWindow_s = 3'200'000'000;  // a century
 constexpr size_t kMaxBuckets = 64;
 
 const std::unordered_map<std::string, int>& shards_by_key() {
   static const auto* map = [] {
     auto* made = new std::unordered_map<std::string, int>;
-    for (int shard = 0; shard < redis_contract::kShards; ++shard) made->emplace(redis_contract::usage_key(shard), shard);
+    for (int shard = 0; shard < redis_contract::kShards; ++shard)
+      made->emplace(redis_contract::usage_key(shard), shard);
     return made;
   }();
   return *map;
@@ -47,8 +48,10 @@ void read_entry(Batch& batch, int shard, redis::Reply& entry) {
     }
     auto record = named ? redis_contract::decode(raw) : fail(Errc::kInvalid, "the entry has other fields than \"r\"");
     std::string why = record ? refusal(*record) : record.error().message;
-    if (why.empty()) batch.records.push_back({shard, std::move(*record)});
-    else batch.poison.push_back({shard, id, std::move(raw), std::move(why)});
+    if (why.empty())
+      batch.records.push_back({shard, std::move(*record)});
+    else
+      batch.poison.push_back({shard, id, std::move(raw), std::move(why)});
   }
   batch.entry_ids[shard].push_back(std::move(id));
 }
@@ -62,7 +65,8 @@ std::string refusal(const redis_contract::Record& record) {
   if (record.buckets.size() > kMaxBuckets) return "record: more than 64 buckets";
   for (const std::string& bucket : record.buckets) {
     const auto id = redis_contract::BucketId::parse(bucket);
-    if (!id || id->start_s > kLatest_s || id->length_s > kLongestWindow_s) return "record: bucket " + bucket + " is out of bounds";
+    if (!id || id->start_s > kLatest_s || id->length_s > kLongestWindow_s)
+      return "record: bucket " + bucket + " is out of bounds";
   }
   return {};
 }

@@ -16,7 +16,7 @@ struct Batch {
   std::map<int, std::vector<std::string>> entry_ids;  // by shard
   int64_t oldest_ms = 0;                              // of the entries' ids; 0: no entry
   size_t entries = 0;
-  size_t longest = 0;                                 // the most entries of one stream
+  size_t longest = 0;  // the most entries of one stream
 
   bool empty() const { return entries == 0; }
 };

@@ -20,6 +20,7 @@ using redis_contract::kShards;
 constexpr int64_t kFollowerInterval_ms = 200;
 constexpr int64_t kBackoffMin_ms = 50;
 constexpr int64_t kBackoffMax_ms = 1000;
+constexpr int64_t kPartitions_ms = 6 * 3'600'000;
 constexpr size_t kMaxPerStream = 4096;
 constexpr int64_t kAnswerTime_ms = 5000;  // beyond what XREADGROUP may block
 
@@ -28,13 +29,21 @@ constexpr int64_t kAnswerTime_ms = 5000;  // beyond what XREADGROUP may block
 class Pump::Worker {
  public:
   Worker(Env& env, const PumpOptions& options, PumpCounters& counters)
-      : env_(env), options_(options), counters_(counters), session_(options.database_url, ledger::kBookingSetup),
-        store_(env, session_), redis_(env, options.redis) {}
+      : env_(env),
+        options_(options),
+        counters_(counters),
+        session_(options.database_url, ledger::kBookingSetup),
+        store_(env, session_),
+        redis_(env, options.redis) {}
 
   // One turn. After an error everything that was read and not acknowledged is read again.
   Result<void> run_turn() {
     if (!groups_made_) {
       if (Result<void> done = make_groups(); !done) return done;
+    }
+    if (env_.mono_ms() >= next_partitions_ms_) {
+      if (Result<void> done = store_.ensure_partitions(); !done) return done;
+      next_partitions_ms_ = env_.mono_ms() + kPartitions_ms;
     }
     auto batch = read();
     if (!batch) return tl::unexpected(batch.error());
@@ -66,15 +75,19 @@ class Pump::Worker {
     }
     for (auto& result : redis_.pipeline(commands)) {
       if (!result) return tl::unexpected(result.error());
-      if (result->is_error() && !result->text.starts_with("BUSYGROUP")) return fail(Errc::kInternal, "Redis: " + result->text);
+      if (result->is_error() && !result->text.starts_with("BUSYGROUP"))
+        return fail(Errc::kInternal, "Redis: " + result->text);
     }
     groups_made_ = true;
     return {};
   }
 
   Result<Batch> read() {
-    redis::Command command = {"XREADGROUP", "GROUP", kConsumerGroup, options_.consumer, "COUNT", std::to_string(count_),
-                              "BLOCK", std::to_string(options_.block_ms), "STREAMS"};
+    redis::Command command = {"XREADGROUP",   "GROUP",
+                              kConsumerGroup, options_.consumer,
+                              "COUNT",        std::to_string(count_),
+                              "BLOCK",        std::to_string(options_.block_ms),
+                              "STREAMS"};
     for (int shard = 0; shard < kShards; ++shard) command.push_back(redis_contract::usage_key(shard));
     for (int shard = 0; shard < kShards; ++shard) command.emplace_back(pending_first_ ? "0" : ">");
     auto reply = redis::Client::check(redis_.call(command, options_.block_ms + kAnswerTime_ms));
@@ -88,11 +101,14 @@ class Pump::Worker {
   // COUNT is per stream: an even share of the batch to start with, doubled while few streams have more than that.
   void adapt_count(const Batch& batch) {
     const size_t share = std::max<size_t>(1, options_.max_batch / kShards);
-    if (batch.entries == 0 || batch.entries > options_.max_batch) count_ = share;
-    else if (batch.longest >= count_ && batch.entries <= options_.max_batch / 2) count_ = std::min(count_ * 2, kMaxPerStream);
+    if (batch.entries == 0 || batch.entries > options_.max_batch)
+      count_ = share;
+    else if (batch.longest >= count_ && batch.entries <= options_.max_batch / 2)
+      count_ = std::min(count_ * 2, kMaxPerStream);
   }
 
-  // Books all; where the database refuses the data, halves until it knows which record it refuses, and quarantines that.
+  // Books all; where the database refuses the data, halves until it knows which record it refuses, and quarantines
+  // that.
   Result<void> book(std::span<const StagedRecord> records, std::span<const ledger::PoisonRecord> poison,
                     std::vector<BookedIncarnation>* booked) {
     if (records.empty() && poison.empty()) return {};
@@ -116,7 +132,8 @@ class Pump::Worker {
   Result<void> acknowledge(Batch& batch, const std::vector<BookedIncarnation>& booked) {
     std::vector<redis::Client::Eval> calls;
     for (auto& [shard, ids] : batch.entry_ids) {
-      redis::Client::Eval call{&redis_contract::kAck, {redis_contract::usage_key(shard), redis_contract::watermark_key(shard)},
+      redis::Client::Eval call{&redis_contract::kAck,
+                               {redis_contract::usage_key(shard), redis_contract::watermark_key(shard)},
                                {kConsumerGroup, std::to_string(ids.size())}};
       std::ranges::move(ids, std::back_inserter(call.args));
       for (const BookedIncarnation& one : booked) {
@@ -157,6 +174,7 @@ class Pump::Worker {
   redis::Client redis_;
   bool groups_made_ = false;
   bool pending_first_ = true;
+  int64_t next_partitions_ms_ = 0;
   size_t count_ = std::max<size_t>(1, options_.max_batch / kShards);
 };
 

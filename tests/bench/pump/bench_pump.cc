@@ -30,7 +30,9 @@ T must(Result<T> result) {
 double cpu_s() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
@@ -84,7 +86,8 @@ int64_t fill(redis::Client& client, int64_t records, int64_t tenants) {
   for (int64_t i = 0; i < records; ++i) {
     redis_contract::Record record;
     record.tenant = tenant_name(i / 2 % tenants);
-    record.incarnation = i % 2 == 0 ? "gateway-6d5f9c-x7k2p.1795000000.a1b2c3" : "gateway-6d5f9c-q9m4z.1795000000.d4e5f6";
+    record.incarnation =
+        i % 2 == 0 ? "gateway-6d5f9c-x7k2p.1795000000.a1b2c3" : "gateway-6d5f9c-q9m4z.1795000000.d4e5f6";
     const int shard = redis_contract::shard_of(record.tenant);
     int64_t& seq = seqs[{shard, record.incarnation}];
     if (seq == 0) {
@@ -118,7 +121,8 @@ int run(int64_t records, int64_t tenants, size_t batch) {
   publish(session, tenants);
   redis::Client client(env, redis.endpoint());
   const int64_t sent = fill(client, records, tenants);
-  std::printf("%lld records of %lld tenants wait in Redis\n", static_cast<long long>(sent), static_cast<long long>(tenants));
+  std::printf("%lld records of %lld tenants wait in Redis\n", static_cast<long long>(sent),
+              static_cast<long long>(tenants));
 
   pump::Pump pump(env, {.database_url = url, .redis = redis.endpoint(), .max_batch = batch});
   const double cpu_before = cpu_s();
@@ -127,14 +131,16 @@ int run(int64_t records, int64_t tenants, size_t batch) {
   while (pump.counters().records_booked < sent) env.sleep_ms(2);
   const double seconds = static_cast<double>(env.mono_ns() - start_ns) / 1e9;
   const double cpu = cpu_s() - cpu_before;
-  const auto backend = must(session.exec("select pid from pg_stat_activity where query like '%book_batch%' and pid <> pg_backend_pid()"));
+  const auto backend = must(
+      session.exec("select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"));
   const double backend_cpu = backend.empty() ? 0 : cpu_s_of(backend.integer(0, 0));
   pump.stop();
   const auto rows = must(session.exec("select count(*) from usage_records"));
   const auto per_record_us = [&](double total_s) { return total_s * 1e6 / static_cast<double>(sent); };
-  std::printf("pump: %.0f records/s (%.2f s, %lld batches); CPU per record: pump %.1f us, its PostgreSQL backend %.1f us\n",
-              static_cast<double>(sent) / seconds, seconds, static_cast<long long>(pump.counters().batches), per_record_us(cpu),
-              per_record_us(backend_cpu));
+  std::printf(
+      "pump: %.0f records/s (%.2f s, %lld batches); CPU per record: pump %.1f us, its PostgreSQL backend %.1f us\n",
+      static_cast<double>(sent) / seconds, seconds, static_cast<long long>(pump.counters().batches), per_record_us(cpu),
+      per_record_us(backend_cpu));
   return rows.integer(0, 0) == records ? 0 : 1;
 }
 

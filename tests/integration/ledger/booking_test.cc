@@ -25,7 +25,11 @@ TEST_F(BookingTest, BooksInOrderAndAnswersTheWatermark) {
   EXPECT_EQ(w.booked(kTenant, kBucket), 12);
   EXPECT_EQ(records(), 2);
   EXPECT_EQ(w.number("select requests from escrow_accounts"), 2);
-  EXPECT_EQ(w.number("select count(*) from usage_records where dims ->> 'route' = 'chat' and buckets = array[$1] and flag is null", {kBucket}), 2);
+  EXPECT_EQ(
+      w.number(
+          "select count(*) from usage_records where dims ->> 'route' = 'chat' and buckets = array[$1] and flag is null",
+          {kBucket}),
+      2);
 }
 
 TEST_F(BookingTest, DrawsTheFloatDown) {
@@ -36,7 +40,8 @@ TEST_F(BookingTest, DrawsTheFloatDown) {
 }
 
 TEST_F(BookingTest, BooksARecordOnceHoweverOftenItComes) {
-  const std::vector<ledger::StagedRecord> batch = {hello(kShard, "a"), use(2, 5), use(2, 5), use(3, 7), hello(kShard, "a")};
+  const std::vector<ledger::StagedRecord> batch = {hello(kShard, "a"), use(2, 5), use(2, 5), use(3, 7),
+                                                   hello(kShard, "a")};
   EXPECT_EQ(w.book(batch), 3);
   EXPECT_EQ(w.book(batch), 3);
   EXPECT_EQ(w.book({use(3, 7), use(4, 1)}), 4);
@@ -53,8 +58,9 @@ TEST_F(BookingTest, StopsAtAGapUntilTheMissingRecordComes) {
 }
 
 TEST_F(BookingTest, KeepsIncarnationsApart) {
-  const auto booked = must(w.store.book(
-      std::vector{hello(kShard, "a"), hello(kShard, "b"), use(2, 1, "a"), use(3, 1, "b"), use(2, 1, "b"), use(3, 1, "c")}, {}));
+  const auto booked = must(w.store.book(std::vector{hello(kShard, "a"), hello(kShard, "b"), use(2, 1, "a"),
+                                                    use(3, 1, "b"), use(2, 1, "b"), use(3, 1, "c")},
+                                        {}));
   ASSERT_EQ(booked.size(), 2u);  // "c" never said hello: nothing is known of it
   for (const auto& one : booked) {
     EXPECT_EQ(one.watermark, one.incarnation == "a" ? 2 : 3);

@@ -97,7 +97,8 @@ TEST(Funding, RefusesWhatNobodySells) {
   EXPECT_EQ(status(window_of("no-such-limit")), FundStatus::kNone);
   EXPECT_EQ(status("sms$"), FundStatus::kNone);
   EXPECT_EQ(status("calls-day@" + std::to_string(kWindowStart_s - 2 * kDay_s) + "+86400"), FundStatus::kNone);  // over
-  EXPECT_EQ(status("calls-day@" + std::to_string(kWindowStart_s + 2 * kDay_s) + "+86400"), FundStatus::kNone);  // far ahead
+  EXPECT_EQ(status("calls-day@" + std::to_string(kWindowStart_s + 2 * kDay_s) + "+86400"),
+            FundStatus::kNone);  // far ahead
   FundRequest unknown = ask(epoch, 0, 0);
   unknown.tenant = "shop/nobody";
   EXPECT_EQ(w.fund(unknown).status, FundStatus::kNone);
@@ -183,7 +184,9 @@ TEST(Funding, AWalletPaysWhatItCanAndNoMore) {
   EXPECT_EQ(w.book({hello(kShard, "a"), usage(kShard, "a", 2, kTenant, 110, {"sms$"}, epoch, "sms")}), 2);
   EXPECT_EQ(w.number("select balance_micros from wallets"), 6'000'000 - 5'000'000 - 700'000);
   EXPECT_EQ(w.number("select held_micros from wallets"), 18 * 70'000);
-  EXPECT_EQ(w.number("select sum(amount) from ledger_postings p join ledger_accounts a on a.id = p.account where a.kind = 'wallet'"), -5'700'000);
+  EXPECT_EQ(w.number("select sum(amount) from ledger_postings p join ledger_accounts a on a.id = p.account where "
+                     "a.kind = 'wallet'"),
+            -5'700'000);
   EXPECT_EQ(w.number("select sum(amount) from ledger_postings"), 0);
   EXPECT_EQ(w.book({usage(kShard, "a", 3, kTenant, 18, {"sms$"}, epoch, "sms")}), 3);
   EXPECT_EQ(w.number("select held_micros from wallets"), 0);
@@ -216,7 +219,10 @@ TEST(Funding, NeverPassesCapacityUnderRaces) {
           std::vector<FundRequest> requests;
           for (const auto& bucket : buckets) {
             // Knows nothing of other threads' grants, so it says what Redis would: all of it is used up.
-            const auto rows = session.exec("select coalesce(max(funded), 0) from escrow_floats f join escrow_accounts a on a.id = f.account where bucket = $1", {bucket});
+            const auto rows = session.exec(
+                "select coalesce(max(funded), 0) from escrow_floats f join escrow_accounts a on a.id = f.account where "
+                "bucket = $1",
+                {bucket});
             requests.push_back(ask(epoch, rows ? rows->integer(0, 0) : 0, 0, 0, bucket));
           }
           const auto answers = store.fund(requests, 300);
@@ -226,7 +232,8 @@ TEST(Funding, NeverPassesCapacityUnderRaces) {
           // Only out of what is on hold, as leases do.
           const auto rows = session.exec("select held_units(id) / 40 from escrow_accounts where bucket = $1", {bucket});
           const int64_t units = rows && !rows->empty() ? rows->integer(0, 0) : 0;
-          const auto booked = store.book(std::vector{usage(kShard, incarnation, ++seq, kTenant, units, {bucket}, epoch)}, {});
+          const auto booked =
+              store.book(std::vector{usage(kShard, incarnation, ++seq, kTenant, units, {bucket}, epoch)}, {});
           if (!booked) ++failures, ADD_FAILURE() << booked.error().message;
         }
       }
@@ -237,10 +244,14 @@ TEST(Funding, NeverPassesCapacityUnderRaces) {
   EXPECT_EQ(w.number("select count(*) from escrow_accounts where available(id, to_timestamp($1)) < 0", {kNow_s}), 0);
   EXPECT_EQ(w.number("select count(*) from escrow_floats where booked > funded"), 0);
   EXPECT_EQ(w.number("select count(*) from wallets where balance_micros + debt_limit_micros < held_micros"), 0);
-  EXPECT_EQ(w.number("select count(*) from wallets w where held_micros <> (select sum(held_micros) from escrow_accounts a where a.tenant = w.tenant)"), 0);
-  EXPECT_EQ(w.number("select count(*) from wallets w where balance_micros - 20000000 <> (select coalesce(sum(amount), 0) from ledger_postings p "
-                     "join ledger_accounts a on a.id = p.account where a.kind = 'wallet' and a.tenant = w.tenant)"), 0);
-  EXPECT_EQ(w.number("select sum(units) from usage_records") , w.number("select sum(booked) from escrow_accounts"));
+  EXPECT_EQ(w.number("select count(*) from wallets w where held_micros <> (select sum(held_micros) from "
+                     "escrow_accounts a where a.tenant = w.tenant)"),
+            0);
+  EXPECT_EQ(w.number("select count(*) from wallets w where balance_micros - 20000000 <> (select coalesce(sum(amount), "
+                     "0) from ledger_postings p "
+                     "join ledger_accounts a on a.id = p.account where a.kind = 'wallet' and a.tenant = w.tenant)"),
+            0);
+  EXPECT_EQ(w.number("select sum(units) from usage_records"), w.number("select sum(booked) from escrow_accounts"));
 }
 
 }  // namespace

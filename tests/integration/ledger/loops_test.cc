@@ -43,8 +43,10 @@ TEST(Loops, EveryLastUnitIsGrantedAndNoMore) {
     const int who = turn % 2;
     const int64_t step = total[0] + total[1] < 6900 ? 50 : 1;
     const auto got = w.lease_patiently(who == 0 ? "a" : "b", total[who] + step);
-    if (got.status == "GRANT") total[who] = got.granted;
-    else dry[who] = got.status == "DRY";
+    if (got.status == "GRANT")
+      total[who] = got.granted;
+    else
+      dry[who] = got.status == "DRY";
     ASSERT_NE(got.status, "WAIT");
   }
   EXPECT_EQ(total[0] + total[1], 7000);
@@ -59,6 +61,25 @@ TEST(Loops, ASingleRequestAboveTheTargetIsServed) {
   ASSERT_TRUE(w.registered("a"));
   EXPECT_EQ(w.lease_patiently("a", 30'000).granted, 30'000);
   EXPECT_EQ(w.lease_patiently("a", 101'000).status, "DRY");
+}
+
+TEST(Loops, NonsenseThatAsksForFundingStopsNobody) {
+  LoopsWorld w;
+  w.publish(100);
+  w.start();
+  w.send(hello(w.shard, "a"));
+  ASSERT_TRUE(w.registered("a"));
+  const std::string tag = std::string(w.shard < 10 ? "0" : "") + std::to_string(w.shard) + " ";
+  for (const char* bad : {"", "|", "shop/acme", "shop/acme|", "shop/acme|calls-day@x+86400",
+                          "shop/acme|calls-day@9223372036854775807+86400", "shop/acme|calls-minute@1795000020+60",
+                          "nobody/elsewhere|sms$", "\xff|\xff$"}) {
+    must(w.client.call({"PUBLISH", redis_contract::want_channel(), tag + bad}));
+    must(w.client.call({"ZADD", redis_contract::want_key(w.shard, 1), std::to_string(w.env.wall_ms()), bad}));
+  }
+  EXPECT_EQ(w.lease_patiently("a", 10).granted, 10);
+  w.env.sleep_ms(1200);
+  EXPECT_EQ(w.funder->counters().failures, 0);
+  EXPECT_EQ(w.number("select count(*) from escrow_accounts"), 1);
 }
 
 TEST(Loops, ARaisedLimitClearsDryWithinASecond) {
@@ -159,7 +180,9 @@ TEST(Loops, PoisonStopsNobody) {
   w.send(usage(w.shard, "a", 2, w.tenant, 1, {w.bucket}, 1));
   EXPECT_GE(w.eventually([&] { return w.watermark("a") == 2; }), 0);
   EXPECT_EQ(w.number("select count(*) from quarantined_records"), 3);
-  EXPECT_GE(w.eventually([&] { return must(w.client.call({"XLEN", redis_contract::usage_key(w.shard)})).to_integer() == 0; }), 0);
+  EXPECT_GE(
+      w.eventually([&] { return must(w.client.call({"XLEN", redis_contract::usage_key(w.shard)})).to_integer() == 0; }),
+      0);
 }
 
 // The pump dies at each of its seams, in a process of its own; its successor books every unit once.
@@ -183,10 +206,13 @@ TEST_P(PumpKilled, BooksEachRecordOnce) {
   EXPECT_GE(w.eventually([&] { return w.watermark("a") == 200; }), 0);
   EXPECT_EQ(w.number("select count(*) from usage_records"), 199);
   EXPECT_EQ(w.number("select booked from escrow_accounts"), 200 * 201 / 2 - 1);
-  EXPECT_GE(w.eventually([&] { return must(w.client.call({"XLEN", redis_contract::usage_key(w.shard)})).to_integer() == 0; }), 0);
+  EXPECT_GE(
+      w.eventually([&] { return must(w.client.call({"XLEN", redis_contract::usage_key(w.shard)})).to_integer() == 0; }),
+      0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Seams, PumpKilled, ::testing::Values("pump.after_read:exit", "pump.after_commit:exit", "pump.after_ack:exit"),
+INSTANTIATE_TEST_SUITE_P(Seams, PumpKilled,
+                         ::testing::Values("pump.after_read:exit", "pump.after_commit:exit", "pump.after_ack:exit"),
                          [](const auto& info) {
                            const std::string name(info.param);
                            return name.substr(5, name.find(':') - 5);

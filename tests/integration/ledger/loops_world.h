@@ -20,8 +20,10 @@ class LoopsWorld {
     pump->start();
   }
   void start() {
-    keeper = std::make_unique<escrow::EpochKeeper>(env, escrow::EpochKeeperOptions{.database_url = url, .redis = redis.endpoint()});
-    funder = std::make_unique<escrow::Funder>(env, escrow::FunderOptions{.database_url = url, .redis = redis.endpoint()}, *keeper);
+    keeper = std::make_unique<escrow::EpochKeeper>(
+        env, escrow::EpochKeeperOptions{.database_url = url, .redis = redis.endpoint()});
+    funder = std::make_unique<escrow::Funder>(
+        env, escrow::FunderOptions{.database_url = url, .redis = redis.endpoint()}, *keeper);
     keeper->start();
     funder->start();
     start_pump();
@@ -77,11 +79,13 @@ class LoopsWorld {
   Lease lease(const std::string& incarnation, int64_t total) {
     using namespace redis_contract;
     const int64_t e = epoch();
-    const auto reply = client.eval(kLease,
-        {epoch_key(shard), registered_key(shard, e), closed_key(shard, e), want_key(shard, e), watermark_key(shard),
-         held_key(shard, e, incarnation), bucket_key(shard, e, tenant, bucket)},
-        {std::to_string(e), incarnation, std::to_string(env.wall_ms()), want_channel(), std::string(shard < 10 ? "0" : "") + std::to_string(shard),
-         std::to_string(total), std::to_string(total), "0", "0", member(tenant, bucket)});
+    const auto reply =
+        client.eval(kLease,
+                    {epoch_key(shard), registered_key(shard, e), closed_key(shard, e), want_key(shard, e),
+                     watermark_key(shard), held_key(shard, e, incarnation), bucket_key(shard, e, tenant, bucket)},
+                    {std::to_string(e), incarnation, std::to_string(env.wall_ms()), want_channel(),
+                     std::string(shard < 10 ? "0" : "") + std::to_string(shard), std::to_string(total),
+                     std::to_string(total), "0", "0", member(tenant, bucket)});
     if (!reply || !reply->is_array() || reply->elements.empty()) return {};
     Lease lease{reply->elements[0].text};
     if (reply->elements.size() > 3) {
@@ -90,7 +94,9 @@ class LoopsWorld {
     }
     return lease;
   }
-  bool registered(const std::string& incarnation) { return eventually([&] { return lease(incarnation, 0).status == "GRANT"; }) >= 0; }
+  bool registered(const std::string& incarnation) {
+    return eventually([&] { return lease(incarnation, 0).status == "GRANT"; }) >= 0;
+  }
   // Until the answer is not WAIT.
   Lease lease_patiently(const std::string& incarnation, int64_t total, int64_t within_ms = 3000) {
     Lease last;

@@ -56,7 +56,10 @@ inline std::string window_of(const std::string& limit) {
 class LedgerWorld {
  public:
   LedgerWorld()
-      : env(1, kNow_s * 1'000'000'000), url(PostgresServer::shared().create_database()), session(url, ledger::kBookingSetup), store(env, session) {}
+      : env(1, kNow_s * 1'000'000'000),
+        url(PostgresServer::shared().create_database()),
+        session(url, ledger::kBookingSetup),
+        store(env, session) {}
 
   void publish(const ledger::TenantRecord& record) {
     ledger::TenantStore tenants(env, session);
@@ -103,8 +106,9 @@ inline ledger::StagedRecord hello(int shard, const std::string& incarnation) {
   return {shard, record};
 }
 
-inline ledger::StagedRecord usage(int shard, const std::string& incarnation, int64_t seq, const std::string& tenant, int64_t units,
-                                  std::vector<std::string> buckets, int64_t epoch = 1, const std::string& meter = "api_calls") {
+inline ledger::StagedRecord usage(int shard, const std::string& incarnation, int64_t seq, const std::string& tenant,
+                                  int64_t units, std::vector<std::string> buckets, int64_t epoch = 1,
+                                  const std::string& meter = "api_calls") {
   redis_contract::Record record;
   record.incarnation = incarnation;
   record.seq = seq;

@@ -20,7 +20,9 @@ namespace {
 void become(const std::string& user) {
   if (user.empty() || geteuid() != 0) return;
   const passwd* entry = getpwnam(user.c_str());
-  if (!entry || initgroups(entry->pw_name, entry->pw_gid) != 0 || setgid(entry->pw_gid) != 0 || setuid(entry->pw_uid) != 0) _exit(126);
+  if (!entry || initgroups(entry->pw_name, entry->pw_gid) != 0 || setgid(entry->pw_gid) != 0 ||
+      setuid(entry->pw_uid) != 0)
+    _exit(126);
 }
 
 }  // namespace

@@ -12,9 +12,9 @@ namespace tallygate::testing {
 class ChildProcess {
  public:
   struct Options {
-    std::string as_user = "";// only where the test runs as root
-    std::string output_file = "";// standard output and error; empty: inherited
-    int death_signal = 9;     // what it gets when the test dies
+    std::string as_user = "";      // only where the test runs as root
+    std::string output_file = "";  // standard output and error; empty: inherited
+    int death_signal = 9;          // what it gets when the test dies
   };
   ChildProcess() = default;
   ~ChildProcess();

@@ -42,8 +42,9 @@ PostgresServer& PostgresServer::shared() {
 
 PostgresServer::PostgresServer(bool durable) : durable_(durable), folder_(make_temporary_folder(kUser)) {
   ChildProcess initdb;
-  initdb.start({bin_folder() + "/initdb", "-D", folder_ + "/data", "-A", "trust", "-U", kUser, "-N", "-E", "UTF8", "--locale=C"},
-               {.as_user = kUser, .output_file = folder_ + "/log"});
+  initdb.start(
+      {bin_folder() + "/initdb", "-D", folder_ + "/data", "-A", "trust", "-U", kUser, "-N", "-E", "UTF8", "--locale=C"},
+      {.as_user = kUser, .output_file = folder_ + "/log"});
   TG_ASSERT(initdb.wait() == 0);
   port_ = free_port();
   start();
@@ -56,8 +57,9 @@ PostgresServer::~PostgresServer() {
 }
 
 void PostgresServer::start() {
-  std::vector<std::string> argv = {bin_folder() + "/postgres", "-D", folder_ + "/data", "-p", std::to_string(port_), "-k", folder_,
-                                   "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=60"};
+  std::vector<std::string> argv = {
+      bin_folder() + "/postgres",   "-D", folder_ + "/data",   "-p", std::to_string(port_), "-k", folder_, "-c",
+      "listen_addresses=127.0.0.1", "-c", "max_connections=60"};
   if (!durable_) argv.insert(argv.end(), {"-c", "fsync=off", "-c", "full_page_writes=off"});
   process_.start(argv, {.as_user = kUser, .output_file = folder_ + "/log", .death_signal = SIGINT});
   ledger::Session session(url("postgres"));

@@ -34,8 +34,8 @@ redis::Endpoint RedisServer::endpoint() const {
 }
 
 void RedisServer::start() {
-  process_.start({program(), "--port", std::to_string(port_), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder_,
-                  "--maxmemory-policy", "noeviction"},
+  process_.start({program(), "--port", std::to_string(port_), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+                  "--dir", folder_, "--maxmemory-policy", "noeviction"},
                  {.as_user = "", .output_file = folder_ + "/log"});
   redis::Client client(system_env(), endpoint());
   for (int i = 0; i < kStartTries; ++i) {

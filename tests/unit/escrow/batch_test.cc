@@ -12,7 +12,9 @@ using redis::Reply;
 
 Reply text(std::string value) { return {Reply::Type::kString, 0, std::move(value), {}}; }
 Reply array(std::vector<Reply> elements) { return {Reply::Type::kArray, 0, "", std::move(elements)}; }
-Reply entry(std::string id, std::string record) { return array({text(std::move(id)), array({text("r"), text(std::move(record))})}); }
+Reply entry(std::string id, std::string record) {
+  return array({text(std::move(id)), array({text("r"), text(std::move(record))})});
+}
 
 redis_contract::Record usage() {
   redis_contract::Record record;
@@ -34,10 +36,10 @@ TEST(ReadBatch, TakesNilAndEmptyStreamsForNothing) {
 
 TEST(ReadBatch, SortsEntriesIntoRecordsAndPoison) {
   const std::string good = redis_contract::encode(usage());
-  Reply reply = array({array({text(redis_contract::usage_key(3)), array({entry("200-0", good), entry("100-1", "junk")})}),
-                       array({text(redis_contract::usage_key(7)),
-                              array({array({text("300-0"), Reply{}}),  // deleted while pending
-                                     array({text("300-1"), array({text("x"), text("y")})})})})});
+  Reply reply = array(
+      {array({text(redis_contract::usage_key(3)), array({entry("200-0", good), entry("100-1", "junk")})}),
+       array({text(redis_contract::usage_key(7)), array({array({text("300-0"), Reply{}}),  // deleted while pending
+                                                         array({text("300-1"), array({text("x"), text("y")})})})})});
   const Batch batch = read_batch(std::move(reply));
   EXPECT_EQ(batch.entries, 4u);
   EXPECT_EQ(batch.longest, 2u);
