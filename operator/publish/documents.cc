@@ -32,6 +32,18 @@ Held held_document(Result<Document> document) {
   return {Held::State::kPresent, fingerprint(json_with_version(std::move(*document), 0)), version};
 }
 
+template <class Document>
+void add_documents(Desired& out, Entry::Kind kind, const std::vector<Document>& now,
+                   const std::vector<Document>& before, const Desired* desired_before) {
+  const std::vector<size_t> same = equals_in(now, before);
+  for (size_t i = 0; i < now.size(); ++i) {
+    std::string name = static_cast<char>(kind) + now[i].id.str();
+    const Fingerprint content =
+        same[i] == kNone ? fingerprint(json_with_version(now[i], 0)) : desired_before->find(name)->second.content;
+    out[std::move(name)] = {kind, i, content};
+  }
+}
+
 }  // namespace
 
 Fingerprint fingerprint(std::string_view content) {
@@ -42,16 +54,12 @@ Fingerprint fingerprint(std::string_view content) {
   return half;
 }
 
-Desired desired_of(const plan::Compiled& compiled) {
+Desired desired_of(const plan::Compiled& compiled, const plan::Compiled* before, const Desired* desired_before) {
+  static const plan::Compiled kNothing;
+  if (before == nullptr || desired_before == nullptr) before = &kNothing;
   Desired out;
-  for (size_t i = 0; i < compiled.tenants.size(); ++i) {
-    const auto& tenant = compiled.tenants[i];
-    out["T" + tenant.id.str()] = {Entry::Kind::kTenant, i, fingerprint(json_with_version(tenant, 0))};
-  }
-  for (size_t i = 0; i < compiled.policies.size(); ++i) {
-    const auto& policy = compiled.policies[i];
-    out["P" + policy.id.str()] = {Entry::Kind::kPolicy, i, fingerprint(json_with_version(policy, 0))};
-  }
+  add_documents(out, Entry::Kind::kTenant, compiled.tenants, before->tenants, desired_before);
+  add_documents(out, Entry::Kind::kPolicy, compiled.policies, before->policies, desired_before);
   for (size_t i = 0; i < compiled.identities.size(); ++i) {
     const auto& identity = compiled.identities[i];
     out["I" + identity.kind + ":" + identity.value] = {Entry::Kind::kIdentity, i, fingerprint(identity.tenant.str())};

@@ -1,6 +1,7 @@
 #include "operator/publish/ledger_publication.h"
 
 #include <algorithm>
+#include <set>
 
 #include "core/tenant/wire.h"
 
@@ -76,13 +77,18 @@ Result<LedgerPublication::TermChanges> LedgerPublication::changes(const plan::Co
     for (const auto& id : *ids) (*known_)[id] = {};
   }
   TermChanges changes;
-  std::map<std::string_view, bool> wanted;
+  static const plan::Compiled kNothing;
+  const plan::Compiled& before = last_ ? *last_ : kNothing;
+  const std::vector<size_t> same = equals_in(compiled.tenants, before.tenants);
+  std::set<std::string_view> wanted;
   for (size_t i = 0; i < compiled.tenants.size(); ++i) {
     const std::string& id = compiled.tenants[i].id.str();
-    wanted[id] = true;
+    wanted.insert(id);
+    if (same[i] != kNone && compiled.billing[i] == before.billing[same[i]]) continue;
     const auto it = known_->find(id);
-    const bool same = it != known_->end() && it->second == terms_fingerprint(compiled.tenants[i], compiled.billing[i]);
-    if (!same) changes.written.push_back(i);
+    if (it == known_->end() || it->second != terms_fingerprint(compiled.tenants[i], compiled.billing[i])) {
+      changes.written.push_back(i);
+    }
   }
   for (const auto& [id, terms] : *known_) {
     if (wanted.contains(id)) continue;
@@ -92,25 +98,27 @@ Result<LedgerPublication::TermChanges> LedgerPublication::changes(const plan::Co
   return changes;
 }
 
-Result<void> LedgerPublication::apply(const TermChanges& changes, const plan::Compiled& compiled,
-                                      const std::map<std::string, int64_t>& versions) {
+Result<void> LedgerPublication::apply(const TermChanges& changes, std::shared_ptr<const plan::Compiled> compiled,
+                                      const std::vector<int64_t>& versions) {
+  last_.reset();  // until all of it is there
   for (size_t from = 0; from < changes.written.size(); from += kBatch) {
     const size_t to = std::min(changes.written.size(), from + kBatch);
     std::vector<ledger::TenantRecord> records;
     for (size_t i = from; i < to; ++i) {
       const size_t at = changes.written[i];
-      const auto& tenant = compiled.tenants[at];
-      records.push_back(record_of(tenant, compiled.billing[at], versions.at(tenant.id.str())));
+      records.push_back(record_of(compiled->tenants[at], compiled->billing[at], versions[i]));
     }
     if (auto done = store_.publish(records, {}); !done) return done;
     for (size_t i = from; i < to; ++i) {
       const size_t at = changes.written[i];
-      (*known_)[compiled.tenants[at].id.str()] = terms_fingerprint(compiled.tenants[at], compiled.billing[at]);
+      (*known_)[compiled->tenants[at].id.str()] = terms_fingerprint(compiled->tenants[at], compiled->billing[at]);
     }
   }
-  if (changes.removed.empty()) return {};
-  if (auto done = store_.publish({}, changes.removed); !done) return done;
-  for (const auto& id : changes.removed) known_->erase(id.str());
+  if (!changes.removed.empty()) {
+    if (auto done = store_.publish({}, changes.removed); !done) return done;
+    for (const auto& id : changes.removed) known_->erase(id.str());
+  }
+  last_ = std::move(compiled);
   return {};
 }
 

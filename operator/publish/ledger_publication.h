@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,15 +31,18 @@ class LedgerPublication {
   Result<int64_t> begin(int64_t at_least, const std::string& generation);
 
   // Forgets what it knows of the ledger: the next changes() are of all tenants.
-  void forget() { known_.reset(); }
+  void forget() {
+    known_.reset();
+    last_.reset();
+  }
   struct TermChanges {
     std::vector<size_t> written;  // indexes into Compiled::tenants
     std::vector<TenantId> removed;
   };
   Result<TermChanges> changes(const plan::Compiled& compiled);
-  // `version_of` gives each written tenant's version.
-  Result<void> apply(const TermChanges& changes, const plan::Compiled& compiled,
-                     const std::map<std::string, int64_t>& versions);
+  // `versions`: of each written tenant, in their order. Of what was applied, `compiled` is kept for comparison.
+  Result<void> apply(const TermChanges& changes, std::shared_ptr<const plan::Compiled> compiled,
+                     const std::vector<int64_t>& versions);
 
  private:
   Env& env_;
@@ -46,6 +50,7 @@ class LedgerPublication {
   ledger::TenantStore store_;
   // Terms by tenant; a default fingerprint where the ledger has a tenant and nobody knows what of it.
   std::optional<std::map<std::string, Fingerprint>> known_;
+  std::shared_ptr<const plan::Compiled> last_;  // whose terms the ledger has, all of them
 };
 
 }  // namespace tallygate::publish

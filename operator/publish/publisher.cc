@@ -16,16 +16,16 @@ int64_t removals(const Holding& held) {
                        [](const auto& entry) { return entry.second.state == Held::State::kRemoved; });
 }
 
-// The version that each tenant has once this publication is out: a new one only where its document changes.
-std::map<std::string, int64_t> tenant_versions(const plan::Compiled& compiled, const Holding& held,
-                                               const Changes& changes, int64_t version) {
+// The versions of these tenants once this publication is out: a new one only where the document changes.
+std::vector<int64_t> versions_of(const std::vector<size_t>& tenants, const plan::Compiled& compiled,
+                                 const Holding& held, const Changes& changes, int64_t version) {
   const std::set<std::string_view> written(changes.written.begin(), changes.written.end());
-  std::map<std::string, int64_t> versions;
-  for (const auto& tenant : compiled.tenants) {
-    const std::string name = "T" + tenant.id.str();
+  std::vector<int64_t> versions;
+  for (const size_t index : tenants) {
+    const std::string name = "T" + compiled.tenants[index].id.str();
     const auto it = held.find(name);
     const bool keeps = !written.contains(name) && it != held.end();
-    versions[tenant.id.str()] = keeps ? it->second.version : version;
+    versions.push_back(keeps ? it->second.version : version);
   }
   return versions;
 }
@@ -168,7 +168,8 @@ Result<void> Publisher::look_at_redis() {
 
 Result<void> Publisher::publish(const Snapshot& snapshot) {
   if (published_ == snapshot.compiled && !new_generation_) return {};
-  desired_ = desired_of(*snapshot.compiled);
+  desired_ = desired_of(*snapshot.compiled, desired_source_.get(), &desired_);
+  desired_source_ = snapshot.compiled;
   if (removals(held_) > static_cast<int64_t>(options_.removals_remembered_max)) new_generation_ = true;
   if (new_generation_) {
     for (auto& [name, held] : held_) held.state = Held::State::kUnknown;
@@ -195,8 +196,8 @@ Result<void> Publisher::publish_changes(const Snapshot& snapshot, const Changes&
     if (!version) return tl::unexpected<Error>(version.error());
     next.version = *version;
   }
-  const auto versions = tenant_versions(*snapshot.compiled, held_, changes, next.version);
-  if (auto done = ledger_.apply(terms, *snapshot.compiled, versions); !done) return done;
+  const auto versions = versions_of(terms.written, *snapshot.compiled, held_, changes, next.version);
+  if (auto done = ledger_.apply(terms, snapshot.compiled, versions); !done) return done;
   if (to_redis) {
     if (auto done = redis_.apply(changes, *snapshot.compiled, desired_, next, new_generation_); !done) {
       if (done.error().errc == Errc::kConflict) meta_ = next;  // it is out, with holes: the next look finds them

@@ -95,7 +95,8 @@ class Publisher {
   Holding held_;
   size_t index_size_ = 0;                            // names in the change index as of meta_
   std::shared_ptr<const plan::Compiled> published_;  // the last one that was published as a whole
-  Desired desired_;                                  // of `published_` or of what is being published
+  Desired desired_;                                  // of desired_source_
+  std::shared_ptr<const plan::Compiled> desired_source_;
 
   mutable std::mutex mutex_;  // guards what follows
   Snapshot offered_;

@@ -53,6 +53,11 @@ class PublishWorld {
 
   redis::Reply call(const redis::Command& command) {
     auto reply = redis::Client::check(redis.call(command));
+    // After a restart of Redis the first call may find the old connection closed.
+    for (int i = 0; i < 50 && !reply; ++i) {
+      system_env().sleep_ms(20);
+      reply = redis::Client::check(redis.call(command));
+    }
     if (!reply) throw std::runtime_error(reply.error().message);
     return *reply;
   }
