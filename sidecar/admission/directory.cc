@@ -25,11 +25,13 @@ Directory::~Directory() {
 }
 
 void Directory::start() {
-  notices_.subscribe({rc::publish_channel()}, [this](const std::string&, const std::string&) {
-    loop_.cancel(timer_);
-    poll();
-  });
+  notices_.subscribe({rc::publish_channel()}, [this](const std::string&, const std::string&) { refresh(); });
   notices_.start();
+  poll();
+}
+
+void Directory::refresh() {
+  loop_.cancel(timer_);
   poll();
 }
 

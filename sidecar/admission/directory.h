@@ -50,6 +50,8 @@ class Directory {
   Directory(EventLoop& loop, redis::Connection& redis, redis::Connection& notices, std::string policy);
   ~Directory();
   void start();
+  // Asks for changes now, not at the next turn of the clock.
+  void refresh();
 
   // Null until published.
   const tenant::Policy* policy() const { return has_policy_ ? &policy_ : nullptr; }

@@ -124,7 +124,9 @@ void Escrow::send(Purse& purse) {
   if (epoch == 0) return;  // the heartbeat finds out; its answer asks again
   if (purse.epoch != epoch) adopt(purse, epoch);
   const int64_t least = purse.granted + std::max<int64_t>(0, purse.needed - purse.available());
-  const int64_t best = purse.granted + std::max<int64_t>(0, std::max(purse.needed, purse.target) - purse.available());
+  // At most a quarter of what is left in all, so that no pod sits on a quota that others need.
+  const int64_t fair = purse.told ? std::min(purse.target, purse.remaining() / 4) : purse.target;
+  const int64_t best = purse.granted + std::max<int64_t>(0, std::max(purse.needed, fair) - purse.available());
   auto keys = lease_keys(purse.shard, epoch, log_.incarnation());
   keys.push_back(rc::bucket_key(purse.shard, epoch, purse.tenant, purse.bucket));
   auto args = lease_args(purse.shard, epoch, log_.incarnation());

@@ -19,6 +19,12 @@ Handover::Estate* Handover::find(const Predecessor* predecessor) {
   return nullptr;
 }
 
+size_t Handover::returning() const {
+  size_t n = 0;
+  for (const auto& estate : estates_) n += estate->returned ? 0 : 1;
+  return n;
+}
+
 void Handover::take(std::unique_ptr<Predecessor> owned) {
   Predecessor* predecessor = owned.get();
   estates_.push_back(std::make_unique<Estate>(Estate{std::move(owned), false, false}));
@@ -62,8 +68,8 @@ void Handover::give_back(const std::string& incarnation, const Spent& spent, std
   }
 }
 
-void Handover::again(std::shared_ptr<Return> r) {
-  loop_.after_ms(100, [this, alive = alive_, r] {
+void Handover::again(std::shared_ptr<Return> r, int64_t after_ms) {
+  loop_.after_ms(after_ms, [this, alive = alive_, r] {
     if (*alive) step(r);
   });
 }
@@ -71,7 +77,7 @@ void Handover::again(std::shared_ptr<Return> r) {
 // First closed, so that nothing more can be leased in its name; then what it held is known and final.
 void Handover::step(std::shared_ptr<Return> r) {
   const int64_t epoch = escrow_.epoch(r->shard);
-  if (epoch == 0 || !redis_.connected()) return again(r);
+  if (epoch == 0 || !redis_.connected()) return again(r, 10);
   redis_.eval(rc::kClose,
               {rc::epoch_key(r->shard), rc::closed_key(r->shard, epoch), rc::held_key(r->shard, epoch, r->incarnation)},
               {std::to_string(epoch), r->incarnation}, [this, alive = alive_, r, epoch](Result<redis::Reply> reply) {

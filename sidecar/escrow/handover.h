@@ -20,6 +20,8 @@ class Handover {
   // Sees a recovered predecessor through; deletes its folder when everything is done.
   void take(std::unique_ptr<Predecessor> predecessor);
   size_t pending() const { return estates_.size(); }
+  // Of these, how many have not given back their units yet.
+  size_t returning() const;
 
   // Gives back what a closed incarnation leased and did not spend, in all `shards`; calls `done` when every one has
   // answered. Tries again for as long as it takes.
@@ -38,7 +40,7 @@ class Handover {
     std::function<void()> done;
   };
   void step(std::shared_ptr<Return> r);
-  void again(std::shared_ptr<Return> r);
+  void again(std::shared_ptr<Return> r, int64_t after_ms = 100);
   void closed(std::shared_ptr<Return> r, int64_t epoch, const redis::Reply& members);
   void finish(Predecessor* predecessor);
   Estate* find(const Predecessor* predecessor);

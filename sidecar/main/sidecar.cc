@@ -80,7 +80,9 @@ Result<void> Sidecar::start() {
     redis_up_.store(up);
     if (up) log::info("Redis connected", {{"redis", settings_.redis_url.redacted()}});
     else log::warn("Redis lost; going on with the leases held", {{"error", redis_->last_error()}});
-    if (up) courier_->kick();
+    if (!up) return;
+    directory_->refresh();
+    courier_->kick();
   });
   for (auto& predecessor : predecessors_) {
     if (predecessor->torn()) {
@@ -98,6 +100,12 @@ Result<void> Sidecar::start() {
   directory_->start();
   watch();
   commit_timer_ = loop_.after_ms(kCommitMs, [this] { commit(); });
+  // Nobody is let in before it is known what to ask of them, and what predecessors left unspent is there again; but not
+  // for ever, lest a Redis that is away look like a process that hangs.
+  const int64_t until_ms = loop_.env().mono_ms() + settings_.admission_wait_ms;
+  while ((directory_->policy() == nullptr || handover_->returning() > 0) && loop_.env().mono_ms() < until_ms) {
+    loop_.run_once(5);
+  }
   return proxy_->start();
 }
 
