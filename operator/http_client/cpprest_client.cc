@@ -106,6 +106,9 @@ class CpprestClient final : public HttpClient {
   explicit CpprestClient(HttpClientOptions options) : options_(std::move(options)) {
     static std::once_flag once;
     std::call_once(once, [] {
+      // The library's threads end after main(), in its static destructors. Without this OpenSSL would have cleaned up
+      // under them by then. It counts only where nothing has used OpenSSL before: make the client early.
+      OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, nullptr);
       try {
         crossplat::threadpool::initialize_with_threads(kThreads);
       } catch (const std::exception&) {  // someone has done it: then with that many
@@ -118,8 +121,9 @@ class CpprestClient final : public HttpClient {
     if (!target) return tl::unexpected<Error>(target.error());
     pplx::cancellation_token_source cancel;
     try {
-      auto result = run(request, *target, cancel.get_token());
-      cancel.cancel();  // closes the connection if the call ended early; does nothing otherwise
+      bool whole = false;
+      auto result = run(request, *target, cancel.get_token(), whole);
+      if (!whole) cancel.cancel();  // closes the connection; after a whole response it is kept for the next call
       return result;
     } catch (const std::exception& e) {
       cancel.cancel();
@@ -135,7 +139,8 @@ class CpprestClient final : public HttpClient {
     return waited == Waited::kLate ? too_late(target, request) : stopped(target);
   }
 
-  Result<HttpResponse> run(const HttpRequest& request, const Target& target, pplx::cancellation_token token) {
+  Result<HttpResponse> run(const HttpRequest& request, const Target& target, pplx::cancellation_token token,
+                           bool& whole) {
     Deadline deadline(request);
     const auto client = client_for(target.origin);
     const auto task = client->request(to_cpprest(request, target), token);
@@ -146,11 +151,11 @@ class CpprestClient final : public HttpClient {
     HttpResponse response;
     response.status = reply.status_code();
     for (const auto& [name, value] : reply.headers()) add_header(response.headers, name, value);
-    return read_body(request, target, deadline, reply, std::move(response));
+    return read_body(request, target, deadline, reply, std::move(response), whole);
   }
 
   Result<HttpResponse> read_body(const HttpRequest& request, const Target& target, Deadline& deadline,
-                                 const cpprest::http_response& reply, HttpResponse response) {
+                                 const cpprest::http_response& reply, HttpResponse response, bool& whole) {
     const BodySink sink(request, options_.response_bytes_max);
     auto buffer = reply.body().streambuf();
     char piece[16 * 1024];
@@ -178,10 +183,11 @@ class CpprestClient final : public HttpClient {
       }
     }
     // The end of the stream may be a failure's: this tells.
-    const auto whole = reply.content_ready();
-    const Waited waited = wait(whole, deadline, request.stop);
+    const auto end = reply.content_ready();
+    const Waited waited = wait(end, deadline, request.stop);
     if (waited != Waited::kDone) return not_done(waited, target, request);
-    whole.get();
+    end.get();
+    whole = true;
     return response;
   }
 
