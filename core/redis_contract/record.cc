@@ -10,13 +10,28 @@ namespace {
 
 constexpr size_t kMaxRecordBytes = 64 * 1024;
 
+bool is_plain(char c) { return static_cast<unsigned char>(c) >= 0x20 && c != 0x7f; }
+
 // Free text may hold anything but the separators and control bytes.
-std::string clean(std::string_view text, std::string_view also) {
-  std::string out(text);
-  for (char& c : out) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f || also.find(c) != std::string_view::npos) c = '_';
-  }
-  return out;
+void append_clean(std::string* out, std::string_view text, std::string_view also) {
+  for (const char c : text) *out += is_plain(c) && also.find(c) == std::string_view::npos ? c : '_';
+}
+
+void add_field(std::string* out, std::string_view field) {
+  *out += '\t';
+  *out += field.empty() ? std::string_view("-") : field;
+}
+
+void add_cleaned(std::string* out, std::string_view field) {
+  *out += '\t';
+  append_clean(out, field.empty() ? std::string_view("-") : field, "");
+}
+
+void add_number(std::string* out, char separator, int64_t value) {
+  char text[21];
+  text[0] = separator;
+  const auto [end, error] = std::to_chars(text + 1, text + sizeof text, value);
+  out->append(text, end);
 }
 
 class Fields {
@@ -26,8 +41,10 @@ class Fields {
     if (done_) return false;
     const size_t tab = rest_.find('\t');
     *field = rest_.substr(0, tab);
-    if (tab == std::string_view::npos) done_ = true;
-    else rest_.remove_prefix(tab + 1);
+    if (tab == std::string_view::npos)
+      done_ = true;
+    else
+      rest_.remove_prefix(tab + 1);
     return true;
   }
   bool done() const { return done_; }
@@ -119,44 +136,62 @@ bool is_incarnation(std::string_view text) {
 }
 
 std::string encode(const Record& record) {
-  std::string out = "1\t";
-  out += static_cast<char>(record.kind);
-  const auto add = [&out](std::string_view field) {
-    out += '\t';
-    out += field.empty() ? std::string_view("-") : field;
-  };
-  add(record.incarnation);
-  add(std::to_string(record.seq));
-  add(std::to_string(record.epoch));
+  std::string out;
+  encode_to(record, &out);
+  return out;
+}
+
+void encode_to(const Record& record, std::string* out) {
+  *out += "1\t";
+  *out += static_cast<char>(record.kind);
+  add_field(out, record.incarnation);
+  add_number(out, '\t', record.seq);
+  add_number(out, '\t', record.epoch);
   switch (record.kind) {
     case RecordKind::kHello:
-      add(clean(record.boot_id, ""));
-      add(clean(record.pod, ""));
-      add(clean(record.software, ""));
+      add_cleaned(out, record.boot_id);
+      add_cleaned(out, record.pod);
+      add_cleaned(out, record.software);
       break;
     case RecordKind::kUsage: {
-      add(record.tenant);
-      add(record.meter);
-      add(std::to_string(record.units));
-      add(std::to_string(record.requests));
-      add(std::to_string(record.second));
-      std::string dims;
-      for (const auto& [k, v] : record.dims) dims += (dims.empty() ? "" : ";") + clean(k, ";=") + "=" + clean(v, ";=");
-      add(dims);
-      std::string buckets;
-      for (const auto& id : record.buckets) buckets += (buckets.empty() ? "" : ",") + id;
-      add(buckets);
+      add_field(out, record.tenant);
+      add_field(out, record.meter);
+      add_number(out, '\t', record.units);
+      add_number(out, '\t', record.requests);
+      add_number(out, '\t', record.second);
+      char separator = '\t';
+      for (const auto& [k, v] : record.dims) {
+        *out += separator;
+        append_clean(out, k, ";=");
+        *out += '=';
+        append_clean(out, v, ";=");
+        separator = ';';
+      }
+      if (record.dims.empty()) *out += "\t-";
+      separator = '\t';
+      for (const auto& id : record.buckets) {
+        *out += separator;
+        *out += id;
+        separator = ',';
+      }
+      if (record.buckets.empty()) *out += "\t-";
       break;
     }
     case RecordKind::kFinal: {
-      std::string list;
-      for (const auto& [id, n] : record.ceilings) list += (list.empty() ? "" : ",") + id + "=" + std::to_string(n);
-      add(list);
+      char separator = '\t';
+      for (const auto& [id, n] : record.ceilings) {
+        *out += separator;
+        *out += id;
+        add_number(out, '=', n);
+        separator = ',';
+      }
+      if (record.ceilings.empty()) *out += "\t-";
       break;
     }
-    case RecordKind::kTorn: add(record.torn_incarnation); break;
+    case RecordKind::kTorn:
+      add_field(out, record.torn_incarnation);
+      break;
   }
-  return out;
 }
 
 Result<Record> decode(std::string_view text) {
@@ -180,8 +215,12 @@ Result<Record> decode(std::string_view text) {
       if (!read_text(fields, &record.software)) return bad("software");
       result = std::move(record);
       break;
-    case RecordKind::kUsage: result = decode_usage(fields, std::move(record)); break;
-    case RecordKind::kFinal: result = decode_final(fields, std::move(record)); break;
+    case RecordKind::kUsage:
+      result = decode_usage(fields, std::move(record));
+      break;
+    case RecordKind::kFinal:
+      result = decode_final(fields, std::move(record));
+      break;
     case RecordKind::kTorn:
       if (!read_text(fields, &record.torn_incarnation) || !is_incarnation(record.torn_incarnation)) return bad("torn");
       result = std::move(record);

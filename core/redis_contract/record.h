@@ -44,6 +44,7 @@ struct Record {
 
 bool is_incarnation(std::string_view text);  // [a-z0-9.-]{1,80}
 std::string encode(const Record& record);
+void encode_to(const Record& record, std::string* out);  // appends
 // Refuses anything that encode() would not have written; the message names the field. A refused record is poison: the
 // pump quarantines it (rule 16).
 Result<Record> decode(std::string_view text);

@@ -29,6 +29,29 @@ uint32_t checksum(std::string_view bytes) {
   return static_cast<uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(bytes.data()), static_cast<uInt>(bytes.size())));
 }
 
+void append_number(std::string* out, int64_t value) {
+  char text[20];
+  out->append(text, std::to_chars(text, text + sizeof text, value).ptr);
+}
+
+size_t begin_frame(std::string* out, FrameKind kind, uint32_t batch) {
+  const size_t at = out->size();
+  append_u32(out, 0);
+  append_u32(out, 0);
+  append_u32(out, batch);
+  append_u32(out, static_cast<uint32_t>(kind));
+  return at;
+}
+
+void end_frame(std::string* out, size_t at) {
+  const size_t payload = out->size() - at - kHeaderBytes;
+  TG_ASSERT(payload < kMaxPayload);
+  const auto length = static_cast<uint32_t>(payload);
+  const uint32_t sum = checksum(std::string_view(*out).substr(at + 8));
+  std::memcpy(out->data() + at, &length, sizeof length);
+  std::memcpy(out->data() + at + 4, &sum, sizeof sum);
+}
+
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
   if (text.empty()) return parts;
@@ -53,15 +76,9 @@ bool shard_number(std::string_view text, int* out) {
 }  // namespace
 
 void append_frame(std::string* out, FrameKind kind, uint32_t batch, std::string_view payload) {
-  TG_ASSERT(payload.size() < kMaxPayload);
-  const size_t at = out->size();
-  append_u32(out, static_cast<uint32_t>(payload.size()));
-  append_u32(out, 0);
-  append_u32(out, batch);
-  append_u32(out, static_cast<uint32_t>(kind));
+  const size_t at = begin_frame(out, kind, batch);
   *out += payload;
-  const uint32_t sum = checksum(std::string_view(*out).substr(at + 8));
-  std::memcpy(out->data() + at + 4, &sum, sizeof sum);
+  end_frame(out, at);
 }
 
 bool next_frame(std::string_view* bytes, Frame* frame) {
@@ -77,7 +94,11 @@ bool next_frame(std::string_view* bytes, Frame* frame) {
 }
 
 void append_record_frame(std::string* out, uint32_t batch, int shard, std::string_view record) {
-  append_frame(out, FrameKind::kRecord, batch, std::to_string(shard) + "\t" + std::string(record));
+  const size_t at = begin_frame(out, FrameKind::kRecord, batch);
+  append_number(out, shard);
+  *out += '\t';
+  *out += record;
+  end_frame(out, at);
 }
 
 Result<std::pair<int, std::string_view>> decode_record_frame(std::string_view payload) {
@@ -139,18 +160,22 @@ Result<std::pair<uint32_t, Definition>> decode_definition(std::string_view text)
 }
 
 // Lines: "s <epoch> <units> <tenant|bucket>" and "n <shard> <last seq>".
-std::vector<std::string> encode_snapshot(const Snapshot& snapshot, size_t max_bytes) {
+std::vector<std::string> encode_snapshot(const Spent& spent, const std::map<int, int64_t>& last_seq, size_t max_bytes) {
   std::vector<std::string> parts(1);
-  const auto add = [&](const std::string& line) {
+  std::string line;
+  const auto add = [&](const char* kind, int64_t a, int64_t b, std::string_view member) {
+    line = kind;
+    append_number(&line, a);
+    line += '\t';
+    append_number(&line, b);
+    if (!member.empty()) line += '\t';
+    line += member;
+    line += '\n';
     if (!parts.back().empty() && parts.back().size() + line.size() > max_bytes) parts.emplace_back();
     parts.back() += line;
   };
-  for (const auto& [key, units] : snapshot.spent) {
-    add("s\t" + std::to_string(key.first) + "\t" + std::to_string(units) + "\t" + key.second + "\n");
-  }
-  for (const auto& [shard, seq] : snapshot.last_seq) {
-    add("n\t" + std::to_string(shard) + "\t" + std::to_string(seq) + "\n");
-  }
+  for (const auto& [key, units] : spent) add("s\t", key.first, units, key.second);
+  for (const auto& [shard, seq] : last_seq) add("n\t", shard, seq, "");
   return parts;
 }
 

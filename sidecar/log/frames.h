@@ -64,7 +64,8 @@ struct Snapshot {
 };
 
 // The payloads of as many snapshot frames as it takes; never none.
-std::vector<std::string> encode_snapshot(const Snapshot& snapshot, size_t max_bytes = 1 << 20);
+std::vector<std::string> encode_snapshot(const Spent& spent, const std::map<int, int64_t>& last_seq,
+                                         size_t max_bytes = 1 << 20);
 // Adds what one of them says.
 Result<void> decode_snapshot(std::string_view text, Snapshot* snapshot);
 // Spent totals saturate: whoever is told of more spent than was ever granted returns nothing.

@@ -209,13 +209,15 @@ Result<void> Recovery::complete() {
   std::string bytes;
   std::vector<std::pair<int, std::string>> records;
   std::map<int, int64_t> added;
+  Record record;
+  record.incarnation = found_->incarnation();
   const auto form = [&](const Definition& definition, uint32_t second, const Sum& sum) {
     const int shard = redis_contract::shard_of(definition.tenant);
     for (size_t i = 0; i < definition.charges.size(); ++i) {
       if (sum[i + 1] == 0) continue;
       const int64_t seq = found_->outbox_.shard(shard).last_seq() + ++added[shard];
-      std::string text =
-          redis_contract::encode(usage_record(found_->incarnation(), seq, definition, i, sum[i + 1], sum[0], second));
+      fill_usage_record(&record, seq, definition, i, sum[i + 1], sum[0], second);
+      std::string text = redis_contract::encode(record);
       append_record_frame(&bytes, committed + 1, shard, text);
       records.emplace_back(shard, std::move(text));
       add_spent(&found_->spent_, definition, i, sum[i + 1]);

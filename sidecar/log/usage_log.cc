@@ -15,21 +15,24 @@ namespace tallygate::sidecar {
 using redis_contract::Record;
 using redis_contract::RecordKind;
 
-Record usage_record(const std::string& incarnation, int64_t seq, const Definition& definition, size_t charge,
-                    int64_t units, int64_t requests, int64_t second) {
-  Record record;
-  record.kind = RecordKind::kUsage;
-  record.incarnation = incarnation;
-  record.seq = seq;
-  record.epoch = definition.epoch;
-  record.tenant = definition.tenant;
-  record.meter = definition.charges[charge].meter;
-  record.units = units;
-  record.requests = requests;
-  record.second = second;
-  record.dims = {{"route", definition.route}};
-  record.buckets = definition.charges[charge].buckets;
-  return record;
+namespace {
+constexpr size_t kUsualRecordBytes = 200;
+}
+
+void fill_usage_record(Record* record, int64_t seq, const Definition& definition, size_t charge, int64_t units,
+                       int64_t requests, int64_t second) {
+  record->kind = RecordKind::kUsage;
+  record->seq = seq;
+  record->epoch = definition.epoch;
+  record->tenant = definition.tenant;
+  record->meter = definition.charges[charge].meter;
+  record->units = units;
+  record->requests = requests;
+  record->second = second;
+  record->dims.resize(1);
+  record->dims[0].first = "route";
+  record->dims[0].second = definition.route;
+  record->buckets = definition.charges[charge].buckets;
 }
 
 void add_spent(Spent* spent, const Definition& definition, size_t charge, int64_t units) {
@@ -61,7 +64,7 @@ Result<std::unique_ptr<UsageLog>> UsageLog::create(std::string folder, LogIdenti
   std::unique_ptr<UsageLog> log(new UsageLog(std::move(folder), std::move(identity), limits));
   log->folder_fd_ = open(log->folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   std::string bytes;
-  for (const auto& part : encode_snapshot({})) append_frame(&bytes, FrameKind::kSnapshot, 0, part);
+  for (const auto& part : encode_snapshot({}, {})) append_frame(&bytes, FrameKind::kSnapshot, 0, part);
   if (auto r = log->files_.start(0, bytes); !r) return tl::unexpected(r.error());
   if (auto r = log->head_.create(log->folder_, log->identity_.boot_id, log->identity_.incarnation, kFirstBatch - 1,
                                  log->files_.end());
@@ -239,6 +242,8 @@ Result<void> UsageLog::commit_batch() {
   std::string bytes;
   std::vector<std::pair<int, std::string>> records;
   std::map<int, int64_t> next_seq;
+  Record record;  // one for all: its strings keep their room
+  record.incarnation = identity_.incarnation;
   for (const uint32_t id : dirty_) {
     const Entry& entry = entries_[id];
     for (const Sum& sum : entry.sums) {
@@ -246,8 +251,10 @@ Result<void> UsageLog::commit_batch() {
         if (sum.units[i] == 0) continue;
         auto [it, fresh] = next_seq.try_emplace(entry.shard, 0);
         if (fresh) it->second = outbox_.shard(entry.shard).last_seq() + 1;
-        std::string text = redis_contract::encode(usage_record(identity_.incarnation, it->second++, entry.definition, i,
-                                                               sum.units[i], sum.requests, sum.second));
+        fill_usage_record(&record, it->second++, entry.definition, i, sum.units[i], sum.requests, sum.second);
+        std::string text;
+        text.reserve(kUsualRecordBytes);
+        redis_contract::encode_to(record, &text);
         append_record_frame(&bytes, open_batch_, entry.shard, text);
         records.emplace_back(entry.shard, std::move(text));
       }
@@ -260,13 +267,10 @@ Result<void> UsageLog::commit_batch() {
   for (auto& [shard, text] : records) outbox_.add(shard, std::move(text));
   for (const uint32_t id : dirty_) {
     Entry& entry = entries_[id];
-    for (const Sum& sum : entry.sums) {
-      for (size_t i = 0; i < entry.definition.charges.size(); ++i) {
-        if (sum.units[i] != 0) add_spent(&spent_, entry.definition, i, sum.units[i]);
-      }
-    }
+    for (const Sum& sum : entry.sums) count_spent(entry, sum);
     entry.sums.clear();
     entry.dirty = false;
+    entry.recent = true;
   }
   dirty_.clear();
   collect_released();
@@ -274,15 +278,32 @@ Result<void> UsageLog::commit_batch() {
   return {};
 }
 
+void UsageLog::count_spent(Entry& entry, const Sum& sum) {
+  const auto& charges = entry.definition.charges;
+  if (entry.totals.empty()) {
+    for (const auto& charge : charges) {
+      for (const auto& bucket : charge.buckets) {
+        entry.totals.push_back(
+            &spent_[{entry.definition.epoch, redis_contract::member(entry.definition.tenant, bucket)}]);
+      }
+    }
+  }
+  auto total = entry.totals.begin();
+  for (size_t i = 0; i < charges.size(); ++i) {
+    for (size_t b = 0; b < charges[i].buckets.size(); ++b) add_saturating(*total++, sum.units[i]);
+  }
+}
+
 // Starts the next file with all that a successor needs, so that the older ones can go once their records are booked.
 // Where that fails the current file goes on growing; tried again at the next batch.
 void UsageLog::rotate() {
-  Snapshot snapshot{spent_, {}};
-  for (const auto& [number, shard] : outbox_.shards()) snapshot.last_seq[number] = shard.last_seq();
+  std::map<int, int64_t> last_seq;
+  for (const auto& [number, shard] : outbox_.shards()) last_seq[number] = shard.last_seq();
   std::string bytes;
-  for (const auto& part : encode_snapshot(snapshot)) append_frame(&bytes, FrameKind::kSnapshot, 0, part);
+  for (const auto& part : encode_snapshot(spent_, last_seq)) append_frame(&bytes, FrameKind::kSnapshot, 0, part);
+  // Those in flight, which a successor may look up; and those just used, which would else be written one by one.
   for (uint32_t id = 0; id < entries_.size(); ++id) {
-    if (entries_[id].in_flight == 0) continue;
+    if (entries_[id].in_flight == 0 && !entries_[id].recent) continue;
     append_frame(&bytes, FrameKind::kDefinition, 0, encode_definition(id, entries_[id].definition));
   }
   const uint32_t closing = files_.index();
@@ -291,11 +312,15 @@ void UsageLog::rotate() {
     return;
   }
   head_.set_end(files_.end());
-  file_end_[closing] = std::move(snapshot.last_seq);
-  for (auto& entry : entries_) entry.logged = entry.in_flight > 0;
+  file_end_[closing] = std::move(last_seq);
+  for (auto& entry : entries_) {
+    entry.logged = entry.in_flight > 0 || entry.recent;
+    entry.recent = false;
+  }
 }
 
 void UsageLog::forget_ended(int64_t second) {
+  for (auto& entry : entries_) entry.totals.clear();
   std::erase_if(spent_, [second](const auto& entry) {
     const std::string& member = entry.first.second;
     const auto bucket = redis_contract::BucketId::parse(std::string_view(member).substr(member.find('|') + 1));

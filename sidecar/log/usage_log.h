@@ -93,10 +93,12 @@ class UsageLog {
     int shard;
     bool logged = false;  // its frame stands in a file that still exists
     bool dirty = false;
+    bool recent = false;     // was dirty since the last rotation
     bool releasing = false;  // in released_
     size_t users = 0;        // define() less release()
     size_t in_flight = 0;
-    std::vector<Sum> sums;  // settled, not in a record yet
+    std::vector<Sum> sums;         // settled, not in a record yet
+    std::vector<int64_t*> totals;  // in spent_, per charge and bucket; empty: not looked up yet
   };
 
   UsageLog(std::string folder, LogIdentity identity, LogLimits limits);
@@ -106,6 +108,7 @@ class UsageLog {
   Result<void> append(std::string_view bytes);
   void rotate();
   void add_sum(Entry& entry, const Slot& slot);
+  void count_spent(Entry& entry, const Sum& sum);
   void collect_released();
 
   std::string folder_;
@@ -128,9 +131,9 @@ class UsageLog {
   std::string last_error_;
 };
 
-// The record of one charge of a definition; shared by the log and by recovery.
-redis_contract::Record usage_record(const std::string& incarnation, int64_t seq, const Definition& definition,
-                                    size_t charge, int64_t units, int64_t requests, int64_t second);
+// The record of one charge of a definition, but for its incarnation; shared by the log and by recovery.
+void fill_usage_record(redis_contract::Record* record, int64_t seq, const Definition& definition, size_t charge,
+                       int64_t units, int64_t requests, int64_t second);
 // Adds `n` counts to sums, or changes nothing and says false where one would overflow: then they take a record of their
 // own.
 bool add_units(int64_t* sums, const int64_t* units, size_t n);

@@ -271,9 +271,10 @@ inline Sums sum_records(const Records& records, std::string* problem) {
 }
 
 // Compares with what really happened. Empty: everything is there once.
-inline std::string audit(const Truth& truth, const Records& records, const Spent& spent) {
+inline std::string audit(const Truth& truth, const Records& records, Spent spent) {
   std::string problem;
   Sums found = sum_records(records, &problem);
+  std::erase_if(spent, [](const auto& entry) { return entry.second == 0; });
   if (found.spent != spent) problem += "spent differs from the sum of the records\n";
   const Op* uncertain = nullptr;
   for (size_t i = 0; i < Truth::kMaxOps && truth.ops[i].state != Op::kNone; ++i) {
