@@ -7,9 +7,14 @@
 namespace tallygate::redis_contract {
 namespace {
 
+// Until the end of the year 9999: sums of two are exact anywhere, in Lua too.
+constexpr int64_t kMaxSeconds = 253'402'300'799;
+
+// One spelling only, for one account of the ledger must not have two buckets.
 bool parse_seconds(std::string_view text, int64_t* out) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
-  return error == std::errc() && end == text.data() + text.size() && *out >= 0;
+  return error == std::errc() && end == text.data() + text.size() && *out >= 0 && *out <= kMaxSeconds &&
+         (text[0] != '0' || text.size() == 1) && text[0] != '-';
 }
 
 }  // namespace
@@ -20,7 +25,9 @@ std::string BucketId::str() const {
 }
 
 Result<BucketId> BucketId::parse(std::string_view text) {
-  const auto bad = [&] { return fail(Errc::kInvalid, "\"" + std::string(text.substr(0, 120)) + "\" is not a bucket id"); };
+  const auto bad = [&] {
+    return fail(Errc::kInvalid, "\"" + std::string(text.substr(0, 120)) + "\" is not a bucket id");
+  };
   BucketId id;
   if (text.ends_with('$')) {
     id.name = text.substr(0, text.size() - 1);

@@ -58,16 +58,32 @@ tl::unexpected<Error> bad(const char* field) {
   return fail(Errc::kInvalid, std::string("record: missing or malformed field ") + field);
 }
 
-bool read_text(Fields& fields, std::string* out) {
-  std::string_view field;
-  if (!fields.next(&field) || field.empty()) return false;
-  *out = field;
+// As encode() writes it: no sign, no leading zero.
+bool to_count(std::string_view text, int64_t* out) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
+  return error == std::errc() && end == text.data() + text.size() && *out >= 0 && text[0] != '-' &&
+         (text[0] != '0' || text.size() == 1);
+}
+
+bool is_clean(std::string_view text, std::string_view also) {
+  for (const char c : text) {
+    if (!is_plain(c) || also.find(c) != std::string_view::npos) return false;
+  }
   return true;
 }
 
-bool to_count(std::string_view text, int64_t* out) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
-  return error == std::errc() && end == text.data() + text.size() && *out >= 0;
+// A bucket id, with its tenant or without: "tenant|bucket".
+bool is_member(std::string_view text) {
+  const size_t bar = text.find('|');
+  if (bar == std::string_view::npos) return BucketId::parse(text).has_value();
+  return TenantId::parse(text.substr(0, bar)).has_value() && BucketId::parse(text.substr(bar + 1)).has_value();
+}
+
+bool read_text(Fields& fields, std::string* out) {
+  std::string_view field;
+  if (!fields.next(&field) || field.empty() || !is_clean(field, "")) return false;
+  *out = field;
+  return true;
 }
 
 bool read_count(Fields& fields, int64_t* out) {
@@ -96,7 +112,10 @@ Result<Record> decode_usage(Fields& fields, Record record) {
   if (!fields.next(&dims) || dims.empty()) return bad("dims");
   const bool dims_ok = split(dims, ';', [&](std::string_view pair) {
     const size_t eq = pair.find('=');
-    if (eq == std::string_view::npos || eq == 0) return false;
+    if (eq == std::string_view::npos || eq == 0 || !is_clean(pair.substr(0, eq), "") ||
+        !is_clean(pair.substr(eq + 1), "=")) {
+      return false;
+    }
     record.dims.emplace_back(pair.substr(0, eq), pair.substr(eq + 1));
     return true;
   });
@@ -117,7 +136,9 @@ Result<Record> decode_final(Fields& fields, Record record) {
   const bool ok = split(list, ',', [&](std::string_view pair) {
     const size_t eq = pair.rfind('=');
     int64_t ceiling = 0;
-    if (eq == std::string_view::npos || !to_count(pair.substr(eq + 1), &ceiling)) return false;
+    if (eq == std::string_view::npos || !is_member(pair.substr(0, eq)) || !to_count(pair.substr(eq + 1), &ceiling)) {
+      return false;
+    }
     record.ceilings.emplace_back(pair.substr(0, eq), ceiling);
     return true;
   });
@@ -222,6 +243,7 @@ Result<Record> decode(std::string_view text) {
       result = decode_final(fields, std::move(record));
       break;
     case RecordKind::kTorn:
+      if (record.epoch != 0) return bad("epoch (a torn log is of none)");
       if (!read_text(fields, &record.torn_incarnation) || !is_incarnation(record.torn_incarnation)) return bad("torn");
       result = std::move(record);
       break;

@@ -2,12 +2,15 @@
 // incarnation, seq) and content are written to the segment log before the first send, and never formed again (rule 11).
 //
 // Text form, fields separated by tabs, first the format's version:
-//   1 H <incarnation> <seq> <epoch> <boot id> <pod> <software version>                 hello: registration, always seq 1
-//   1 U <incarnation> <seq> <epoch> <tenant> <meter> <units> <requests> <second> <dims> <buckets>   usage
-//   1 F <incarnation> <seq> <epoch> <bucket=ceiling,…>      final report: at most so much will ever be booked of that epoch
+//   1 H <incarnation> <seq> <epoch> <boot id> <pod> <software version>                 hello: registration, always seq
+//   1 1 U <incarnation> <seq> <epoch> <tenant> <meter> <units> <requests> <second> <dims> <buckets>   usage 1 F
+//   <incarnation> <seq> <epoch> <bucket=ceiling,…>      final report: at most so much will ever be booked of that
+//   epoch;
+//                                    each bucket as "tenant|bucket" (keys.h member()), or bare where there is but one
+//                                    tenant
 //   1 T <incarnation> <seq> 0 <incarnation of the torn log> its disk lost its last second: it returns nothing
-// <epoch> 0 on usage: admitted without a lease, under `onUnavailable: Allow`. <dims> k=v;k=v or "-"; <buckets> ids joined
-// by commas, or "-"; units count against each of them. <second>: Unix time of admission.
+// <epoch> 0 on usage: admitted without a lease, under `onUnavailable: Allow`. <dims> k=v;k=v or "-"; <buckets> ids
+// joined by commas, or "-"; units count against each of them. <second>: Unix time of admission.
 #pragma once
 
 #include <cstdint>

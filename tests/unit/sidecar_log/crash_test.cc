@@ -78,7 +78,7 @@ void run_and_kill(const std::string& folder, Truth& truth, uint64_t seed, const 
 }
 
 TEST(UsageLogCrash, KilledAnywhereEachUnitIsInOneRecord) {
-  for (uint64_t seed = 1; seed <= 100; ++seed) {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
     TempFolder temp;
     SharedTruth truth;
     run_and_kill(temp / "inc-a", *truth, seed, {}, 1500);
@@ -90,7 +90,7 @@ TEST(UsageLogCrash, KilledAnywhereEachUnitIsInOneRecord) {
 }
 
 TEST(UsageLogCrash, RecoveryThatIsKilledAndRepeatedComesToTheSame) {
-  for (uint64_t seed = 1; seed <= 50; ++seed) {
+  for (uint64_t seed = 1; seed <= 25; ++seed) {
     TempFolder temp;
     SharedTruth truth;
     run_and_kill(temp / "inc-a", *truth, seed, {}, 1000);
@@ -124,7 +124,7 @@ TEST(UsageLogCrash, SegmentsInTheirSecondLifeHoldOnlyWhatIsUnbooked) {
   mix.commit = 1;
   mix.max_in_flight = 3000;
   mix.max_file_bytes = 1 << 20;
-  for (uint64_t seed = 1; seed <= 4; ++seed) {
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
     TempFolder temp;
     SharedTruth truth;
     run_and_kill(temp / "inc-a", *truth, seed, mix, 300'000);
@@ -192,7 +192,7 @@ TEST(UsageLogCrash, InFlightIsBookedAtItsEstimateAndReleasedAtNothing) {
 }
 
 TEST(UsageLogCrash, AnotherBootIdReturnsNothingAndBooksNoSlot) {
-  for (uint64_t seed = 1; seed <= 40; ++seed) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
     TempFolder temp;
     SharedTruth truth;
     run_and_kill(temp / "inc-a", *truth, seed, {}, 1000);

@@ -46,7 +46,7 @@ std::string audit_damaged(const Truth& truth, Predecessor& found) {
 
 TEST(DamagedLog, FlippedBytesInRecordsFiles) {
   int torn = 0, errors = 0;
-  for (uint64_t seed = 1; seed <= 60; ++seed) {
+  for (uint64_t seed = 1; seed <= 25; ++seed) {
     TempFolder temp;
     SharedTruth truth;
     make_log(temp / "inc-a", *truth, seed);
@@ -68,11 +68,11 @@ TEST(DamagedLog, FlippedBytesInRecordsFiles) {
     EXPECT_EQ((*again)->torn(), (*found)->torn());
     EXPECT_EQ((*again)->outbox().size(), (*found)->outbox().size());
   }
-  EXPECT_EQ(torn + errors, 60) << "no flipped byte goes unnoticed";
+  EXPECT_EQ(torn + errors, 25) << "no flipped byte goes unnoticed";
 }
 
 TEST(DamagedLog, CutTailsOfRecordsFiles) {
-  for (uint64_t seed = 1; seed <= 40; ++seed) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
     TempFolder temp;
     SharedTruth truth;
     make_log(temp / "inc-a", *truth, seed);
@@ -88,7 +88,7 @@ TEST(DamagedLog, CutTailsOfRecordsFiles) {
 }
 
 TEST(DamagedLog, AMissingRecordsFile) {
-  for (uint64_t seed = 1; seed <= 30; ++seed) {
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
     TempFolder temp;
     SharedTruth truth;
     make_log(temp / "inc-a", *truth, seed);
@@ -151,7 +151,7 @@ TEST(DamagedLog, ADefinitionThatIsNotThereIsDamage) {
 }
 
 TEST(DamagedLog, HeadsOfNoise) {
-  for (uint64_t seed = 1; seed <= 60; ++seed) {
+  for (uint64_t seed = 1; seed <= 25; ++seed) {
     TempFolder temp;
     SharedTruth truth;
     make_log(temp / "inc-a", *truth, seed);
