@@ -10,6 +10,7 @@ namespace {
 
 constexpr int64_t kMinuteMs = 60'000;
 constexpr int64_t kRetryMs = 1'000;
+constexpr int64_t kStandbyMs = 200;  // how often a standby asks whether it leads
 
 }  // namespace
 
@@ -96,8 +97,12 @@ void Aggregator::observe_lag() {
 void Aggregator::run() {
   int64_t next_ms = env_.mono_ms();
   while (!stopping_) {
+    if (!is_leader_()) {
+      loop_.run_once(kStandbyMs);
+      continue;
+    }
     const int64_t now_ms = env_.mono_ms();
-    if (now_ms >= next_ms && is_leader_()) {
+    if (now_ms >= next_ms) {
       next_ms = now_ms + (run_and_report() ? options_.interval_ms : std::min(kRetryMs, options_.interval_ms));
     }
     loop_.run_once(std::clamp<int64_t>(next_ms - env_.mono_ms(), 10, 500));

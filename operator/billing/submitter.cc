@@ -65,14 +65,16 @@ Submitter::Status Submitter::status() const {
 
 void Submitter::run() {
   while (!stopping_) {
-    if (lead()) {
+    const bool leads = lead();
+    if (leads) {
       enqueue_due();
       claim_due();
     }
     record_finished();
     observe_backlog();
     // Whoever finishes a call wakes this thread.
-    loop_.run_once(room() ? std::clamp<int64_t>(next_claim_ms_ - env_.mono_ms(), 1, kPollMs) : kPollMs);
+    const bool may_claim = leads && room() && unrecorded_.empty() && env_.mono_ms() >= blocked_until_ms_;
+    loop_.run_once(may_claim ? std::clamp<int64_t>(next_claim_ms_ - env_.mono_ms(), 1, kPollMs) : kPollMs);
   }
   {
     const std::lock_guard lock(mutex_);
@@ -197,26 +199,7 @@ void Submitter::record_finished() {
   }
   for (const auto& one : finished) {
     unrecorded_.push_back(outcome_of(one));
-    const Outcome& outcome = unrecorded_.back();
-    if (outcome.state == Outcome::State::kDead) {
-      metrics_->dead.add();
-      log::error("meter event put aside", {{"tenant", one.submission.tenant},
-                                           {"meter", one.submission.event.event_name},
-                                           {"identifier", one.submission.event.identifier},
-                                           {"units", one.submission.event.value},
-                                           {"error", outcome.error}});
-    }
-    if (outcome.state == Outcome::State::kDelivered) {
-      metrics_->delivered_units.add(static_cast<double>(one.submission.event.value));
-    }
-    if (one.refused.empty() && one.decision.verdict == Verdict::kBlocked) {
-      blocked_until_ms_ = env_.mono_ms() + options_.blocked_pause_ms;
-      metrics_->blocked.set(1);
-      static log::Throttle throttle(10);
-      log::error(throttle, "Stripe refuses us: nothing is submitted for a while", {{"error", one.decision.detail}});
-      const std::lock_guard lock(mutex_);
-      status_.blocked = one.decision.detail;
-    }
+    tell(one, unrecorded_.back());
   }
   if (env_.mono_ms() < blocked_until_ms_) give_back_queued();
   if (unrecorded_.empty()) return;
@@ -231,6 +214,27 @@ void Submitter::record_finished() {
   unrecorded_.clear();
   const std::lock_guard lock(mutex_);
   status_.delivered += *delivered;
+}
+
+// Metrics and log of one outcome; a refusal of everything starts the pause.
+void Submitter::tell(const Finished& finished, const Outcome& outcome) {
+  const MeterEvent& event = finished.submission.event;
+  if (outcome.state == Outcome::State::kDead) {
+    metrics_->dead.add();
+    log::error("meter event put aside", {{"tenant", finished.submission.tenant},
+                                         {"meter", event.event_name},
+                                         {"identifier", event.identifier},
+                                         {"units", event.value},
+                                         {"error", outcome.error}});
+  }
+  if (outcome.state == Outcome::State::kDelivered) metrics_->delivered_units.add(static_cast<double>(event.value));
+  if (!finished.refused.empty() || finished.decision.verdict != Verdict::kBlocked) return;
+  blocked_until_ms_ = env_.mono_ms() + options_.blocked_pause_ms;
+  metrics_->blocked.set(1);
+  static log::Throttle throttle(10);
+  log::error(throttle, "Stripe refuses us: nothing is submitted for a while", {{"error", finished.decision.detail}});
+  const std::lock_guard lock(mutex_);
+  status_.blocked = finished.decision.detail;
 }
 
 void Submitter::give_back_queued() {

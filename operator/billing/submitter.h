@@ -86,6 +86,7 @@ class Submitter {
   void claim_due();
   void record_finished();
   Outcome outcome_of(const Finished& finished);
+  void tell(const Finished& finished, const Outcome& outcome);
   void give_back_queued();
   void observe_backlog();
   bool room() const;

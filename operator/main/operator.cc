@@ -15,7 +15,7 @@ constexpr int kExitFailure = 1;
 // Every part ends within its call's time-out; past this the kernel ends the process.
 constexpr unsigned kStopDeadlineS = 40;
 
-// Bounds what libpq would wait for without end; what the URL already says wins, since it comes first.
+// Bounds what libpq would wait for without end. A URL with parameters of its own is left as it is.
 std::string bounded(const config::Url& url) {
   const std::string bounds =
       "connect_timeout=5&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=20000"
