@@ -7,7 +7,7 @@
 --   Redis-only window starts with, else 0), member.
 -- Reply: {status, epoch, watermark, {granted total, remaining, used, dry} …}: status GRANT, DRY (the ledger says
 --   exhausted), WAIT (funding is under way), EPOCH (another is in force; no buckets follow) or REG (not registered; ditto).
---   remaining = free here + what the ledger could still fund; dry = this bucket's ledger version, or '' .
+--   remaining = free here + what the ledger could still fund, at most 2^53 - 1; dry = this bucket's ledger version, or '' .
 --include epoch_guard
 local e = current_epoch(KEYS[1])
 local watermark = tonumber(redis.call('HGET', KEYS[5], ARGV[2]) or '0')
@@ -19,7 +19,7 @@ end
 local n = #KEYS - 6
 local holders = math.max(1, redis.call('SCARD', KEYS[2]) - redis.call('SCARD', KEYS[3]))
 local status = 'GRANT'
-local plan = {}
+local plan, seen = {}, {}
 for i = 1, n do
   local key, at = KEYS[6 + i], 5 + (i - 1) * 5
   local lo, hi, ret, mint = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
@@ -27,7 +27,15 @@ for i = 1, n do
   local p = {key = key, member = ARGV[at + 5], known = h[1], free = tonumber(h[2] or '0'), avail = tonumber(h[3] or '0'),
     used = tonumber(h[4] or '0'), dry = h[5] or '', low = tonumber(h[6] or '1'), kick = h[7], ro = h[8],
     granted = tonumber(h[9] or '0'), returned = tonumber(h[10] or '0'), asked = tonumber(h[11] or '0'), back = 0, mint = 0}
-  if not p.known and mint > 0 then p.mint, p.free, p.ro = mint, mint, '1' end
+  if seen[key] then return redis.error_reply('ERR lease: a bucket is named twice') end
+  seen[key] = true
+  if not p.known and mint > 0 then
+    local start, length = string.match(p.member, '@(%d+)%+(%d+)$')
+    if not start then return redis.error_reply('ERR lease: only a window can be minted') end
+    -- The window's end and an hour: then the key expires, and must not be minted again by whoever is that late.
+    p.expires, p.ro = tonumber(start) + tonumber(length) + 3600, '1'
+    if p.expires > tonumber(redis.call('TIME')[1]) then p.mint, p.free = mint, mint end
+  end
   if h[9] and ret > p.returned and ret <= p.granted then p.back = ret - p.returned end
   local free = p.free + p.back
   local need = math.max(0, lo - p.granted)
@@ -48,9 +56,7 @@ for i = 1, n do
   local free = p.free + p.back - p.give
   if p.mint > 0 and p.give > 0 then
     redis.call('HSET', p.key, 'f', p.mint, 'rc', 0, 'free', p.mint, 'ro', 1)
-    local start, length = string.match(p.member, '@(%d+)%+(%d+)$')
-    -- The window's end and an hour: nobody leases from a window that is over.
-    redis.call('PEXPIREAT', p.key, (tonumber(start) + tonumber(length) + 3600) * 1000)
+    redis.call('PEXPIREAT', p.key, p.expires * 1000)
   end
   if p.back > 0 then redis.call('HSET', p.key, 'r:' .. inc, p.returned + p.back) end
   if p.give > 0 then
@@ -66,6 +72,6 @@ for i = 1, n do
       redis.call('PUBLISH', ARGV[4], ARGV[5] .. ' ' .. p.member)
     end
   end
-  reply[#reply + 1] = {p.granted + p.give, free + p.avail, p.used, p.short and p.dry or ''}
+  reply[#reply + 1] = {p.granted + p.give, math.min(free + p.avail, 9007199254740991), p.used, p.short and p.dry or ''}
 end
 return reply
