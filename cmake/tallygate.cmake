@@ -78,6 +78,8 @@ function(tg_binary name)
   target_precompile_headers(${name} REUSE_FROM tg_pch)
 endfunction()
 
+add_custom_target(unit_tests)
+
 # tg_test(NAME LABEL unit|integration SRCS a.cc ... [DEPS lib ...]): one gtest binary, one ctest entry with the label.
 function(tg_test name)
   cmake_parse_arguments(A "" "LABEL" "SRCS;DEPS" ${ARGN})
@@ -92,5 +94,8 @@ function(tg_test name)
   target_link_libraries(${name} PRIVATE tg_flags ${A_DEPS} GTest::gtest GTest::gtest_main)
   target_precompile_headers(${name} REUSE_FROM tg_test_pch)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  if(A_LABEL STREQUAL unit)
+    add_dependencies(unit_tests ${name})
+  endif()
   set_tests_properties(${name} PROPERTIES LABELS ${A_LABEL} TIMEOUT 600)
 endfunction()

@@ -1,0 +1,40 @@
+# Everything a person types. `make demo` and `make test` set up, build and run by themselves.
+PRESET ?= release
+JOBS ?= $(shell nproc)
+export CCACHE_SLOPPINESS = pch_defines,time_macros,include_file_mtime,include_file_ctime
+
+.PHONY: help setup build test demo bench fmt lint clean
+
+help:
+	@echo "make setup   install the Debian packages that are missing (root or sudo)"
+	@echo "make build   build/$(PRESET)/bin/tallygate-operator and tallygate-sidecar   PRESET=dev|release|asan|tsan"
+	@echo "make demo    the whole system on this machine, its story told with real requests   ONCE=1: end after the story"
+	@echo "make test    unit, integration, sanitizer and end-to-end tests; one summary at the end"
+	@echo "make bench   CPU per request beside nginx, the admission decision in ns, the usage pump"
+	@echo "make fmt     clang-format; make lint: clang-tidy; make clean"
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	@scripts/build.sh $(PRESET) $(JOBS) tallygate-operator tallygate-sidecar
+
+test: setup
+	@scripts/build.sh release $(JOBS) all
+	@python3 tests/run.py
+
+demo: build
+	@python3 demo/demo.py
+
+bench: setup
+	@scripts/build.sh release $(JOBS) all
+	@python3 tests/bench/run.py
+
+fmt:
+	@git ls-files '*.h' '*.cc' | xargs clang-format -i
+
+lint: setup
+	@scripts/lint.sh
+
+clean:
+	rm -rf build
