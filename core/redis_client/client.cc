@@ -18,12 +18,12 @@ struct Client::State {
   template <class Issue>
   std::vector<Result<Reply>> run(size_t count, Issue issue) {
     std::vector<Result<Reply>> results(count, fail(Errc::kUnavailable, ""));
+    // Lets what happened while nobody turned the loop come in first, such as the server's having closed.
+    if (connection.connected()) loop.run_once(0);
     if (!connection.connected() && !wait_connected()) {
       for (auto& result : results) result = fail(Errc::kUnavailable, connection.last_error());
       return results;
     }
-    // Lets what happened while nobody turned the loop come in first, such as the server's having closed.
-    loop.run_once(0);
     auto left = std::make_shared<size_t>(count);
     for (size_t i = 0; i < count; ++i) {
       issue(i, [&results, left, i](Result<Reply> result) {

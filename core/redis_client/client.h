@@ -1,5 +1,5 @@
-// A blocking facade over Connection for worker threads: turns a loop of its own until the reply is there or the deadline
-// has passed. One thread at a time; reconnects by itself on the next call.
+// A blocking facade over Connection for worker threads: turns a loop of its own until the reply is there or the
+// deadline has passed. One thread at a time; reconnects by itself on the next call.
 #pragma once
 
 #include <memory>
@@ -19,7 +19,8 @@ class Client {
   Result<Reply> call(const Command& command, int64_t timeout_ms);
   // One round trip; as many results as commands, in order.
   std::vector<Result<Reply>> pipeline(const std::vector<Command>& commands);
-  Result<Reply> eval(const redis_contract::Script& script, std::vector<std::string> keys, std::vector<std::string> args);
+  Result<Reply> eval(const redis_contract::Script& script, std::vector<std::string> keys,
+                     std::vector<std::string> args);
   // Several calls of one script in one round trip; as many results as calls.
   struct Eval {
     const redis_contract::Script* script;

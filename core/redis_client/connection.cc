@@ -2,6 +2,7 @@
 
 #include <hiredis/hiredis.h>
 
+#include <algorithm>
 #include <deque>
 
 #include "core/redis_client/transport.h"
@@ -25,15 +26,22 @@ Reply to_reply(const redisReply* raw) {
       reply.type = Reply::Type::kInteger;
       reply.integer = raw->integer;
       break;
-    case REDIS_REPLY_STRING: reply.type = Reply::Type::kString; break;
-    case REDIS_REPLY_STATUS: reply.type = Reply::Type::kStatus; break;
-    case REDIS_REPLY_ERROR: reply.type = Reply::Type::kError; break;
+    case REDIS_REPLY_STRING:
+      reply.type = Reply::Type::kString;
+      break;
+    case REDIS_REPLY_STATUS:
+      reply.type = Reply::Type::kStatus;
+      break;
+    case REDIS_REPLY_ERROR:
+      reply.type = Reply::Type::kError;
+      break;
     case REDIS_REPLY_ARRAY:
       reply.type = Reply::Type::kArray;
       reply.elements.reserve(raw->elements);
       for (size_t i = 0; i < raw->elements; ++i) reply.elements.push_back(to_reply(raw->element[i]));
       break;
-    default: break;
+    default:
+      break;
   }
   if (raw->str != nullptr) reply.text.assign(raw->str, static_cast<size_t>(raw->len));
   return reply;
@@ -44,7 +52,10 @@ Reply to_reply(const redisReply* raw) {
 class Connection::Impl {
  public:
   Impl(EventLoop& loop, Endpoint endpoint, ConnectionOptions options)
-      : loop_(loop), endpoint_(std::move(endpoint)), options_(options), reader_(redisReaderCreate()),
+      : loop_(loop),
+        endpoint_(std::move(endpoint)),
+        options_(options),
+        reader_(redisReaderCreate()),
         transport_(loop, endpoint_,
                    {[this] { opened(); }, [this](const char* data, size_t size) { received(data, size); },
                     [this](const std::string& why) { lost(why); }}) {}
@@ -73,7 +84,8 @@ class Connection::Impl {
 
   void call(const Command& command, Callback callback, int64_t timeout_ms) {
     if (!ready_) return refuse(std::move(callback), Errc::kUnavailable, error_.empty() ? "not connected" : error_);
-    if (pending_.size() >= options_.max_pending) return refuse(std::move(callback), Errc::kExhausted, "too many calls in flight");
+    if (pending_.size() >= options_.max_pending)
+      return refuse(std::move(callback), Errc::kExhausted, "too many calls in flight");
     send(command, std::move(callback), timeout_ms);
   }
 
@@ -98,32 +110,41 @@ class Connection::Impl {
   };
 
   void refuse(Callback callback, Errc errc, std::string why) {
-    loop_.defer([callback = std::move(callback), errc, why = std::move(why)] { callback(fail(errc, why)); });
+    // `alive`: after destruction whom it calls may be gone too.
+    loop_.defer([alive = alive_, callback = std::move(callback), errc, why = std::move(why)] {
+      if (*alive) callback(fail(errc, why));
+    });
   }
 
   void send(const Command& command, Callback callback, int64_t timeout_ms) {
     append_command(&out_, command);
     const int64_t limit_ms = timeout_ms > 0 ? timeout_ms : options_.call_timeout_ms;
-    pending_.push_back({std::move(callback), loop_.env().mono_ns() + limit_ms * 1'000'000});
-    if (deadline_timer_ == 0) arm_deadline();
+    const int64_t deadline_ns = loop_.env().mono_ns() + limit_ms * 1'000'000;
+    pending_.push_back({std::move(callback), deadline_ns});
+    ++unsent_;
+    if (deadline_timer_ == 0 || deadline_ns < armed_ns_) arm_deadline(deadline_ns);
     if (flush_queued_) return;
     flush_queued_ = true;
     loop_.defer([this, alive = alive_] {
       if (!*alive) return;
       flush_queued_ = false;
       const std::string bytes = std::exchange(out_, {});
+      unsent_ = 0;
       transport_.write(bytes);
     });
   }
 
-  // Replies come in order, so only the oldest call's deadline matters.
-  void arm_deadline() {
-    deadline_timer_ = 0;
-    if (pending_.empty()) return;
-    deadline_timer_ = loop_.at_ns(pending_.front().deadline_ns, [this] {
+  // At the earliest deadline of all, for a later call's may come before an earlier one's.
+  void arm_deadline(int64_t deadline_ns) {
+    loop_.cancel(deadline_timer_);
+    armed_ns_ = deadline_ns;
+    deadline_timer_ = loop_.at_ns(deadline_ns, [this] {
       deadline_timer_ = 0;
       if (pending_.empty()) return;
-      if (pending_.front().deadline_ns > loop_.now_ns()) return arm_deadline();
+      const auto first = std::min_element(pending_.begin(), pending_.end(), [](const Pending& a, const Pending& b) {
+        return a.deadline_ns < b.deadline_ns;
+      });
+      if (first->deadline_ns > loop_.now_ns()) return arm_deadline(first->deadline_ns);
       drop("no answer from " + endpoint_.display() + " in time");
     });
   }
@@ -144,7 +165,7 @@ class Connection::Impl {
       if (reply->is_error()) return drop(endpoint_.display() + " refused: " + reply->text);
       if (--greeting_ == 0) became_ready();
     };
-    if (!endpoint_.password.empty()) {
+    if (!endpoint_.user.empty() || !endpoint_.password.empty()) {
       ++greeting_;
       Command auth{"AUTH"};
       if (!endpoint_.user.empty()) auth.push_back(endpoint_.user);
@@ -158,7 +179,7 @@ class Connection::Impl {
   void became_ready() {
     loop_.cancel(retry_timer_);
     retry_timer_ = 0;
-    backoff_ms_ = 0;
+    ready_since_ns_ = loop_.env().mono_ns();
     ready_ = true;
     error_.clear();
     if (!channels_.empty()) send_subscribe();
@@ -169,6 +190,7 @@ class Connection::Impl {
     Command command{"SUBSCRIBE"};
     command.insert(command.end(), channels_.begin(), channels_.end());
     append_command(&out_, command);
+    unsent_ = 0;
     transport_.write(std::exchange(out_, {}));
   }
 
@@ -192,6 +214,7 @@ class Connection::Impl {
         return on_message_(std::move(reply.elements[1].text), std::move(reply.elements[2].text));
       }
     }
+    if (pending_.empty() && reply.is_error()) return drop(endpoint_.display() + " refused: " + reply.text);
     if (pending_.empty()) return drop("an answer that nobody asked for from " + endpoint_.display());
     Callback callback = std::move(pending_.front().callback);
     pending_.pop_front();
@@ -214,10 +237,14 @@ class Connection::Impl {
     deadline_timer_ = 0;
     std::deque<Pending> failed;
     failed.swap(pending_);
+    // Once handed to the socket, nobody knows whether it was executed.
+    size_t sent = failed.size() - std::min(failed.size(), std::exchange(unsent_, 0));
+    // A server that greets and hangs up is away too: the backoff starts anew only after a connection that was of use.
+    if (was_ready && loop_.env().mono_ns() - ready_since_ns_ >= options_.backoff_max_ms * 1'000'000) backoff_ms_ = 0;
     if (wanted_) schedule_retry();
     for (auto& p : failed) {
-      // Written or not, nobody knows whether it was executed.
-      loop_.defer([callback = std::move(p.callback), why] { callback(fail(Errc::kTimeout, why)); });
+      refuse(std::move(p.callback), sent > 0 ? Errc::kTimeout : Errc::kUnavailable, why);
+      if (sent > 0) --sent;
     }
     if (was_ready && *alive && on_change_) on_change_(false);
   }
@@ -236,9 +263,12 @@ class Connection::Impl {
   bool wanted_ = false;
   int greeting_ = 0;
   int64_t backoff_ms_ = 0;
+  int64_t ready_since_ns_ = 0;
   bool flush_queued_ = false;
   std::string out_;
   std::deque<Pending> pending_;
+  size_t unsent_ = 0;  // the last so many of `pending_` are still in out_
+  int64_t armed_ns_ = 0;
   EventLoop::TimerId retry_timer_ = 0;
   EventLoop::TimerId deadline_timer_ = 0;
   std::vector<std::string> channels_;
@@ -271,7 +301,8 @@ void Connection::eval(const redis_contract::Script& script, std::vector<std::str
   impl_->call(
       command,
       [this, alive = impl_->alive_, again, &script, callback = std::move(callback)](Result<Reply> reply) {
-        if (!*alive || !reply || !reply->is_error() || !reply->text.starts_with("NOSCRIPT")) return callback(std::move(reply));
+        if (!*alive || !reply || !reply->is_error() || !reply->text.starts_with("NOSCRIPT"))
+          return callback(std::move(reply));
         (*again)[0] = "EVAL";
         (*again)[1] = std::string(script.source);
         impl_->call(*again, callback, 0);

@@ -1,13 +1,13 @@
 // One connection to Redis on an event loop: pipelined, with deadlines, reconnecting with jittered backoff.
 //
 // A call's callback runs exactly once, in order of sending, never from inside call(): with the reply (which may be an
-// error reply of Redis, see Reply::is_error), or with an Error: kUnavailable where the command was certainly not executed
-// (never sent), kTimeout where nobody knows (sent, then the deadline passed or the connection broke). A deadline that
-// passes on a sent command breaks the connection, since replies could no longer be matched; everything else in flight
-// fails with it. While disconnected, call() fails at once: no queue grows during an outage.
+// error reply of Redis, see Reply::is_error), or with an Error: kUnavailable where the command was certainly not
+// executed (never sent), kTimeout where nobody knows (sent, then the deadline passed or the connection broke). A
+// deadline that passes on a sent command breaks the connection, since replies could no longer be matched; everything
+// else in flight fails with it. While disconnected, call() fails at once: no queue grows during an outage.
 //
 // Codec: hiredis's redisReader. TLS: OpenSSL over memory buffers. AUTH and SELECT are sent first on each connection.
-// Threading: the loop's thread only. Destruction drops pending callbacks without calling them.
+// Threading: the loop's thread only. Destruction drops pending callbacks without calling them; not from inside one.
 #pragma once
 
 #include <functional>
@@ -53,7 +53,7 @@ class Connection {
   // Commands issued within one turn of the loop leave in one write.
   // `timeout_ms` 0: the options' call_timeout_ms.
   void call(const Command& command, Callback callback, int64_t timeout_ms = 0);
-  // EVALSHA, and EVAL once where the server does not know the script yet.
+  // EVALSHA, and EVAL once where the server does not know the script yet: then after what was sent in the meantime.
   void eval(const redis_contract::Script& script, std::vector<std::string> keys, std::vector<std::string> args,
             Callback callback);
 

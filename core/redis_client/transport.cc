@@ -13,6 +13,7 @@
 
 #include <cstring>
 #include <thread>
+#include <vector>
 
 namespace tallygate::redis {
 
@@ -26,7 +27,7 @@ struct Transport::Tls {
   }
 };
 
-// Shared with the resolving thread; `owner` goes null when the transport no longer wants the answer.
+// Shared with the resolving thread; `owner` goes null when the transport does.
 struct Transport::Resolving {
   Transport* owner = nullptr;
   std::thread thread;
@@ -35,14 +36,15 @@ struct Transport::Resolving {
 Transport::Transport(EventLoop& loop, const Endpoint& endpoint, Events events)
     : loop_(loop), endpoint_(endpoint), events_(std::move(events)) {}
 
-Transport::~Transport() { close(); }
+Transport::~Transport() {
+  close();
+  if (!resolving_) return;
+  resolving_->owner = nullptr;
+  resolving_->thread.join();
+}
 
 void Transport::close() {
-  if (resolving_) {
-    resolving_->owner = nullptr;
-    if (resolving_->thread.joinable()) resolving_->thread.join();
-    resolving_.reset();
-  }
+  wants_address_ = false;
   if (fd_ >= 0) {
     loop_.remove(fd_, this);
     ::close(fd_);
@@ -67,7 +69,8 @@ void Transport::open() {
   if (!endpoint_.unix_path.empty()) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    if (endpoint_.unix_path.size() >= sizeof address.sun_path) return lost("socket path too long: " + endpoint_.unix_path);
+    if (endpoint_.unix_path.size() >= sizeof address.sun_path)
+      return lost("socket path too long: " + endpoint_.unix_path);
     std::memcpy(address.sun_path, endpoint_.unix_path.c_str(), endpoint_.unix_path.size());
     return connect_to(&address, sizeof address, AF_UNIX);
   }
@@ -83,6 +86,8 @@ void Transport::open() {
 }
 
 void Transport::resolve() {
+  wants_address_ = true;
+  if (resolving_) return;  // since an attempt before
   resolving_ = std::make_shared<Resolving>();
   resolving_->owner = this;
   resolving_->thread = std::thread([state = resolving_, &loop = loop_, host = endpoint_.host, port = endpoint_.port] {
@@ -90,20 +95,21 @@ void Transport::resolve() {
     hints.ai_socktype = SOCK_STREAM;
     addrinfo* list = nullptr;
     const int rc = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &list);
-    std::string address;
-    int family = 0;
-    if (rc == 0 && list != nullptr) {
-      address.assign(reinterpret_cast<const char*>(list->ai_addr), list->ai_addrlen);
-      family = list->ai_family;
+    std::vector<std::pair<int, std::string>> addresses;
+    for (const addrinfo* at = list; rc == 0 && at != nullptr; at = at->ai_next) {
+      addresses.emplace_back(at->ai_family, std::string(reinterpret_cast<const char*>(at->ai_addr), at->ai_addrlen));
     }
     if (list != nullptr) freeaddrinfo(list);
-    const std::string problem = rc == 0 ? "" : gai_strerror(rc);
-    loop.post([state, address, family, problem, host] {
+    const std::string problem = rc == 0 ? "no address" : gai_strerror(rc);
+    loop.post([state, addresses, problem, host] {
       Transport* owner = state->owner;
       if (owner == nullptr) return;
       state->thread.join();
       owner->resolving_.reset();
-      if (address.empty()) return owner->lost("cannot resolve " + host + ": " + problem);
+      if (!owner->wants_address_) return;
+      owner->wants_address_ = false;
+      if (addresses.empty()) return owner->lost("cannot resolve " + host + ": " + problem);
+      const auto& [family, address] = addresses[owner->attempts_++ % addresses.size()];
       owner->connect_to(address.data(), static_cast<unsigned>(address.size()), family);
     });
   });
@@ -160,26 +166,32 @@ void Transport::connected() {
   tls_turn();
 }
 
+void Transport::tls_failed(int result) {
+  const int error = SSL_get_error(tls_->ssl, result);
+  if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) return;
+  if (error == SSL_ERROR_ZERO_RETURN) return lost("TLS closed by " + endpoint_.display());
+  char text[256] = {};
+  ERR_error_string_n(ERR_get_error(), text, sizeof text);
+  lost("TLS with " + endpoint_.display() + " failed: " + text);
+}
+
 // Moves TLS on by what has arrived: handshake, plain text out, cipher text to the socket.
 void Transport::tls_turn() {
+  ERR_clear_error();  // SSL_get_error() looks at what anybody has left there
   if (!tls_->agreed) {
     const int rc = SSL_do_handshake(tls_->ssl);
-    if (rc == 1) {
-      tls_->agreed = true;
-    } else if (SSL_get_error(tls_->ssl, rc) != SSL_ERROR_WANT_READ) {
-      char text[256] = {};
-      ERR_error_string_n(ERR_get_error(), text, sizeof text);
-      return lost("TLS with " + endpoint_.display() + " failed: " + text);
-    }
-    flush();
-    if (fd_ < 0 || !tls_->agreed) return;
+    tls_->agreed = rc == 1;
+    flush();  // an alert, too
+    if (fd_ < 0) return;
+    if (rc != 1) return tls_failed(rc);
     events_.on_open();
   }
   char plain[16384];
   while (fd_ >= 0 && tls_) {
+    ERR_clear_error();
     const int n = SSL_read(tls_->ssl, plain, sizeof plain);
     if (n <= 0) {
-      if (SSL_get_error(tls_->ssl, n) == SSL_ERROR_ZERO_RETURN) return lost("TLS closed by " + endpoint_.display());
+      tls_failed(n);
       break;
     }
     events_.on_data(plain, static_cast<size_t>(n));
@@ -188,8 +200,9 @@ void Transport::tls_turn() {
 }
 
 void Transport::write(std::string_view bytes) {
-  if (fd_ < 0) return;
+  if (fd_ < 0 || connecting_ || bytes.empty()) return;
   if (tls_) {
+    ERR_clear_error();
     SSL_write(tls_->ssl, bytes.data(), static_cast<int>(bytes.size()));  // into the memory buffer: takes all
   } else {
     out_ += bytes;
@@ -198,6 +211,7 @@ void Transport::write(std::string_view bytes) {
 }
 
 void Transport::flush() {
+  if (connecting_) return;  // closed and opened again from inside a callback
   if (tls_) {
     BIO* bio = SSL_get_wbio(tls_->ssl);
     char cipher[16384];

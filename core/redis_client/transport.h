@@ -1,5 +1,5 @@
-// A non-blocking byte stream to Redis: plain TCP, a Unix socket, or TLS (OpenSSL over memory buffers). Resolves host names
-// on a thread of its own, so that the loop never waits for DNS. Internal to redis_client.
+// A non-blocking byte stream to Redis: plain TCP, a Unix socket, or TLS (OpenSSL over memory buffers). Resolves host
+// names on a thread of its own, so that the loop never waits for DNS. Internal to redis_client.
 #pragma once
 
 #include <functional>
@@ -15,7 +15,7 @@ namespace tallygate::redis {
 class Transport final : public EventLoop::Watcher {
  public:
   struct Events {
-    std::function<void()> on_open;                      // connected, and TLS agreed
+    std::function<void()> on_open;  // connected, and TLS agreed
     std::function<void(const char* data, size_t size)> on_data;
     std::function<void(const std::string& why)> on_close;  // once; the transport is closed already
   };
@@ -23,7 +23,7 @@ class Transport final : public EventLoop::Watcher {
   ~Transport();
 
   void open();
-  // Silent: no on_close.
+  // Silent: no on_close. Waits for nothing: a name that is still being resolved is so for the next open() too.
   void close();
   void write(std::string_view bytes);
 
@@ -36,6 +36,7 @@ class Transport final : public EventLoop::Watcher {
   void connected();
   void read_some();
   void tls_turn();
+  void tls_failed(int result);
   void flush();
   void lost(const std::string& why);
   std::string errno_text(const char* what) const;
@@ -49,6 +50,8 @@ class Transport final : public EventLoop::Watcher {
   std::string out_;
   std::unique_ptr<Tls> tls_;
   std::shared_ptr<Resolving> resolving_;
+  bool wants_address_ = false;
+  size_t attempts_ = 0;  // each tries the next one of a name's addresses
 };
 
 }  // namespace tallygate::redis

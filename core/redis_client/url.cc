@@ -17,7 +17,8 @@ Result<std::string> percent_decode(std::string_view text) {
       continue;
     }
     unsigned value = 0;
-    if (i + 2 >= text.size() || std::from_chars(text.data() + i + 1, text.data() + i + 3, value, 16).ptr != text.data() + i + 3) {
+    if (i + 2 >= text.size() ||
+        std::from_chars(text.data() + i + 1, text.data() + i + 3, value, 16).ptr != text.data() + i + 3) {
       return bad("a percent sign in the credentials is not followed by two hex digits");
     }
     out += static_cast<char>(value);
@@ -96,6 +97,11 @@ Result<Endpoint> parse_url(std::string_view url) {
     if (colon != std::string_view::npos) port = authority.substr(colon + 1);
   }
   if (endpoint.host.empty()) return bad("the host is missing");
+  for (const char c : endpoint.host) {
+    if (static_cast<unsigned char>(c) <= ' ' || std::string_view("?#\"\\%").find(c) != std::string_view::npos) {
+      return bad("the host has a character that no host has");
+    }
+  }
   if (!port.empty() && (!parse_number(port, 65535, &endpoint.port) || endpoint.port == 0)) {
     return bad("the port must be 1 to 65535");
   }

@@ -10,13 +10,13 @@ namespace tallygate::redis {
 
 struct Endpoint {
   bool tls = false;
-  std::string host;       // empty for a Unix socket
+  std::string host;  // empty for a Unix socket
   int port = 6379;
   std::string unix_path;
-  std::string user;       // empty: the default user
-  std::string password;   // never logged
+  std::string user;      // empty: the default user
+  std::string password;  // never logged
   int db = 0;
-  std::string ca_file;    // TLS: empty for the system's trust store
+  std::string ca_file;  // TLS: empty for the system's trust store
 
   std::string display() const;  // without credentials
 };
