@@ -1,5 +1,5 @@
 // Points at which tests make the process die: TALLYGATE_FAULT="name:exit" (several joined by commas) ends it with code
-// 137, as kill -9 would, when it passes that point. Off unless the variable is set. Points: pump.after_read,
+// 137, as kill -9 would, when it passes that point; "name:exit:3" when it passes it for the third time. Off unless the variable is set. Points: pump.after_read,
 // pump.after_commit, pump.after_ack; submitter.* are billing's.
 #pragma once
 

@@ -36,7 +36,7 @@ void Escrow::tick() {
     if (purse->asking || now_ns < purse->ask_after_ns) continue;
     if (purse->needed > 0) {
       send(*purse);
-    } else if (purse->available() > 0 && now_ns - purse->last_spend_ns > options_.idle_return_ms * 1'000'000) {
+    } else if (purse->available() > 0 && now_ns - purse->last_spend_ns > idle_ns(*purse)) {
       give_back_idle(*purse);
     } else if (purse->returned > purse->returned_known) {
       send_return(*purse);  // its answer was lost
@@ -54,6 +54,12 @@ void Escrow::tick() {
     forgot_ns_ = now_ns;
     forget_ended(loop_.env().wall_s());
   }
+}
+
+// Idle units go back sooner where little is left for others.
+int64_t Escrow::idle_ns(const Purse& purse) const {
+  const bool scarce = purse.elsewhere < 8 * purse.available();
+  return (scarce ? options_.idle_return_scarce_ms : options_.idle_return_ms) * 1'000'000;
 }
 
 void Escrow::forget_ended(int64_t now_s) {
@@ -184,18 +190,29 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, Result<redi
   on_change_(purse);
 }
 
+// What a purse should hold: twice a horizon's worth of its traffic, since it is refilled at half.
+void Escrow::measure(Purse& purse) {
+  const int64_t now_ns = loop_.now_ns();
+  const int64_t elapsed_ns = now_ns - purse.sampled_ns;
+  if (purse.sampled_ns != 0 && elapsed_ns < 10'000'000) return;  // too short to tell
+  if (purse.sampled_ns != 0) {
+    const int64_t spent = std::max<int64_t>(0, purse.spent - purse.sampled_spent);
+    const auto wanted = static_cast<int64_t>(static_cast<__int128>(spent) * 2 * options_.horizon_ms * 1'000'000 / elapsed_ns);
+    // Up at once, down by halves: a pause is not the end of the traffic.
+    purse.target = std::clamp(std::max(wanted, purse.target / 2), options_.target_min, options_.target_max);
+  }
+  purse.sampled_ns = now_ns;
+  purse.sampled_spent = purse.spent;
+}
+
 void Escrow::granted(Purse& purse, const redis::Reply& bucket, int64_t returned) {
   if (bucket.elements.size() != 4) return;
   purse.returned_known = std::max(purse.returned_known, returned);
+  measure(purse);
   const int64_t total = bucket.elements[0].to_integer();
   const int64_t now_ns = loop_.now_ns();
   if (total > purse.granted) {
     count(counters_.granted_units, total - purse.granted);
-    // The last refill was gone within the horizon: the next one is to last longer.
-    const bool fast = now_ns - purse.last_grant_ns < options_.horizon_ms * 1'000'000;
-    purse.target = fast ? std::min(purse.target * 2, options_.target_max)
-                        : std::max(purse.target / 2, options_.target_min);
-    purse.last_grant_ns = now_ns;
     purse.granted = total;
     purse.state = PurseState::kFunding;
     purse.backoff_ms = 0;
@@ -227,7 +244,7 @@ void Escrow::hear_epoch(int number, int64_t epoch) {
 void Escrow::adopt(Purse& purse, int64_t epoch) {
   if (purse.epoch == epoch) return;
   purse.epoch = epoch;
-  purse.granted = purse.returned = purse.returned_known = purse.spent = 0;
+  purse.granted = purse.returned = purse.returned_known = purse.spent = purse.sampled_spent = 0;
   purse.elsewhere = 0;
   purse.told = false;
   purse.state = PurseState::kFunding;

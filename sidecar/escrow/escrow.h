@@ -23,6 +23,7 @@ struct EscrowOptions {
   int64_t target_min = 16;
   int64_t target_max = 65'536;
   int64_t idle_return_ms = 1500;     // unspent units of a purse that nobody used for so long go back
+  int64_t idle_return_scarce_ms = 300;  // the same, where others have little else to lease
   int64_t heartbeat_ms = 1000;
   int64_t dry_recheck_ms = 250;
 };
@@ -86,6 +87,8 @@ class Escrow {
   void ask(Purse& purse);
   void send(Purse& purse);
   void answered(Purse& purse, int64_t epoch, int64_t returned, Result<redis::Reply> reply);
+  void measure(Purse& purse);
+  int64_t idle_ns(const Purse& purse) const;
   void granted(Purse& purse, const redis::Reply& bucket, int64_t before);
   void hear_epoch(int shard, int64_t epoch);
   void adopt(Purse& purse, int64_t epoch);

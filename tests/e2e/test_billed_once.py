@@ -25,7 +25,7 @@ class BilledOnce(StackTest):
         return sidecar
 
     def test_pump_killed_between_commit_and_ack(self):
-        sidecar = self.die_at("pump.after_commit:exit")
+        sidecar = self.die_at("pump.after_commit:exit:2")  # the first batch is the sidecar's hello
         self.stack.restart_operator()
         self.traffic(sidecar)
         self.assert_books("acme", 2 * UNITS)
