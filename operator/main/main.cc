@@ -1,7 +1,10 @@
 // tallygate-operator: command line → settings → log → parts → until a signal → orderly end.
 #include <signal.h>
 
+#include <array>
+
 #include "core/telemetry/log.h"
+#include "operator/api/wallet_command.h"
 #include "operator/main/migrate.h"
 #include "operator/main/operator.h"
 #include "operator/main/settings.h"
@@ -16,9 +19,24 @@ int main(int argc, char** argv) {
   declare_run(commands.command("run", "runs the operator"), run);
   declare_migrate(commands.command("migrate", "applies pending migrations to the database and ends"), migrate);
 
+  const std::pair<std::string, api::WalletAction> wallet_commands[] = {{"wallet credit", api::WalletAction::kCredit},
+                                                                       {"wallet adjust", api::WalletAction::kAdjust},
+                                                                       {"wallet show", api::WalletAction::kShow},
+                                                                       {"wallet history", api::WalletAction::kHistory}};
+  const char* wallet_summaries[] = {"adds credit to a tenant's wallet", "corrects a wallet, up or down",
+                                    "prints a wallet's balance and holds", "prints what changed a wallet, newest first"};
+  std::array<api::WalletSettings, 4> wallets;
+  for (size_t i = 0; i < wallets.size(); ++i) {
+    api::declare_wallet(commands.command(wallet_commands[i].first, wallet_summaries[i]), wallet_commands[i].second, wallets[i]);
+  }
+
   const auto choice = commands.parse(argc, argv);
   if (!choice.should_run()) return choice.finish();
   if (choice.command == "migrate") return operator_main::migrate(system_env(), migrate);
+  for (size_t i = 0; i < wallets.size(); ++i) {
+    if (choice.command != wallet_commands[i].first) continue;
+    return api::run_wallet_command(system_env(), wallet_commands[i].second, wallets[i]);
+  }
 
   ::signal(SIGPIPE, SIG_IGN);
   operator_main::block_signals({SIGTERM, SIGINT});

@@ -39,6 +39,7 @@ Operator::Operator(Env& env, const RunSettings& settings)
   parts_.leadership = std::make_unique<ledger::Leadership>(env_, database_url_);
   if (settings_.has(Role::kPipeline)) build_pipeline();
   if (settings_.has(Role::kController)) build_controller();
+  if (settings_.has(Role::kController) || settings_.api.listen) build_feed();
   declare_health(health_, parts_, env_, settings_);
   collectors_.push_back(collect_parts(registry_, parts_));
   collectors_.push_back(metrics::collect_process(registry_, "operator"));
@@ -95,13 +96,29 @@ void Operator::build_controller() {
     options.on_tenant_changed = [this](const TenantId& tenant) { parts_.funder->kick(tenant.str()); };
   }
   parts_.publisher = std::make_unique<publish::Publisher>(env_, std::move(options), registry_);
+}
+
+void Operator::build_feed() {
   const auto offer = [this](std::shared_ptr<const plan::Compiled> compiled, int64_t noticed_ns) {
-    parts_.publisher->offer(std::move(compiled), noticed_ns);
+    if (parts_.api) parts_.api->offer(compiled);
+    if (parts_.publisher) parts_.publisher->offer(std::move(compiled), noticed_ns);
   };
   parts_.feed = std::make_unique<ManifestFeed>(env_, loop_, settings_.source.value, offer, registry_);
 }
 
+bool Operator::build_api() {
+  if (!settings_.api.listen) return true;
+  auto made = api::ApiServer::create(env_, database_url_, settings_.redis, settings_.api, registry_);
+  if (made) {
+    parts_.api = std::move(*made);
+    return true;
+  }
+  log::error("the API's credentials cannot be used", {{"error", made.error().message}});
+  return false;
+}
+
 int Operator::run() {
+  if (!build_api()) return config::kExitUsage;
   SignalWatch signals(loop_, {SIGTERM, SIGINT}, [this](int number) {
     log::info("stopping", {{"signal", number}});
     loop_.stop();
@@ -149,9 +166,16 @@ void Operator::start_parts() {
   if (parts_.aggregator) parts_.aggregator->start();
   if (parts_.submitter) parts_.submitter->start();
   if (parts_.publisher) parts_.publisher->start();
+  if (!parts_.api) return;
+  if (auto listens = parts_.api->start(); !listens) {
+    log::error("the API cannot listen", {{"error", listens.error().message}});
+    exit_code_ = kExitFailure;
+    loop_.stop();
+  }
 }
 
 void Operator::stop_parts() {
+  if (parts_.api) parts_.api->stop();
   if (parts_.feed) parts_.feed->stop();
   if (started_) {
     if (parts_.publisher) parts_.publisher->stop();

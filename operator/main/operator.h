@@ -11,6 +11,7 @@
 #include "core/telemetry/admin_server.h"
 #include "core/telemetry/health.h"
 #include "core/telemetry/metrics.h"
+#include "operator/api/api_server.h"
 #include "operator/billing/aggregator.h"
 #include "operator/billing/submitter.h"
 #include "operator/escrow/epoch_keeper.h"
@@ -39,6 +40,8 @@ struct Parts {
   // controller
   std::unique_ptr<publish::Publisher> publisher;
   std::unique_ptr<ManifestFeed> feed;
+  // where --api is given
+  std::unique_ptr<api::ApiServer> api;
 };
 void declare_health(telemetry::Health& health, const Parts& parts, Env& env, const RunSettings& settings);
 [[nodiscard]] std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& registry,
@@ -55,6 +58,8 @@ class Operator {
  private:
   void build_pipeline();
   void build_controller();
+  void build_feed();
+  bool build_api();
   bool is_leader() const;
   void schema_checked(const Result<void>& answer);
   void start_parts();

@@ -176,6 +176,7 @@ void declare_run(OptionSet& options, RunSettings& settings) {
   telemetry::declare(options, settings.telemetry, ":9090");
   declare_pipeline(options, settings);
   declare_stripe(options, settings);
+  api::declare_api(options, settings.api);
   declare_rules(options, settings);
 }
 

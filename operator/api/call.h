@@ -1,0 +1,84 @@
+// One request on its way through the API: who it is for, what serves it. The route table is the one list of what exists.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "core/env.h"
+#include "core/http/message.h"
+#include "operator/api/directory.h"
+#include "operator/api/fields.h"
+#include "operator/api/pool.h"
+#include "operator/api/principal.h"
+#include "operator/api/recall.h"
+
+namespace tallygate::api {
+
+// What handlers use; outlives the server.
+struct Services {
+  Env& env;
+  Pool& pool;
+  Directory& directory;
+  Recaller& recaller;
+};
+
+struct Call {
+  Services& services;
+  const http::Request& request;
+  const Principal& principal;
+  std::string tenant;           // namespace/name; the principal may act for it
+  std::string idempotency_key;  // set where the route wants one
+  std::string request_id;
+  int64_t now_ns = 0;
+  std::shared_ptr<const Snapshot> snapshot;  // null before the first manifests
+  bool as_admin = false;                     // writes that only tallygate_admin may make
+};
+
+using CallHandler = http::Response (*)(Call&);
+
+struct ApiRoute {
+  const char* method;
+  const char* pattern;
+  Scope scope;
+  bool wants_key;  // Idempotency-Key
+  CallHandler handler;
+};
+std::span<const ApiRoute> api_routes();
+
+// SHA-256 of what the request is about: operation, path parameters and body.
+std::string fingerprint_of(const Call& call, const Fields& fields);
+
+// Runs `body` for the call's tenant: row-level security shows it nothing else.
+Result<void> as_tenant(Call& call, const std::function<Result<void>(ledger::Transaction&)>& body);
+Result<ledger::Rows> select_as_tenant(Call& call, const std::string& sql, const ledger::Params& params);
+
+// Nothing is null.
+template <class T>
+ledger::Param nullable(const std::optional<T>& value) {
+  return value ? ledger::Param(*value) : ledger::Param(std::nullopt);
+}
+
+// What the client is told of an error of ours: nothing of the database's. Logged here.
+http::Response failure_response(const Call& call, const Error& error);
+
+// Handlers.
+http::Response get_wallet(Call& call);
+http::Response list_transactions(Call& call);
+http::Response create_deduction(Call& call);
+http::Response create_adjustment(Call& call);
+http::Response create_reservation(Call& call);
+http::Response list_reservations(Call& call);
+http::Response get_reservation(Call& call);
+http::Response commit_reservation(Call& call);
+http::Response release_reservation(Call& call);
+http::Response check_status(Call& call);
+http::Response check_gate(Call& call);
+http::Response get_usage(Call& call);
+http::Response get_usage_history(Call& call);
+http::Response get_usage_projection(Call& call);
+http::Response record_usage(Call& call);
+http::Response record_events(Call& call);
+
+}  // namespace tallygate::api

@@ -1,0 +1,12 @@
+# The OpenAPI document as a C++ string, in pieces: compilers bound the length of a literal.
+file(READ ${IN} text)
+string(LENGTH "${text}" length)
+set(code "#include \"operator/api/front.h\"\n\nnamespace tallygate::api {\nstd::string_view openapi_document() {\n  static constexpr char kText[] =\n")
+set(at 0)
+while(at LESS length)
+  string(SUBSTRING "${text}" ${at} 8000 piece)
+  string(APPEND code "R\"YAML(${piece})YAML\"\n")
+  math(EXPR at "${at} + 8000")
+endwhile()
+string(APPEND code ";\n  return {kText, sizeof kText - 1};\n}\n}  // namespace tallygate::api\n")
+file(WRITE ${OUT} "${code}")

@@ -1,0 +1,154 @@
+#include "operator/api/front.h"
+
+#include <algorithm>
+
+#include "core/ids.h"
+#include "core/telemetry/json_text.h"
+#include "core/telemetry/log.h"
+#include "operator/api/text.h"
+
+namespace tallygate::api {
+namespace {
+
+constexpr char kTenantHeader[] = "tallygate-tenant";
+
+std::string request_id_of(const http::Request& request, Env& env) {
+  const std::string_view given = request.header("x-request-id");
+  const bool usable = given.size() <= 128 && http::is_token(given) && request.header_count("x-request-id") == 1;
+  return usable ? std::string(given) : env.random_hex(16);
+}
+
+http::Response unauthorized() {
+  return http::problem_response({401, "unauthorized", "A valid bearer token is needed.", "", {}},
+                                {{"WWW-Authenticate", "Bearer"}});
+}
+
+http::Response forbidden(std::string reason, std::string detail) {
+  return http::problem_response({403, std::move(reason), std::move(detail), "", {}});
+}
+
+// Puts the request's id into a problem, so that people can quote it.
+void name_request(http::Response& response, const std::string& request_id) {
+  response.headers.emplace_back("X-Request-Id", request_id);
+  response.headers.emplace_back("Cache-Control", "no-store");
+  if (response.content_type != "application/problem+json" || !response.body.ends_with('}')) return;
+  response.body.pop_back();
+  response.body += ",\"requestId\":";
+  append_json_string(response.body, request_id);
+  response.body += '}';
+}
+
+}  // namespace
+
+Front::Front(Services services, FrontOptions options)
+    : services_(services), options_(std::move(options)), limiter_(options_.rate_limit, options_.rate_limited_tenants_max) {}
+
+void Front::add_routes(http::Router& router) {
+  for (const ApiRoute& route : api_routes()) {
+    router.add(route.method, route.pattern, [this, &route](const http::Request& request) { return serve(route, request); });
+  }
+  router.add("GET", "/openapi.yaml", [](const http::Request&) {
+    return http::Response{200, std::string(openapi_document()), "application/yaml", {}};
+  });
+}
+
+http::Response Front::serve(const ApiRoute& route, const http::Request& request) {
+  const std::string request_id = request_id_of(request, services_.env);
+  http::Response response = answer(route, request, request_id);
+  name_request(response, request_id);
+  return response;
+}
+
+std::optional<Principal> Front::authenticate(const http::Request& request, const Snapshot* snapshot, std::string& why) const {
+  const std::string_view header = request.header("authorization");
+  if (request.header_count("authorization") != 1 || header.size() < 8) {
+    why = "no Authorization header, or several";
+    return std::nullopt;
+  }
+  std::string scheme(header.substr(0, 7));
+  std::transform(scheme.begin(), scheme.end(), scheme.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  const std::string_view token = header.substr(7);
+  if (scheme != "bearer " || token.find(' ') != std::string_view::npos) {
+    why = "no bearer token";
+    return std::nullopt;
+  }
+  if (token.starts_with(kServiceTokenPrefix)) {
+    const Principal* known = options_.credentials.service_tokens.find(token);
+    if (known == nullptr) {
+      why = "unknown service token";
+      return std::nullopt;
+    }
+    return *known;
+  }
+  if (!options_.credentials.jwt_keys) {
+    why = "no JWT is taken here";
+    return std::nullopt;
+  }
+  const auto claims = verify_jwt(token, *options_.credentials.jwt_keys, options_.credentials.jwt_rules, services_.env.wall_s());
+  if (!claims) {
+    why = claims.error().message;
+    return std::nullopt;
+  }
+  Principal principal;
+  principal.actor = "jwt:" + (is_clean_text(claims->subject) ? claims->subject.substr(0, 200) : "");
+  for (const auto& scope : claims->scopes) principal.scopes |= scope_bit(scope);
+  const std::string* tenant =
+      snapshot != nullptr && !claims->external_id.empty() ? snapshot->tenant_of_external_id(claims->external_id) : nullptr;
+  if (tenant != nullptr) principal.tenants.push_back(*tenant);
+  return principal;
+}
+
+tl::expected<std::string, http::Response> Front::choose_tenant(const http::Request& request, const Principal& principal) {
+  const auto refused = [this](http::Response response) -> tl::expected<std::string, http::Response> {
+    stats_.forbidden.fetch_add(1, std::memory_order_relaxed);
+    return tl::unexpected<http::Response>(std::move(response));
+  };
+  if (request.header_count(kTenantHeader) == 0) {
+    if (principal.tenants.size() == 1 && !principal.all_tenants) return principal.tenants.front();
+    if (principal.tenants.empty() && !principal.all_tenants) {
+      return refused(forbidden("no_tenant", "The credentials belong to no tenant that is known."));
+    }
+    return tl::unexpected<http::Response>(faulty_fields({{"Tallygate-Tenant", "is required: the token serves several tenants"}}));
+  }
+  const std::string wanted(request.header(kTenantHeader));
+  if (request.header_count(kTenantHeader) > 1 || !TenantId::parse(wanted)) {
+    return tl::unexpected<http::Response>(faulty_fields({{"Tallygate-Tenant", "must be namespace/name, once"}}));
+  }
+  const bool allowed = principal.all_tenants || std::find(principal.tenants.begin(), principal.tenants.end(), wanted) != principal.tenants.end();
+  // The same answer whether such a tenant exists or not.
+  if (!allowed) return refused(forbidden("tenant_not_allowed", "The credentials do not reach this tenant."));
+  return wanted;
+}
+
+http::Response Front::answer(const ApiRoute& route, const http::Request& request, const std::string& request_id) {
+  const auto snapshot = services_.directory.snapshot();
+  std::string why;
+  const auto principal = authenticate(request, snapshot.get(), why);
+  if (!principal) {
+    stats_.unauthenticated.fetch_add(1, std::memory_order_relaxed);
+    log::debug("credentials refused", {{"why", why}, {"peer", request.peer}, {"request_id", request_id}});
+    return unauthorized();
+  }
+  if (!principal->has(route.scope)) {
+    stats_.forbidden.fetch_add(1, std::memory_order_relaxed);
+    return forbidden("scope_missing", "The token lacks the scope " + std::string(to_string(route.scope)) + ".");
+  }
+  auto tenant = choose_tenant(request, *principal);
+  if (!tenant) return std::move(tenant.error());
+  if (const int64_t wait_ms = limiter_.take(*tenant, services_.env.mono_ns()); wait_ms > 0) {
+    stats_.rate_limited.fetch_add(1, std::memory_order_relaxed);
+    return http::problem_response({429, "rate_limited", "Too many requests for this tenant.", "", {}},
+                                  {{"Retry-After", std::to_string((wait_ms + 999) / 1000)}});
+  }
+  Call call{services_, request, *principal, std::move(*tenant), "", request_id, services_.env.wall_ns(), snapshot, route.scope == Scope::kAdmin};
+  if (route.wants_key) {
+    const std::string_view key = request.header("idempotency-key");
+    if (request.header_count("idempotency-key") != 1 || !is_key(key)) {
+      return faulty_fields({{"Idempotency-Key", "is required: 1 to 255 visible ASCII characters, once"}});
+    }
+    call.idempotency_key = key;
+  }
+  return route.handler(call);
+}
+
+}  // namespace tallygate::api

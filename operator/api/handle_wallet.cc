@@ -1,0 +1,152 @@
+// The wallet: what is there, what happened, purchases, adjustments, the kill switch.
+#include "operator/api/call.h"
+#include "operator/api/text.h"
+#include "operator/api/wallet_json.h"
+
+namespace tallygate::api {
+namespace {
+
+constexpr size_t kDescriptionMax = 500;
+constexpr int64_t kPageDefault = 50, kPageMax = 500;
+
+// What a purchase or an adjustment did.
+http::Response moved(const WalletResult& result, Micros amount) {
+  JsonWriter json;
+  json.begin_object();
+  json.key("transactionId");
+  json.value(std::to_string(result.transaction_id));
+  json.key("duplicate");
+  json.value(result.duplicate);
+  put_money(json, "amount", amount, result.currency);
+  json.key("wallet");
+  json.begin_object();
+  put_wallet(json, result);
+  json.end_object();
+  json.end_object();
+  return wallet_response(201, result, json);
+}
+
+void put_transaction(JsonWriter& json, const ledger::Rows& rows, size_t row) {
+  enum Column : size_t { kId, kCurrency, kKind, kKey, kAmount, kBalanceAfter, kCallId, kDescription, kCreatedAt };
+  const std::string currency(rows.text(row, kCurrency));
+  json.begin_object();
+  json.key("id");
+  json.value(rows.text(row, kId));
+  json.key("kind");
+  json.value(rows.text(row, kKind));
+  json.key("currency");
+  json.value(currency);
+  put_money(json, "amount", rows.integer(row, kAmount), currency);
+  put_money(json, "balanceAfter", rows.integer(row, kBalanceAfter), currency);
+  put_text_unless_empty(json, "idempotencyKey", rows.text(row, kKey));
+  put_text_unless_empty(json, "callId", rows.text(row, kCallId));
+  put_text_unless_empty(json, "description", rows.text(row, kDescription));
+  json.key("createdAt");
+  json.value(format_moment_sql(rows.text(row, kCreatedAt)));
+  json.end_object();
+}
+
+}  // namespace
+
+http::Response get_wallet(Call& call) {
+  Fields fields(call.request, Fields::Body::kNone);
+  const auto currency = fields.query_currency();
+  if (auto refused = fields.refusal()) return *refused;
+  auto result = run_wallet(call, "wallet_facts", {call.tenant, nullable(currency)}, false);
+  if (!result) return failure_response(call, result.error());
+  if (!result->reason.empty()) return refusal_response(*result);
+  JsonWriter json;
+  json.begin_object();
+  json.key("tenant");
+  json.value(call.tenant);
+  put_wallet(json, *result);
+  json.end_object();
+  return http::json_response(200, json.take());
+}
+
+http::Response list_transactions(Call& call) {
+  Fields fields(call.request, Fields::Body::kNone);
+  const auto currency = fields.query_currency();
+  const auto before = fields.query_cursor('t');
+  const int64_t limit = fields.query_integer("limit", 1, kPageMax).value_or(kPageDefault);
+  if (auto refused = fields.refusal()) return *refused;
+  auto rows = select_as_tenant(call, "select * from wallet_transactions($1, $2, $3, $4)",
+                               {call.tenant, nullable(currency), nullable(before), limit});
+  if (!rows) return failure_response(call, rows.error());
+  JsonWriter json;
+  json.begin_object();
+  json.key("items");
+  json.begin_array();
+  for (size_t row = 0; row < rows->size(); ++row) put_transaction(json, *rows, row);
+  json.end_array();
+  if (rows->size() == static_cast<size_t>(limit)) {
+    json.key("nextCursor");
+    json.value(make_cursor('t', rows->integer(rows->size() - 1, 0)));
+  }
+  json.end_object();
+  return http::json_response(200, json.take());
+}
+
+http::Response create_deduction(Call& call) {
+  Fields fields(call.request, Fields::Body::kRequired);
+  const Micros amount = fields.amount("amount", 1);
+  const auto currency = fields.currency();
+  const std::string description = fields.text("description", kDescriptionMax, false);
+  if (auto refused = fields.refusal()) return *refused;
+  auto result = run_wallet(call, "check_balance_and_deduct_asset_cost",
+                           {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(currency), amount,
+                            description, ledger::timestamp_text(call.now_ns)},
+                           true);
+  if (!result) return failure_response(call, result.error());
+  if (!result->success) return refusal_response(*result);
+  return moved(*result, amount);
+}
+
+http::Response create_adjustment(Call& call) {
+  Fields fields(call.request, Fields::Body::kRequired);
+  const Micros amount = fields.amount("amount", 0, true);
+  const auto currency = fields.currency();
+  const std::string reason = fields.text("reason", kDescriptionMax);
+  if (auto refused = fields.refusal()) return *refused;
+  auto result = run_wallet(call, "adjust_wallet",
+                           {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(currency), amount,
+                            reason, call.principal.actor, call.request_id, ledger::timestamp_text(call.now_ns)},
+                           false);
+  if (!result) return failure_response(call, result.error());
+  if (!result->success) return refusal_response(*result);
+  return moved(*result, amount);
+}
+
+http::Response check_status(Call& call) {
+  Fields fields(call.request, Fields::Body::kOptional);
+  const auto currency = fields.currency();
+  const std::string call_id = fields.text("callId", 255, false);
+  if (auto refused = fields.refusal()) return *refused;
+  auto rows = select_as_tenant(call, "select * from status_check($1, $2, $3)",
+                               {call.tenant, nullable(currency),
+                                call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id)});
+  if (!rows) return failure_response(call, rows.error());
+  if (rows->empty()) return failure_response(call, Error{Errc::kInternal, "status_check answered no row"});
+  enum Column : size_t { kEndCall, kReason, kCurrency, kBalance, kReserved, kFloat, kEffective, kDebtLimit, kCallHold };
+  const std::string code(rows->text(0, kCurrency));
+  JsonWriter json;
+  json.begin_object();
+  json.key("endCall");
+  json.value(rows->boolean(0, kEndCall));
+  json.key("reason");
+  json.value(rows->text(0, kReason));
+  if (!code.empty()) {
+    json.key("currency");
+    json.value(code);
+    put_money(json, "balance", rows->integer(0, kBalance), code);
+    put_money(json, "reserved", rows->integer(0, kReserved), code);
+    put_money(json, "float", rows->integer(0, kFloat), code);
+    put_money(json, "effective", rows->integer(0, kEffective), code);
+    put_money(json, "debtLimit", rows->integer(0, kDebtLimit), code);
+    put_money(json, "callHold", rows->integer(0, kCallHold), code);
+  }
+  json.end_object();
+  return http::json_response(200, json.take());
+}
+
+}  // namespace tallygate::api

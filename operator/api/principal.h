@@ -1,0 +1,27 @@
+// Who calls, and what they may do.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tallygate::api {
+
+enum class Scope : uint8_t { kWalletRead = 1, kWalletWrite = 2, kUsageWrite = 4, kAdmin = 8 };
+
+// "wallet:read", "wallet:write", "usage:write", "admin".
+std::string_view to_string(Scope scope);
+// 0 for a name that no scope has.
+uint8_t scope_bit(std::string_view name);
+
+struct Principal {
+  std::string actor;                 // for the audit log: "jwt:<subject>", "token:<name>"
+  uint8_t scopes = 0;                // bits of Scope
+  bool all_tenants = false;          // service tokens only
+  std::vector<std::string> tenants;  // namespace/name, those it may act for
+  // admin holds every scope.
+  bool has(Scope scope) const { return (scopes & (static_cast<uint8_t>(scope) | static_cast<uint8_t>(Scope::kAdmin))) != 0; }
+};
+
+}  // namespace tallygate::api

@@ -1,0 +1,51 @@
+#include "operator/api/recall.h"
+
+#include <nlohmann/json.hpp>
+
+#include "core/redis_client/client.h"
+#include "core/redis_contract/keys.h"
+#include "core/redis_contract/scripts.h"
+
+namespace tallygate::api {
+
+struct Recaller::Client {
+  redis::Client redis;
+};
+
+Recaller::Recaller(Env& env, std::optional<redis::Endpoint> endpoint) {
+  if (endpoint) client_.reset(new Client{redis::Client(env, std::move(*endpoint))});
+}
+Recaller::~Recaller() = default;
+
+Result<std::string> Recaller::recall(const std::string& tenant, std::string_view targets) {
+  if (!client_) return fail(Errc::kUnavailable, "there is no Redis to recall from");
+  struct Target {
+    int64_t account, epoch;
+  };
+  std::vector<Target> wanted;
+  std::vector<redis::Client::Eval> evals;
+  try {
+    for (const auto& one : nlohmann::json::parse(targets)) {
+      const int shard = one.at("shard").get<int>();
+      const auto epoch = one.at("epoch").get<int64_t>();
+      wanted.push_back({one.at("account").get<int64_t>(), epoch});
+      evals.push_back({&redis_contract::kRecall,
+                       {redis_contract::epoch_key(shard),
+                        redis_contract::bucket_key(shard, epoch, tenant, one.at("bucket").get<std::string>())},
+                       {std::to_string(epoch), std::to_string(one.at("target").get<int64_t>())}});
+    }
+  } catch (const nlohmann::json::exception& e) {
+    return fail(Errc::kInternal, std::string("the ledger's recall cannot be read: ") + e.what());
+  }
+  const std::lock_guard lock(mutex_);
+  const auto replies = client_->redis.eval_all(std::move(evals));
+  auto totals = nlohmann::json::array();
+  for (size_t i = 0; i < replies.size(); ++i) {
+    if (!replies[i]) return tl::unexpected(replies[i].error());
+    if (!replies[i]->is_integer()) continue;  // EPOCH
+    totals.push_back({{"account", wanted[i].account}, {"epoch", wanted[i].epoch}, {"total", replies[i]->integer}});
+  }
+  return totals.dump();
+}
+
+}  // namespace tallygate::api

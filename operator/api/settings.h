@@ -1,0 +1,33 @@
+// The API's settings: off unless --api says where to listen.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "core/config/options.h"
+#include "core/result.h"
+
+namespace tallygate::api {
+
+struct Credentials;
+
+struct ApiSettings {
+  std::optional<config::ListenAddress> listen;  // absent: no API
+  std::string tls_certificate_file, tls_key_file;
+  bool insecure = false;
+  std::string jwks_file, jwt_secret, jwt_public_key_file, jwt_issuer, jwt_audience, jwt_tenant_claim;
+  int64_t jwt_leeway_ms = 30'000;
+  std::string service_tokens_file;
+  int64_t connections = 16, rate_per_second = 200, rate_burst = 400;
+  int64_t deadline_ms = 5'000, drain_ms = 10'000;
+  int64_t body_bytes_max = 256 * 1024;
+};
+
+// `settings` outlives the parse.
+void declare_api(config::OptionSet& options, ApiSettings& settings);
+
+// Reads the files that the settings name. kInvalid: says which is wrong, and how.
+Result<Credentials> load_credentials(const ApiSettings& settings);
+
+}  // namespace tallygate::api

@@ -1,0 +1,78 @@
+#include "operator/api/wallet_sql.h"
+
+#include "core/telemetry/log.h"
+#include "operator/api/call.h"
+#include "operator/api/text.h"
+
+namespace tallygate::api {
+namespace {
+
+constexpr int kRecallRounds = 4;
+
+std::string select_of(const std::string& function, size_t params) {
+  std::string sql = "select * from " + function + "(";
+  for (size_t i = 1; i <= params; ++i) sql += (i == 1 ? "$" : ", $") + std::to_string(i);
+  return sql + ")";
+}
+
+Result<WalletResult> select_one(Call& call, const std::string& sql, const ledger::Params& params) {
+  auto rows = select_as_tenant(call, sql, params);
+  if (!rows) return tl::unexpected(rows.error());
+  if (rows->empty()) return fail(Errc::kInternal, "the ledger's function answered no row");
+  return read_wallet_result(*rows);
+}
+
+}  // namespace
+
+WalletResult read_wallet_result(const ledger::Rows& rows, size_t row) {
+  // The columns of the type wallet_result, in its order.
+  enum Column : size_t {
+    kSuccess, kDuplicate, kReason, kTenant, kCurrency, kBalance, kReserved, kFloat, kEffective, kDebtLimit, kRequested,
+    kShortfall, kTransaction, kReservation, kCallId, kState, kAmount, kCommitted, kReleased, kExpiresAt, kRecall
+  };
+  WalletResult out;
+  out.success = rows.boolean(row, kSuccess);
+  out.duplicate = rows.boolean(row, kDuplicate);
+  out.reason = rows.text(row, kReason);
+  out.tenant = rows.text(row, kTenant);
+  out.currency = rows.text(row, kCurrency);
+  out.balance = rows.integer(row, kBalance);
+  out.reserved = rows.integer(row, kReserved);
+  out.floating = rows.integer(row, kFloat);
+  out.effective = rows.integer(row, kEffective);
+  out.debt_limit = rows.integer(row, kDebtLimit);
+  out.requested = rows.integer(row, kRequested);
+  out.shortfall = rows.integer(row, kShortfall);
+  out.transaction_id = rows.integer(row, kTransaction);
+  out.reservation_id = rows.integer(row, kReservation);
+  out.call_id = rows.text(row, kCallId);
+  out.state = rows.text(row, kState);
+  out.amount = rows.integer(row, kAmount);
+  out.committed = rows.integer(row, kCommitted);
+  out.released = rows.integer(row, kReleased);
+  out.expires_at = format_moment_sql(rows.text(row, kExpiresAt));
+  out.recall = rows.text(row, kRecall);
+  return out;
+}
+
+Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall) {
+  if (!may_recall) return select_one(call, select_of(function, params.size()), params);
+  const std::string sql = select_of(function, params.size() + 2);
+  params.emplace_back(std::nullopt);
+  params.emplace_back(call.services.recaller.possible());
+  for (int round = 0;; ++round) {
+    auto result = select_one(call, sql, params);
+    if (!result || result->reason != "RecallFloat") return result;
+    if (round > kRecallRounds) return fail(Errc::kInternal, "the ledger asks for float that it was told cannot be had");
+    auto recalled = round < kRecallRounds ? call.services.recaller.recall(call.tenant, result->recall)
+                                          : fail(Errc::kExhausted, "float is recalled as fast as it is funded");
+    if (!recalled) {
+      log::warn("float could not be recalled for a wallet", {{"tenant", call.tenant}, {"error", recalled.error().message}});
+      params.back() = ledger::Param(false);
+      continue;
+    }
+    params[params.size() - 2] = ledger::Param(std::move(*recalled));
+  }
+}
+
+}  // namespace tallygate::api

@@ -1,0 +1,32 @@
+// The wallet's SQL functions (operator/api/SQL.md) as calls, and what they answer.
+#pragma once
+
+#include <string>
+
+#include "core/money.h"
+#include "operator/ledger/session.h"
+
+namespace tallygate::api {
+
+struct Call;
+
+// One wallet_result row.
+struct WalletResult {
+  bool success = false, duplicate = false;
+  std::string reason, tenant, currency;
+  Micros balance = 0, reserved = 0, floating = 0, effective = 0, debt_limit = 0, requested = 0, shortfall = 0;
+  int64_t transaction_id = 0;  // 0: none
+  int64_t reservation_id = 0;
+  std::string call_id, state;
+  Micros amount = 0, committed = 0, released = 0;
+  std::string expires_at;  // RFC 3339, empty: none
+  std::string recall;      // JSON
+};
+
+// `sql` is "select * from fn($1, …)" without the last two parameters (recalled, may_recall) where `may_recall`. Recalls
+// float in at most four rounds; where Redis is away, the answer is what the ledger alone can give.
+Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall);
+
+WalletResult read_wallet_result(const ledger::Rows& rows, size_t row = 0);
+
+}  // namespace tallygate::api
