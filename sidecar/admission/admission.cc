@@ -270,6 +270,8 @@ void Admission::retire(Plan* plan) {
   plan->retired = true;
   if (plan->in_flight > 0) return;
   for (auto& item : plan->items) --item.purse->users;
+  log_.release(plan->definition);
+  if (plan->has_allow_definition) log_.release(plan->allow_definition);
   plans_.erase(plan);
 }
 

@@ -7,6 +7,8 @@ namespace {
 
 constexpr int64_t kCommitMs = 1000;
 constexpr int64_t kWatchMs = 100;
+constexpr int64_t kForgetEveryNs = 60'000'000'000;
+constexpr int64_t kForgetAfterS = 3600;  // totals of a window serve to return its units: of no use once it is over
 
 }  // namespace
 
@@ -62,7 +64,8 @@ Result<void> Sidecar::recover(const std::string& boot_id) {
     log::info("predecessor recovered", {{"incarnation", p.incarnation()},
                                         {"records", p.outbox().size()},
                                         {"admissions_without_record", p.recovered_admissions()},
-                                        {"torn", p.torn()}});
+                                        {"torn", p.torn()},
+                                        {"damage", p.damage()}});
     for (const auto& [key, units] : p.spent()) {
       if (key.first == 0) spent_before_[key] += units;
     }
@@ -118,6 +121,10 @@ void Sidecar::commit() {
     static log::Throttle throttle(10);
     log::error(throttle, "usage cannot be written; kept and tried again", {{"error", committed.error().message}});
     return;
+  }
+  if (loop_.now_ns() - forgot_ns_ > kForgetEveryNs) {
+    forgot_ns_ = loop_.now_ns();
+    log_->forget_ended(env_.wall_s() - kForgetAfterS);
   }
   if (!pending && log_->in_flight() == 0) return;
   courier_->kick();

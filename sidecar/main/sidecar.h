@@ -63,6 +63,7 @@ class Sidecar {
   std::function<void()> done_;
   bool draining_ = false;
   bool returned_ = false;
+  int64_t forgot_ns_ = 0;
   EventLoop::TimerId commit_timer_ = 0, watch_timer_ = 0;
 
   // What admin threads may see.
