@@ -25,7 +25,8 @@ pkg_check_modules(HIREDIS REQUIRED IMPORTED_TARGET hiredis)
 add_library(tg_flags INTERFACE)
 target_compile_options(tg_flags INTERFACE -Wall -Wextra -Wconversion -Werror -fno-omit-frame-pointer)
 # GCC 12 sees these where there are none once it inlines the standard library (GCC bugs 105329, 105651, 107852).
-target_compile_options(tg_flags INTERFACE -Wno-stringop-overread -Wno-restrict -Wno-array-bounds -Wno-stringop-overflow)
+target_compile_options(tg_flags INTERFACE -Wno-stringop-overread -Wno-restrict -Wno-array-bounds -Wno-stringop-overflow
+                       -Wno-free-nonheap-object)
 # Precompiled headers and ccache: https://ccache.dev/manual/latest.html#_precompiled_headers
 target_compile_options(tg_flags INTERFACE -fpch-preprocess)
 target_include_directories(tg_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
