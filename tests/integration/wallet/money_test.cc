@@ -1,0 +1,119 @@
+// B11, B12 and the floats of sidecars: adjustments, refunds, disputes, recall.
+#include "tests/integration/wallet/world.h"
+
+namespace tallygate::testing {
+namespace {
+
+constexpr const char* kLoop = "set role tallygate_pipeline";
+
+TEST(Credits, KnownCaseOnce) {
+  WalletWorld w(56'900);
+  EXPECT_EQ(w.api.credit("cs_1", 5'000).balance, 61'900);
+  EXPECT_TRUE(w.api.credit("cs_1", 5'000).duplicate);
+  EXPECT_EQ(w.api.facts().balance, 61'900);
+}
+
+TEST(Adjustment, NeedsReasonAndActorAndIsAudited) {
+  WalletWorld w(1000, 500);
+  WalletCaller admin(w.tenant, "set role tallygate_admin");
+  const auto adjust = [&](const std::string& key, int64_t amount, const std::string& reason, const std::string& actor) {
+    return must(admin.call("adjust_wallet($1, $2, null, null, $3, $4, $5, 'req', $6)",
+                           {w.tenant, key, amount, reason, actor, kNow}));
+  };
+  EXPECT_EQ(adjust("a", 5, "", "ann").reason, "ReasonRequired");
+  EXPECT_EQ(adjust("a", 5, "missed", " ").reason, "ReasonRequired");
+  EXPECT_EQ(adjust("a", 0, "missed", "ann").reason, "InvalidAmount");
+  EXPECT_EQ(adjust("a", INT64_MIN, "missed", "ann").reason, "InvalidAmount");
+  EXPECT_EQ(adjust("a", 5, "missed credit", "ann").balance, 1005);
+  EXPECT_TRUE(adjust("a", 5, "missed credit", "ann").duplicate);
+  EXPECT_EQ(adjust("b", -1506, "wrong", "ann").shortfall, 1);
+  EXPECT_EQ(adjust("b", -1505, "wrong", "ann").balance, -500);
+  EXPECT_EQ(w.number("select count(*) from audit_log where tenant = $1 and actor = 'ann' and action = 'wallet.adjust'",
+                     {w.tenant}),
+            2);
+  // Not for the API's role.
+  EXPECT_FALSE(w.api.call("adjust_wallet($1, 'x', null, null, 5, 'r', 'a', '', $2)", {w.tenant, kNow}));
+}
+
+TEST(Refund, OnceByItsOwnIdAndBelowTheFloor) {
+  WalletWorld w(100, 50);
+  WalletCaller loop(w.tenant, kLoop);
+  for (int i = 0; i < 3; ++i) {
+    const Answer a = must(loop.call("post_refund($1, 're_1', null, 1000, '', $2)", {w.tenant, kNow}));
+    EXPECT_TRUE(a.success);
+    EXPECT_EQ(a.duplicate, i > 0);
+    EXPECT_EQ(a.balance, -900);
+  }
+  EXPECT_EQ(w.api.commit("c", 1).reason, "DebtLimitExceeded");
+}
+
+TEST(Dispute, SuspendsAndReCreditsWhenWon) {
+  WalletWorld w(100);
+  WalletCaller loop(w.tenant, kLoop);
+  const auto open = [&](const char* id) {
+    return must(loop.call("post_dispute($1, $2, null, 1000, true, '', $3)", {w.tenant, id, kNow}));
+  };
+  const auto close = [&](const char* id, bool won) {
+    return must(loop.call("close_dispute($1, $2, $3, $4)", {w.tenant, id, won, kNow}));
+  };
+  EXPECT_EQ(close("d1", true).reason, "UnknownDispute");
+  EXPECT_EQ(open("d1").balance, -900);
+  EXPECT_TRUE(open("d1").duplicate);
+  open("d2");
+  w.api.credit("more", 5000);
+  EXPECT_EQ(w.api.purchase("p", 1).reason, "Suspended");
+  EXPECT_EQ(close("d1", true).balance, 4100);
+  EXPECT_TRUE(close("d1", true).duplicate);
+  EXPECT_EQ(close("d1", false).reason, "IdempotencyMismatch");
+  EXPECT_EQ(w.api.purchase("p", 1).reason, "Suspended");
+  EXPECT_EQ(close("d2", false).balance, 4100);
+  EXPECT_EQ(w.api.purchase("p", 1).reason, "Suspended");
+  EXPECT_TRUE(must(loop.call("resume_wallet($1, null, 'paid', 'ann', $2)", {w.tenant, kNow})).success);
+  EXPECT_TRUE(w.api.purchase("p", 1).success);
+}
+
+// 100 units at 0.05 each are funded out of 10.00; a purchase of 8.00 takes 60 of them back, and the rest stays.
+TEST(Recall, APurchaseTakesIdleFloatBack) {
+  WalletWorld w(10'000'000);
+  must(w.owner.exec("insert into tenant_meters values ($1, 'sms', 'wallet', 'GBP', 1, '[{\"price_micros\": 50000}]')",
+                    {w.tenant}));
+  const int64_t epoch = w.number(
+      "select o_number from epoch_open(array[1], array[(select number from shard_epochs where shard = 1)], "
+      "clock_timestamp() + interval '1 hour')");
+  EXPECT_EQ(w.number("select o_granted from fund(1, $1, $2, 'sms$', 0, 0, 0, 100, 100, $3)", {epoch, w.tenant, kNow}),
+            100);
+  EXPECT_EQ(w.api.facts().effective, 5'000'000);
+  EXPECT_EQ(w.api.purchase("p", 10'000'001).reason, "InsufficientBalance");
+  const Answer short_of = w.api.purchase("p", 8'000'000);
+  EXPECT_EQ(short_of.reason, "RecallFloat");
+  EXPECT_NE(short_of.recall.find("\"target\": 60"), std::string::npos) << short_of.recall;
+  const auto retry = [&](int64_t total, bool may_recall) {
+    return must(
+        w.api.call("check_balance_and_deduct_asset_cost($1, 'p', null, null, 8000000, '', $2, jsonb_build_array("
+                   "jsonb_build_object('account', (select id from escrow_accounts where tenant = $1), 'epoch', "
+                   "$3::bigint, 'total', $4::bigint)), $5)",
+                   {w.tenant, kNow, epoch, total, may_recall}));
+  };
+  EXPECT_EQ(retry(30, true).reason, "RecallFloat");
+  EXPECT_EQ(retry(30, false).reason, "InsufficientBalance");
+  EXPECT_EQ(must(w.api.call("wallet_facts($1, null)", {w.tenant})).effective, 6'500'000);
+  const Answer done = retry(60, true);
+  EXPECT_TRUE(done.success);
+  EXPECT_EQ(done.effective, 0);
+  EXPECT_EQ(done.balance, 2'000'000);
+  EXPECT_EQ(w.number("select available(id, $2) from escrow_accounts where tenant = $1", {w.tenant, kNow}), 0);
+}
+
+TEST(Recall, ReservationsAreNotSoldToSidecars) {
+  WalletWorld w(1'000'000);
+  must(w.owner.exec("insert into tenant_meters values ($1, 'sms', 'wallet', 'GBP', 1, '[{\"price_micros\": 50000}]')",
+                    {w.tenant}));
+  w.api.reserve("c", 900'000);
+  const int64_t epoch = w.number("select number from shard_epochs where shard = 1");
+  EXPECT_EQ(w.number("select o_granted from fund(1, $1, $2, 'sms$', 0, 0, 0, 100, 100, $3)", {epoch, w.tenant, kNow}),
+            2);
+  EXPECT_EQ(w.api.facts().effective, 0);
+}
+
+}  // namespace
+}  // namespace tallygate::testing
