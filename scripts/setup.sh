@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
 # Installs every Debian package that building, testing, the demo and the benchmarks need. Takes a moment when nothing is
-# missing. As root, or through sudo.
+# missing. As root, or through sudo. `setup.sh build`: only what building needs.
 set -euo pipefail
 
-packages=(
-  # build
+build=(
   g++ make cmake ninja-build ccache mold pkg-config git ca-certificates
   libcpprest-dev libyaml-cpp-dev libpqxx-dev libhiredis-dev prometheus-cpp-dev libspdlog-dev libfmt-dev libgtest-dev
   libexpected-dev nlohmann-json3-dev libboost-dev libboost-system-dev libboost-thread-dev libboost-filesystem-dev
   libboost-chrono-dev libboost-atomic-dev libboost-date-time-dev libboost-regex-dev libboost-random-dev
   libssl-dev libcurl4-openssl-dev zlib1g-dev libhowardhinnant-date-dev tzdata
-  # the real parts of tests, demo and benchmarks
+)
+# The real parts of tests, demo and benchmarks; style.
+run=(
   redis-server postgresql postgresql-contrib nginx-light wrk openssl python3 python3-venv procps curl util-linux
-  # style
   clang-format
 )
+packages=("${build[@]}")
+[ "${1:-}" = build ] || packages+=("${run[@]}")
 
 missing=()
 for package in "${packages[@]}"; do
