@@ -8,7 +8,8 @@ namespace tallygate::sidecar {
 namespace {
 
 constexpr int64_t kTickMs = 50;
-constexpr int64_t kNoProgressNs = 2'000'000'000;
+constexpr int64_t kPatienceNs = 2'000'000'000;
+constexpr int64_t kMaxPatienceNs = 64'000'000'000;  // a ledger that is away must not fill Redis with copies
 constexpr int64_t kAskWatermarkNs = 200'000'000;
 constexpr int64_t kMaxInFlight = 512;  // per shard and incarnation
 
@@ -58,7 +59,7 @@ void Courier::kick() {
   if (connected && !was_connected_) {
     // What was in flight when the connection broke may or may not have arrived.
     for (auto& parcel : parcels_) {
-      for (auto& [shard, route] : parcel->routes) route.sent_seq = route.in_flight = 0;
+      for (auto& [shard, route] : parcel->routes) route.sent_seq = route.in_flight = route.patience_ns = 0;
     }
   }
   was_connected_ = connected;
@@ -80,14 +81,19 @@ void Courier::carry(Parcel& parcel) {
   for (auto& [shard, queue] : parcel.outbox->shards()) {
     if (queue.unacked.empty()) continue;
     Route& route = parcel.routes[shard];
-    if (queue.watermark > route.watermark || route.progress_ns == 0) {
+    if (queue.watermark > route.watermark) {
       route.watermark = queue.watermark;
-      route.progress_ns = loop_.now_ns();
+      route.patience_ns = 0;
     }
-    if (route.sent_seq > queue.watermark && loop_.now_ns() - route.progress_ns > kNoProgressNs) {
+    if (route.patience_ns == 0) {  // progress, or a new connection
+      route.progress_ns = loop_.now_ns();
+      route.patience_ns = kPatienceNs;
+    }
+    if (route.sent_seq > queue.watermark && loop_.now_ns() - route.progress_ns > route.patience_ns) {
       count(counters_.resent, static_cast<uint64_t>(route.sent_seq - queue.watermark));
       route.sent_seq = queue.watermark;  // rule 10: from the watermark again
       route.progress_ns = loop_.now_ns();
+      route.patience_ns = std::min(route.patience_ns * 2, kMaxPatienceNs);
     }
     send(parcel, shard, queue, route);
     ask(parcel, shard, route);

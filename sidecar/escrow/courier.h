@@ -41,6 +41,7 @@ class Courier {
     int64_t sent_seq = 0;
     int64_t watermark = 0;
     int64_t progress_ns = 0;
+    int64_t patience_ns = 0;  // without progress for so long, everything is sent again; doubles each time
     int64_t asked_ns = 0;
     int64_t in_flight = 0;
   };

@@ -1,5 +1,8 @@
 #include "sidecar/escrow/escrow.h"
 
+#include <algorithm>
+
+#include "core/money.h"
 #include "core/redis_contract/scripts.h"
 
 namespace tallygate::sidecar {
@@ -9,7 +12,7 @@ namespace rc = redis_contract;
 namespace {
 
 constexpr int64_t kTickMs = 20;
-constexpr int64_t kForgetAfterS = 3600;  // streams that began in the window may still settle against its purse
+constexpr int64_t kForgetAfterS = 60;  // whoever may still settle against a purse is among its users
 
 void count(std::atomic<uint64_t>& counter, int64_t by = 1) {
   counter.store(counter.load(std::memory_order_relaxed) + static_cast<uint64_t>(by), std::memory_order_relaxed);
@@ -36,13 +39,13 @@ void Escrow::tick() {
     if (purse->asking || now_ns < purse->ask_after_ns) continue;
     if (purse->needed > 0) {
       send(*purse);
-    } else if (purse->available() > 0 && now_ns - purse->last_spend_ns > idle_ns(*purse)) {
+    } else if (purse->available() > 0 && now_ns - std::max(purse->last_spend_ns, purse->last_grant_ns) > idle_ns(*purse)) {
       give_back_idle(*purse);
     } else if (purse->returned > purse->returned_known) {
       send_return(*purse);  // its answer was lost
-    } else if (purse->ask_after_ns != 0 && purse->available() * 2 < purse->target &&
+    } else if (purse->refill_after_ns != 0 && purse->available() * 2 < purse->target &&
                now_ns - purse->last_spend_ns < options_.horizon_ms * 1'000'000) {
-      send(*purse);  // a refill that was put off
+      refill(*purse);  // was put off
     }
   }
   for (int n = 0; n < rc::kShards; ++n) {
@@ -64,9 +67,12 @@ int64_t Escrow::idle_ns(const Purse& purse) const {
 
 void Escrow::forget_ended(int64_t now_s) {
   std::erase_if(purses_, [&](const auto& entry) {
-    const Purse& p = *entry.second;
-    return p.end_s != 0 && now_s > p.end_s + kForgetAfterS && !p.asking && p.waiting.empty() && p.users == 0;
+    Purse& p = *entry.second;
+    const bool over = p.end_s != 0 && now_s > p.end_s + kForgetAfterS && !p.asking && p.waiting.empty() && p.users == 0;
+    if (over) std::erase(by_tenant_[p.tenant], &p);
+    return over;
   });
+  std::erase_if(by_tenant_, [](const auto& entry) { return entry.second.empty(); });
 }
 
 Purse* Escrow::purse(const std::string& tenant, const std::string& bucket, int64_t end_s, int64_t mint) {
@@ -81,6 +87,7 @@ Purse* Escrow::purse(const std::string& tenant, const std::string& bucket, int64
     slot->end_s = end_s;
     slot->target = options_.target_min;
     slot->epoch = epoch(slot->shard);
+    by_tenant_[tenant].push_back(slot.get());
   }
   slot->mint = mint;
   return slot.get();
@@ -96,19 +103,27 @@ int64_t Escrow::epoch(int number) {
 }
 
 void Escrow::need(Purse& purse, int64_t units) {
-  purse.needed = std::max(purse.needed, units);
-  ask(purse);
-}
-
-void Escrow::ask(Purse& purse) {
+  purse.needed = purse.needed == 0 ? units : std::min(purse.needed, units);
+  purse.wanted = std::min(purse.wanted + units, kMaxInteger);
   if (!purse.asking && loop_.now_ns() >= purse.ask_after_ns) send(purse);
 }
 
+void Escrow::refill(Purse& purse) {
+  if (!purse.asking && loop_.now_ns() >= std::max(purse.ask_after_ns, purse.refill_after_ns)) send(purse);
+}
+
+void Escrow::release(Purse& purse, int64_t epoch, int64_t units) {
+  if (purse.epoch != epoch || epoch == 0) return;
+  purse.spent -= units;
+  if (!purse.waiting.empty()) on_change_(purse);
+}
+
 void Escrow::reconsider(const std::string& tenant) {
-  for (auto& [member, purse] : purses_) {
-    if (purse->tenant != tenant) continue;
+  const auto found = by_tenant_.find(tenant);
+  if (found == by_tenant_.end()) return;
+  for (Purse* purse : found->second) {
     purse->state = PurseState::kFunding;
-    purse->ask_after_ns = 0;
+    purse->ask_after_ns = purse->refill_after_ns = 0;
     purse->backoff_ms = 0;
     on_change_(*purse);
   }
@@ -129,10 +144,11 @@ void Escrow::send(Purse& purse) {
   const int64_t epoch = shards_[static_cast<size_t>(purse.shard)].epoch;
   if (epoch == 0) return;  // the heartbeat finds out; its answer asks again
   if (purse.epoch != epoch) adopt(purse, epoch);
-  const int64_t least = purse.granted + std::max<int64_t>(0, purse.needed - purse.available());
+  const int64_t lack = std::max<int64_t>(0, purse.needed - purse.available());
+  const int64_t least = purse.granted + lack;
   // At most a quarter of what is left in all, so that no pod sits on a quota that others need.
   const int64_t fair = purse.told ? std::min(purse.target, purse.remaining() / 4) : purse.target;
-  const int64_t best = purse.granted + std::max<int64_t>(0, std::max(purse.needed, fair) - purse.available());
+  const int64_t best = purse.granted + std::max<int64_t>(0, std::max(purse.wanted, fair) - purse.available());
   auto keys = lease_keys(purse.shard, epoch, log_.incarnation());
   keys.push_back(rc::bucket_key(purse.shard, epoch, purse.tenant, purse.bucket));
   auto args = lease_args(purse.shard, epoch, log_.incarnation());
@@ -142,8 +158,8 @@ void Escrow::send(Purse& purse) {
   ++purse.users;
   count(counters_.leases);
   redis_.eval(rc::kLease, std::move(keys), std::move(args),
-              [this, alive = alive_, &purse, epoch, returned = purse.returned](Result<redis::Reply> reply) {
-                if (*alive) answered(purse, epoch, returned, std::move(reply));
+              [this, alive = alive_, &purse, epoch, returned = purse.returned, lack](Result<redis::Reply> reply) {
+                if (*alive) answered(purse, epoch, returned, lack, std::move(reply));
               });
 }
 
@@ -152,8 +168,9 @@ void Escrow::retry_later(Purse& purse, int64_t max_ms) {
   purse.ask_after_ns = loop_.now_ns() + purse.backoff_ms * 1'000'000;
 }
 
-void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, Result<redis::Reply> reply) {
+void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lack, Result<redis::Reply> reply) {
   purse.asking = false;
+  purse.needed = purse.wanted = 0;  // whoever still waits is asked again, and says so again
   --purse.users;
   if (!reply || !reply->is_array() || reply->elements.size() < 3) {
     count(counters_.errors);
@@ -176,8 +193,8 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, Result<redi
     }
     purse.state = dry ? PurseState::kDry : PurseState::kFunding;
     if (dry) {
-      purse.needed = 0;  // asked again by the next request after the pause
-      purse.ask_after_ns = loop_.now_ns() + options_.dry_recheck_ms * 1'000'000;
+      purse.dry_lack = lack;
+      purse.dry_until_ns = purse.refill_after_ns = loop_.now_ns() + options_.dry_recheck_ms * 1'000'000;
     } else {
       retry_later(purse, 50);
     }
@@ -216,11 +233,12 @@ void Escrow::granted(Purse& purse, const redis::Reply& bucket, int64_t returned)
     purse.granted = total;
     purse.state = PurseState::kFunding;
     purse.backoff_ms = 0;
-    purse.ask_after_ns = 0;
+    purse.ask_after_ns = purse.refill_after_ns = 0;
   } else if (purse.returned == returned) {
-    retry_later(purse, 100);  // nothing to be had in the background
+    // Nothing to be had in the background. A request that lacks something need not wait for that.
+    retry_later(purse, 100);
+    purse.refill_after_ns = std::exchange(purse.ask_after_ns, 0);
   }
-  if (purse.available() >= purse.needed) purse.needed = 0;
   purse.elsewhere = bucket.elements[1].to_integer();
   purse.told = true;
   if (purse.last_spend_ns == 0) purse.last_spend_ns = now_ns;
@@ -248,7 +266,7 @@ void Escrow::adopt(Purse& purse, int64_t epoch) {
   purse.elsewhere = 0;
   purse.told = false;
   purse.state = PurseState::kFunding;
-  purse.ask_after_ns = 0;
+  purse.ask_after_ns = purse.refill_after_ns = 0;
   purse.backoff_ms = 0;
 }
 

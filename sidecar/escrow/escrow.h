@@ -59,10 +59,18 @@ class Escrow {
   // After units were taken: asks for more in the background once half of the target is gone.
   void spent_from(Purse& purse) {
     purse.last_spend_ns = loop_.now_ns();
-    if (purse.available() * 2 < purse.target && !purse.asking) [[unlikely]] ask(purse);
+    if (purse.available() * 2 < purse.target && !purse.asking) [[unlikely]] refill(purse);
   }
-  // A request lacks `units`: asks at once, unless an answer is due anyway.
+  // A request needs `units` and the purse has fewer: asks at once, unless an answer is due anyway.
   void need(Purse& purse, int64_t units);
+  // Whether the ledger is known to have fewer than `units`; with `fresh`, known from just now. Old news are no ground to
+  // deny where new ones can be had: a wallet may have been topped up while nobody asked.
+  bool exhausted(const Purse& purse, int64_t units, bool fresh) const {
+    return purse.state == PurseState::kDry && units - purse.available() >= purse.dry_lack &&
+           (!fresh || loop_.now_ns() < purse.dry_until_ns);
+  }
+  // Units that were spent under `epoch` are not owed after all; whoever waits for some may have them.
+  void release(Purse& purse, int64_t epoch, int64_t units);
   // The tenant's limits changed, or something came back: dry is not certain any more.
   void reconsider(const std::string& tenant);
 
@@ -84,9 +92,9 @@ class Escrow {
 
  private:
   void tick();
-  void ask(Purse& purse);
+  void refill(Purse& purse);
   void send(Purse& purse);
-  void answered(Purse& purse, int64_t epoch, int64_t returned, Result<redis::Reply> reply);
+  void answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lack, Result<redis::Reply> reply);
   void measure(Purse& purse);
   int64_t idle_ns(const Purse& purse) const;
   void granted(Purse& purse, const redis::Reply& bucket, int64_t before);
@@ -106,6 +114,7 @@ class Escrow {
   bool leasing_ = true;
   std::array<Shard, redis_contract::kShards> shards_{};
   std::unordered_map<std::string, std::unique_ptr<Purse>> purses_;  // by member
+  std::unordered_map<std::string, std::vector<Purse*>> by_tenant_;
   std::function<void(Purse&)> on_change_ = [](Purse&) {};
   std::function<void(int, int64_t)> on_watermark_ = [](int, int64_t) {};
   std::function<void(int, int64_t)> on_epoch_ = [](int, int64_t) {};

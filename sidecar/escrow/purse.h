@@ -35,8 +35,14 @@ struct Purse {
 
   // Asking. One call in flight per purse.
   bool asking = false;
-  int64_t needed = 0;        // units that a waiting request lacks
-  int64_t ask_after_ns = 0;
+  // Since the last answer: the least that a request needs which cannot go on (so that a fat one does not hold up thin
+  // ones; it is asked for again, alone, once those are served), and what all of them need together.
+  int64_t needed = 0;
+  int64_t wanted = 0;
+  int64_t ask_after_ns = 0;     // nothing is asked before
+  int64_t refill_after_ns = 0;  // nor, where no request waits, before this
+  int64_t dry_lack = 0;         // kDry: that many units, or more, could not be had
+  int64_t dry_until_ns = 0;     // kDry: until then that is news enough to deny on
   int64_t backoff_ms = 0;
   int64_t target = 0;        // units to hold after a refill
   int64_t sampled_ns = 0;    // when and at what `spent` the rate was last measured
