@@ -25,12 +25,12 @@ Result<std::unique_ptr<ApiServer>> ApiServer::create(Env& env, std::string datab
                                                      metrics::Registry& registry) {
   auto credentials = load_credentials(settings);
   if (!credentials) return tl::unexpected(credentials.error());
-  return std::unique_ptr<ApiServer>(new ApiServer(env, std::move(database_url), std::move(redis), settings,
-                                                  std::move(*credentials), registry));
+  return std::unique_ptr<ApiServer>(
+      new ApiServer(env, std::move(database_url), std::move(redis), settings, std::move(*credentials), registry));
 }
 
-ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::Endpoint> redis, const ApiSettings& settings,
-                     Credentials credentials, metrics::Registry& registry)
+ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::Endpoint> redis,
+                     const ApiSettings& settings, Credentials credentials, metrics::Registry& registry)
     : env_(env),
       settings_(settings),
       pool_(env, pool_options(std::move(database_url), settings)),
@@ -42,18 +42,24 @@ ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::En
 ApiServer::~ApiServer() { stop(); }
 
 void ApiServer::collect(metrics::Registry& registry) {
-  latency_ = registry.histogram("tallygate_operator_api_request_seconds", "API requests, from the complete head to the answer.",
-                                metrics::latency_buckets());
+  latency_ = registry.histogram("tallygate_operator_api_request_seconds",
+                                "API requests, from the complete head to the answer.", metrics::latency_buckets());
   collectors_.push_back(registry.collect([this](metrics::Scrape& scrape) {
     const auto count = [&](const char* name, const char* help, const std::atomic<uint64_t>& value) {
       scrape.counter(name, help, {}, static_cast<double>(value.load(std::memory_order_relaxed)));
     };
-    count("tallygate_operator_api_unauthenticated_total", "API requests without valid credentials.", front_.stats().unauthenticated);
-    count("tallygate_operator_api_forbidden_total", "API requests beyond their credentials' scopes or tenants.", front_.stats().forbidden);
-    count("tallygate_operator_api_rate_limited_total", "API requests above their tenant's rate.", front_.stats().rate_limited);
-    count("tallygate_operator_api_rollbacks_total", "Transactions that the database undid and that were repeated.", pool_.stats().rollbacks);
-    count("tallygate_operator_api_in_doubt_total", "Commits whose answer was lost and that were repeated by key.", pool_.stats().in_doubt);
-    count("tallygate_operator_api_pool_exhausted_total", "Requests that found no free connection in time.", pool_.stats().exhausted);
+    count("tallygate_operator_api_unauthenticated_total", "API requests without valid credentials.",
+          front_.stats().unauthenticated);
+    count("tallygate_operator_api_forbidden_total", "API requests beyond their credentials' scopes or tenants.",
+          front_.stats().forbidden);
+    count("tallygate_operator_api_rate_limited_total", "API requests above their tenant's rate.",
+          front_.stats().rate_limited);
+    count("tallygate_operator_api_rollbacks_total", "Transactions that the database undid and that were repeated.",
+          pool_.stats().rollbacks);
+    count("tallygate_operator_api_in_doubt_total", "Commits whose answer was lost and that were repeated by key.",
+          pool_.stats().in_doubt);
+    count("tallygate_operator_api_pool_exhausted_total", "Requests that found no free connection in time.",
+          pool_.stats().exhausted);
   }));
 }
 
@@ -66,7 +72,9 @@ Result<void> ApiServer::start() {
   options.tls = {settings_.tls_certificate_file, settings_.tls_key_file};
   options.worker_threads = static_cast<int>(settings_.connections);
   options.body_bytes_max = static_cast<size_t>(settings_.body_bytes_max);
-  options.on_completed = [this](const http::Completed& done) { latency_.observe(static_cast<double>(done.duration_ns) / 1e9); };
+  options.on_completed = [this](const http::Completed& done) {
+    latency_.observe(static_cast<double>(done.duration_ns) / 1e9);
+  };
   auto server = http::Server::start(std::move(options), std::move(router), env_);
   if (!server) return tl::unexpected(server.error());
   server_ = std::move(*server);

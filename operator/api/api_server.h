@@ -20,10 +20,11 @@ namespace tallygate::api {
 
 class ApiServer {
  public:
-  // Reads the credentials' files. `env` outlives it. Without `redis` no float is recalled. kInvalid: the settings or the
-  // files are wrong.
-  static Result<std::unique_ptr<ApiServer>> create(Env& env, std::string database_url, std::optional<redis::Endpoint> redis,
-                                                   const ApiSettings& settings, metrics::Registry& registry);
+  // Reads the credentials' files. `env` outlives it. Without `redis` no float is recalled. kInvalid: the settings or
+  // the files are wrong.
+  static Result<std::unique_ptr<ApiServer>> create(Env& env, std::string database_url,
+                                                   std::optional<redis::Endpoint> redis, const ApiSettings& settings,
+                                                   metrics::Registry& registry);
   ~ApiServer();
 
   // Takes what the manifests say from now on. Any thread.

@@ -1,4 +1,5 @@
-// One request on its way through the API: who it is for, what serves it. The route table is the one list of what exists.
+// One request on its way through the API: who it is for, what serves it. The route table is the one list of what
+// exists.
 #pragma once
 
 #include <memory>

@@ -22,7 +22,8 @@ Snapshot::Snapshot(std::shared_ptr<const plan::Compiled> compiled) : compiled_(s
     for (const auto& route : policy.routes) {
       if (!route.gate.empty()) gates_[route.gate].push_back({&policy, &route});
     }
-    if (!policy.default_route.gate.empty()) gates_[policy.default_route.gate].push_back({&policy, &policy.default_route});
+    if (!policy.default_route.gate.empty())
+      gates_[policy.default_route.gate].push_back({&policy, &policy.default_route});
   }
 }
 

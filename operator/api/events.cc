@@ -40,8 +40,8 @@ bool is_attribute_name(std::string_view name) {
 }
 
 UsageItem read_event(const Call& call, const json& event, const std::string& place, Faults& faults) {
-  static const std::set<std::string> kKnown = {"specversion", "id", "source", "type", "time", "subject", "dataschema",
-                                               "datacontenttype", "data"};
+  static const std::set<std::string> kKnown = {"specversion", "id",         "source",          "type", "time",
+                                               "subject",     "dataschema", "datacontenttype", "data"};
   UsageItem item;
   item.place = place;
   if (!event.is_object()) {
@@ -50,10 +50,12 @@ UsageItem read_event(const Call& call, const json& event, const std::string& pla
   }
   for (const auto& [name, value] : event.items()) {
     if (!kKnown.contains(name) && !is_attribute_name(name)) {
-      faults.emplace_back(place + (is_clean_text(name) ? name.substr(0, 63) : "?"), "is no attribute of CloudEvents 1.0");
+      faults.emplace_back(place + (is_clean_text(name) ? name.substr(0, 63) : "?"),
+                          "is no attribute of CloudEvents 1.0");
     }
   }
-  if (attribute(event, "specversion", place, true, faults) != "1.0") faults.emplace_back(place + "specversion", "must be \"1.0\"");
+  if (attribute(event, "specversion", place, true, faults) != "1.0")
+    faults.emplace_back(place + "specversion", "must be \"1.0\"");
   if (attribute(event, "type", place, true, faults) != kEventType) {
     faults.emplace_back(place + "type", std::string("must be \"") + kEventType + "\"");
   }
@@ -91,9 +93,12 @@ http::Response record_events(Call& call) {
   const std::string_view type = call.request.header("content-type");
   const bool batch = is_json_type(type, "application/cloudevents-batch+json");
   if (!batch && !is_json_type(type, "application/cloudevents+json")) {
-    return http::problem_response({415, "unsupported_media_type",
-                                   "The body must be application/cloudevents+json or application/cloudevents-batch+json.",
-                                   "", {}});
+    return http::problem_response(
+        {415,
+         "unsupported_media_type",
+         "The body must be application/cloudevents+json or application/cloudevents-batch+json.",
+         "",
+         {}});
   }
   Fields query(call.request, Fields::Body::kNone);
   if (auto refused = query.refusal()) return *refused;
@@ -111,7 +116,8 @@ http::Response record_events(Call& call) {
     for (size_t i = 0; i < body->size(); ++i) {
       const std::string place = "events[" + std::to_string(i) + "].";
       items.push_back(read_event(call, (*body)[i], place, faults));
-      if (!items.back().id.empty() && !ids.insert(items.back().id).second) faults.emplace_back(place + "id", "comes twice");
+      if (!items.back().id.empty() && !ids.insert(items.back().id).second)
+        faults.emplace_back(place + "id", "comes twice");
     }
   }
   if (!faults.empty()) return faulty_fields(faults);

@@ -66,8 +66,8 @@ Fields::Fields(const http::Request& request, Body body) : json_(std::make_unique
   if (auto query = parse_query(request.query)) {
     query_ = std::move(*query);
   } else {
-    whole_ = http::problem_response(
-        {400, "malformed_query", "The query has a broken escape or a parameter twice.", "", {}});
+    whole_ =
+        http::problem_response({400, "malformed_query", "The query has a broken escape or a parameter twice.", "", {}});
   }
   if (body == Body::kNone || (body == Body::kOptional && request.body.empty())) return;
   if (!is_json_type(request.header("content-type"), "application/json")) {
@@ -84,7 +84,8 @@ Fields::Fields(const http::Request& request, Body body) : json_(std::make_unique
   json_->value = std::move(*parsed);
 }
 
-Fields::Fields(std::string_view object, std::string prefix) : json_(std::make_unique<Json>()), prefix_(std::move(prefix)) {
+Fields::Fields(std::string_view object, std::string prefix)
+    : json_(std::make_unique<Json>()), prefix_(std::move(prefix)) {
   std::string why;
   auto parsed = parse_strict(object, why);
   if (parsed && parsed->is_object()) {
@@ -96,7 +97,9 @@ Fields::Fields(std::string_view object, std::string prefix) : json_(std::make_un
 
 Fields::~Fields() = default;
 
-void Fields::refuse(const std::string& field, std::string detail) { faults_.emplace_back(prefix_ + field, std::move(detail)); }
+void Fields::refuse(const std::string& field, std::string detail) {
+  faults_.emplace_back(prefix_ + field, std::move(detail));
+}
 
 std::string Fields::text(const std::string& name, size_t max, bool required) {
   asked_.insert(name);
@@ -126,8 +129,10 @@ Micros Fields::amount(const std::string& name, Micros min, bool negative) {
   const auto micros = parse_money(value, negative);
   if (!micros) {
     refuse(name, "must be a decimal string such as \"12.50\", with at most 6 decimals");
-  } else if (*micros > kAmountMax || *micros < -kAmountMax || (!negative && *micros < min) || (negative && *micros == 0)) {
-    refuse(name, negative ? "must not be 0, nor beyond 1000000000" : "must be from " + format_money(min) + " to 1000000000");
+  } else if (*micros > kAmountMax || *micros < -kAmountMax || (!negative && *micros < min) ||
+             (negative && *micros == 0)) {
+    refuse(name,
+           negative ? "must not be 0, nor beyond 1000000000" : "must be from " + format_money(min) + " to 1000000000");
   } else {
     return *micros;
   }
@@ -267,7 +272,8 @@ void Fields::refuse_unasked() {
     if (!asked_.contains(name)) refuse(is_clean_text(name) ? name.substr(0, 63) : "?", "is no field of this request");
   }
   for (const auto& [name, value] : query_) {
-    if (!asked_query_.contains(name)) refuse(is_clean_text(name) ? name.substr(0, 63) : "?", "is no parameter of this request");
+    if (!asked_query_.contains(name))
+      refuse(is_clean_text(name) ? name.substr(0, 63) : "?", "is no parameter of this request");
   }
 }
 

@@ -1,6 +1,6 @@
-// Reads a request's JSON body and its query strictly: every member is asked for by name, with its form; what is left over
-// is refused; all faults are told at once, each with its field. An absent required member, or one of a wrong form, reads
-// as an empty value, so that the caller asks for everything first and then for the faults.
+// Reads a request's JSON body and its query strictly: every member is asked for by name, with its form; what is left
+// over is refused; all faults are told at once, each with its field. An absent required member, or one of a wrong form,
+// reads as an empty value, so that the caller asks for everything first and then for the faults.
 //
 //   Fields fields(request);
 //   const Micros amount = fields.amount("amount");

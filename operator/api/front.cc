@@ -41,11 +41,14 @@ void name_request(http::Response& response, const std::string& request_id) {
 }  // namespace
 
 Front::Front(Services services, FrontOptions options)
-    : services_(services), options_(std::move(options)), limiter_(options_.rate_limit, options_.rate_limited_tenants_max) {}
+    : services_(services),
+      options_(std::move(options)),
+      limiter_(options_.rate_limit, options_.rate_limited_tenants_max) {}
 
 void Front::add_routes(http::Router& router) {
   for (const ApiRoute& route : api_routes()) {
-    router.add(route.method, route.pattern, [this, &route](const http::Request& request) { return serve(route, request); });
+    router.add(route.method, route.pattern,
+               [this, &route](const http::Request& request) { return serve(route, request); });
   }
   router.add("GET", "/openapi.yaml", [](const http::Request&) {
     return http::Response{200, std::string(openapi_document()), "application/yaml", {}};
@@ -59,14 +62,16 @@ http::Response Front::serve(const ApiRoute& route, const http::Request& request)
   return response;
 }
 
-std::optional<Principal> Front::authenticate(const http::Request& request, const Snapshot* snapshot, std::string& why) const {
+std::optional<Principal> Front::authenticate(const http::Request& request, const Snapshot* snapshot,
+                                             std::string& why) const {
   const std::string_view header = request.header("authorization");
   if (request.header_count("authorization") != 1 || header.size() < 8) {
     why = "no Authorization header, or several";
     return std::nullopt;
   }
   std::string scheme(header.substr(0, 7));
-  std::transform(scheme.begin(), scheme.end(), scheme.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  std::transform(scheme.begin(), scheme.end(), scheme.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   const std::string_view token = header.substr(7);
   if (scheme != "bearer " || token.find(' ') != std::string_view::npos) {
     why = "no bearer token";
@@ -84,7 +89,8 @@ std::optional<Principal> Front::authenticate(const http::Request& request, const
     why = "no JWT is taken here";
     return std::nullopt;
   }
-  const auto claims = verify_jwt(token, *options_.credentials.jwt_keys, options_.credentials.jwt_rules, services_.env.wall_s());
+  const auto claims =
+      verify_jwt(token, *options_.credentials.jwt_keys, options_.credentials.jwt_rules, services_.env.wall_s());
   if (!claims) {
     why = claims.error().message;
     return std::nullopt;
@@ -92,13 +98,15 @@ std::optional<Principal> Front::authenticate(const http::Request& request, const
   Principal principal;
   principal.actor = "jwt:" + (is_clean_text(claims->subject) ? claims->subject.substr(0, 200) : "");
   for (const auto& scope : claims->scopes) principal.scopes |= scope_bit(scope);
-  const std::string* tenant =
-      snapshot != nullptr && !claims->external_id.empty() ? snapshot->tenant_of_external_id(claims->external_id) : nullptr;
+  const std::string* tenant = snapshot != nullptr && !claims->external_id.empty()
+                                  ? snapshot->tenant_of_external_id(claims->external_id)
+                                  : nullptr;
   if (tenant != nullptr) principal.tenants.push_back(*tenant);
   return principal;
 }
 
-tl::expected<std::string, http::Response> Front::choose_tenant(const http::Request& request, const Principal& principal) {
+tl::expected<std::string, http::Response> Front::choose_tenant(const http::Request& request,
+                                                               const Principal& principal) {
   const auto refused = [this](http::Response response) -> tl::expected<std::string, http::Response> {
     stats_.forbidden.fetch_add(1, std::memory_order_relaxed);
     return tl::unexpected<http::Response>(std::move(response));
@@ -108,13 +116,15 @@ tl::expected<std::string, http::Response> Front::choose_tenant(const http::Reque
     if (principal.tenants.empty() && !principal.all_tenants) {
       return refused(forbidden("no_tenant", "The credentials belong to no tenant that is known."));
     }
-    return tl::unexpected<http::Response>(faulty_fields({{"Tallygate-Tenant", "is required: the token serves several tenants"}}));
+    return tl::unexpected<http::Response>(
+        faulty_fields({{"Tallygate-Tenant", "is required: the token serves several tenants"}}));
   }
   const std::string wanted(request.header(kTenantHeader));
   if (request.header_count(kTenantHeader) > 1 || !TenantId::parse(wanted)) {
     return tl::unexpected<http::Response>(faulty_fields({{"Tallygate-Tenant", "must be namespace/name, once"}}));
   }
-  const bool allowed = principal.all_tenants || std::find(principal.tenants.begin(), principal.tenants.end(), wanted) != principal.tenants.end();
+  const bool allowed = principal.all_tenants ||
+                       std::find(principal.tenants.begin(), principal.tenants.end(), wanted) != principal.tenants.end();
   // The same answer whether such a tenant exists or not.
   if (!allowed) return refused(forbidden("tenant_not_allowed", "The credentials do not reach this tenant."));
   return wanted;
@@ -140,7 +150,15 @@ http::Response Front::answer(const ApiRoute& route, const http::Request& request
     return http::problem_response({429, "rate_limited", "Too many requests for this tenant.", "", {}},
                                   {{"Retry-After", std::to_string((wait_ms + 999) / 1000)}});
   }
-  Call call{services_, request, *principal, std::move(*tenant), "", request_id, services_.env.wall_ns(), snapshot, route.scope == Scope::kAdmin};
+  Call call{services_,
+            request,
+            *principal,
+            std::move(*tenant),
+            "",
+            request_id,
+            services_.env.wall_ns(),
+            snapshot,
+            route.scope == Scope::kAdmin};
   if (route.wants_key) {
     const std::string_view key = request.header("idempotency-key");
     if (request.header_count("idempotency-key") != 1 || !is_key(key)) {

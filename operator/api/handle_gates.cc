@@ -69,7 +69,8 @@ Result<PricedCharge> priced(const tenant::Charge& charge, int64_t times, const p
 // The first hard limit that these units would pass; empty: none.
 std::string limit_passed(const tenant::Tenant& tenant, const PricedCharge& charge, const UsedUnits& used) {
   for (const auto& limit : tenant.limits) {
-    if (limit.meter != charge.charge->meter || is_redis_only(limit.window) || limit.capacity >= tenant::kUnbounded) continue;
+    if (limit.meter != charge.charge->meter || is_redis_only(limit.window) || limit.capacity >= tenant::kUnbounded)
+      continue;
     if (used.of_limit(limit.name.str()) > limit.capacity - charge.units) return limit.name.str();
   }
   return "";
@@ -182,7 +183,8 @@ http::Response check_gate(Call& call) {
   const std::string_view gate = call.request.param("gate");
   auto found = call.snapshot->gate(gate, *tenant);
   if (!policy.empty()) std::erase_if(found, [&](const GateRoute& one) { return one.policy->id.str() != policy; });
-  if (found.empty()) return http::problem_response({404, "unknown_gate", "No policy has such a gate for this tenant.", "", {}});
+  if (found.empty())
+    return http::problem_response({404, "unknown_gate", "No policy has such a gate for this tenant.", "", {}});
   const bool ambiguous =
       std::any_of(found.begin(), found.end(), [&](const GateRoute& one) { return one.policy != found.front().policy; });
   if (ambiguous) return faulty_fields({{"policy", "is required: several policies have this gate"}});

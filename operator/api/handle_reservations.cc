@@ -14,7 +14,8 @@ constexpr int64_t kNano = 1'000'000'000;
 // From the path; a fault where it is not what a call id can be.
 std::string call_id_of(const Call& call, Fields& fields) {
   const std::string_view id = call.request.param("call_id");
-  if (id.size() > kCallIdMax || !is_clean_text(id)) fields.refuse("callId", "must have 1 to 255 bytes, no control characters");
+  if (id.size() > kCallIdMax || !is_clean_text(id))
+    fields.refuse("callId", "must have 1 to 255 bytes, no control characters");
   return std::string(id);
 }
 
@@ -75,10 +76,11 @@ http::Response create_reservation(Call& call) {
   const std::string description = fields.text("description", kDescriptionMax, false);
   const int64_t expires_ns = expiry_of(call, fields);
   if (auto refused = fields.refusal()) return *refused;
-  auto result = run_wallet(call, "reserve_call_credits",
-                           {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(currency), call_id,
-                            amount, ledger::timestamp_text(expires_ns), description, ledger::timestamp_text(call.now_ns)},
-                           true);
+  auto result =
+      run_wallet(call, "reserve_call_credits",
+                 {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(currency), call_id, amount,
+                  ledger::timestamp_text(expires_ns), description, ledger::timestamp_text(call.now_ns)},
+                 true);
   if (!result) return failure_response(call, result.error());
   if (!result->success) return refusal_response(*result);
   return resolved(201, *result);
@@ -129,8 +131,8 @@ http::Response commit_reservation(Call& call) {
   const std::string description = fields.text("description", kDescriptionMax, false);
   if (auto refused = fields.refusal()) return *refused;
   auto result = run_wallet(call, "commit_reserved_credits",
-                           {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(currency), call_id,
-                            cost, description, ledger::timestamp_text(call.now_ns)},
+                           {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(currency),
+                            call_id, cost, description, ledger::timestamp_text(call.now_ns)},
                            true);
   if (!result) return failure_response(call, result.error());
   if (!result->success) return refusal_response(*result);

@@ -10,9 +10,13 @@ namespace {
 constexpr int64_t kNano = 1'000'000'000;
 constexpr int64_t kDayS = 86'400;
 
-const tenant::Tenant* tenant_of(const Call& call) { return call.snapshot ? call.snapshot->tenant(call.tenant) : nullptr; }
+const tenant::Tenant* tenant_of(const Call& call) {
+  return call.snapshot ? call.snapshot->tenant(call.tenant) : nullptr;
+}
 
-http::Response no_tenant() { return http::problem_response({404, "unknown_tenant", "There is no such tenant.", "", {}}); }
+http::Response no_tenant() {
+  return http::problem_response({404, "unknown_tenant", "There is no such tenant.", "", {}});
+}
 
 std::string_view to_string(tenant::WindowKind kind) {
   switch (kind) {
@@ -79,7 +83,8 @@ MeterMonth month_of(const UsedUnits& used, const plan::MeterPrice& price) {
 }
 
 const std::string& currency_of(const plan::TenantBilling& billing, const plan::MeterPrice& price) {
-  return price.settlement == tenant::Settlement::kWallet && billing.wallet ? billing.wallet->currency : billing.currency;
+  return price.settlement == tenant::Settlement::kWallet && billing.wallet ? billing.wallet->currency
+                                                                           : billing.currency;
 }
 
 // units × length ÷ elapsed, at most 2^53 − 1.
@@ -185,16 +190,17 @@ http::Response get_usage_history(Call& call) {
   if (meter && !is_meter_name(*meter)) fields.refuse("meter", "must be a meter's name");
   const int64_t to_ns = fields.query_moment("to").value_or(call.now_ns);
   const int64_t span_s = step == "day" ? 400 * kDayS : 31 * kDayS;
-  const int64_t from_ns = fields.query_moment("from").value_or(std::max<int64_t>(0, to_ns - (step == "day" ? 30 : 1) * kDayS * kNano));
+  const int64_t from_ns =
+      fields.query_moment("from").value_or(std::max<int64_t>(0, to_ns - (step == "day" ? 30 : 1) * kDayS * kNano));
   if (from_ns >= to_ns) {
     fields.refuse("from", "must be before to");
   } else if (to_ns - from_ns > span_s * kNano) {
     fields.refuse("from", "must be at most " + std::to_string(span_s / kDayS) + " days before to");
   }
   if (auto refused = fields.refusal()) return *refused;
-  auto rows = select_as_tenant(call, "select * from usage_history($1, $2, $3, $4, $5)",
-                               {call.tenant, nullable(meter), ledger::timestamp_text(from_ns),
-                                ledger::timestamp_text(to_ns), step});
+  auto rows = select_as_tenant(
+      call, "select * from usage_history($1, $2, $3, $4, $5)",
+      {call.tenant, nullable(meter), ledger::timestamp_text(from_ns), ledger::timestamp_text(to_ns), step});
   if (!rows) return failure_response(call, rows.error());
   JsonWriter json;
   json.begin_object();

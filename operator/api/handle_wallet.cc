@@ -122,9 +122,9 @@ http::Response check_status(Call& call) {
   const auto currency = fields.currency();
   const std::string call_id = fields.text("callId", 255, false);
   if (auto refused = fields.refusal()) return *refused;
-  auto rows = select_as_tenant(call, "select * from status_check($1, $2, $3)",
-                               {call.tenant, nullable(currency),
-                                call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id)});
+  auto rows = select_as_tenant(
+      call, "select * from status_check($1, $2, $3)",
+      {call.tenant, nullable(currency), call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id)});
   if (!rows) return failure_response(call, rows.error());
   if (rows->empty()) return failure_response(call, Error{Errc::kInternal, "status_check answered no row"});
   enum Column : size_t { kEndCall, kReason, kCurrency, kBalance, kReserved, kFloat, kEffective, kDebtLimit, kCallHold };

@@ -42,7 +42,8 @@ std::string rows_of(const tenant::Tenant& tenant, const std::vector<UsageItem>& 
     json.value(item.dimensions);
     json.key("buckets");
     json.begin_array();
-    for (const auto& bucket : buckets_of(tenant, meter->name, meter->settlement, item.at_ns / kNano)) json.value(bucket);
+    for (const auto& bucket : buckets_of(tenant, meter->name, meter->settlement, item.at_ns / kNano))
+      json.value(bucket);
     json.end_array();
     json.end_object();
   }
@@ -92,7 +93,8 @@ http::Response book_usage(Call& call, const std::vector<UsageItem>& items, bool 
   if (tenant == nullptr) return http::problem_response({404, "unknown_tenant", "There is no such tenant.", "", {}});
   std::vector<std::pair<std::string, std::string>> faults;
   for (const auto& item : items) {
-    if (meter_of(*tenant, item.meter) == nullptr) faults.emplace_back(item.place + "meter", "the tenant's plan has no such meter");
+    if (meter_of(*tenant, item.meter) == nullptr)
+      faults.emplace_back(item.place + "meter", "the tenant's plan has no such meter");
   }
   if (!faults.empty()) return faulty_fields(faults);
   std::vector<bool> duplicates(items.size());

@@ -12,8 +12,8 @@ namespace tallygate::api {
 struct Call;
 
 struct UsageItem {
-  std::string id;          // unique per tenant: what makes it once
-  std::string place;       // of the item in the request, for faults: "events[3]."
+  std::string id;     // unique per tenant: what makes it once
+  std::string place;  // of the item in the request, for faults: "events[3]."
   std::string meter;
   int64_t units = 0;
   int64_t at_ns = 0;

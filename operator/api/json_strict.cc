@@ -12,6 +12,11 @@ constexpr int kDepthMax = 16;
 
 std::optional<nlohmann::json> parse_strict(std::string_view text, std::string& why) {
   using json = nlohmann::json;
+  // The parser takes a NUL for the end of its input and would not look at what follows.
+  if (text.find('\0') != std::string_view::npos) {
+    why = "it is no JSON";
+    return std::nullopt;
+  }
   std::vector<std::set<std::string>> members;
   std::string fault;
   const auto look = [&](int depth, json::parse_event_t event, json& parsed) {

@@ -1,7 +1,7 @@
 // Verifies JSON Web Tokens (RFC 7519) in JWS compact form by OpenSSL: HS256, RS256 and ES256.
 //
-// Each key is pinned to one algorithm when it is read. A token names a key (kid), or there is only one; its header's alg
-// must then be that key's. So "none" cannot be said, and a public key is never used as an HMAC secret.
+// Each key is pinned to one algorithm when it is read. A token names a key (kid), or there is only one; its header's
+// alg must then be that key's. So "none" cannot be said, and a public key is never used as an HMAC secret.
 #pragma once
 
 #include <cstdint>
@@ -38,9 +38,9 @@ class JwtKeys {
 };
 
 struct JwtRules {
-  std::string issuer;                  // must be equal
-  std::string audience;                // must be the aud, or among them
-  std::string tenant_claim;            // JSON pointer, e.g. /app_metadata/org_id
+  std::string issuer;        // must be equal
+  std::string audience;      // must be the aud, or among them
+  std::string tenant_claim;  // JSON pointer, e.g. /app_metadata/org_id
   int64_t leeway_s = 30;
 };
 

@@ -59,7 +59,8 @@ Result<std::shared_ptr<void>> build(const char* type, OSSL_PARAM_BLD* builder) {
 }
 
 Bignum bignum(const std::string& bytes) {
-  return Bignum(BN_bin2bn(reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()), nullptr));
+  return Bignum(
+      BN_bin2bn(reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()), nullptr));
 }
 
 Result<std::string> member_bytes(const nlohmann::json& jwk, const char* name) {
@@ -98,8 +99,7 @@ Result<std::shared_ptr<void>> ec_key(const nlohmann::json& jwk) {
   if (x->size() != 32 || y->size() != 32) return fail(Errc::kInvalid, "\"x\" and \"y\" must have 32 bytes");
   const std::string point = '\x04' + *x + *y;
   const Builder builder(OSSL_PARAM_BLD_new());
-  if (!builder ||
-      OSSL_PARAM_BLD_push_utf8_string(builder.get(), OSSL_PKEY_PARAM_GROUP_NAME, "prime256v1", 0) != 1 ||
+  if (!builder || OSSL_PARAM_BLD_push_utf8_string(builder.get(), OSSL_PKEY_PARAM_GROUP_NAME, "prime256v1", 0) != 1 ||
       OSSL_PARAM_BLD_push_octet_string(builder.get(), OSSL_PKEY_PARAM_PUB_KEY, point.data(), point.size()) != 1) {
     return fail(Errc::kInternal, "OpenSSL is out of memory");
   }
@@ -217,7 +217,8 @@ Result<JwtKeys> JwtKeys::parse_jwks(std::string_view json) {
 Result<JwtKeys> JwtKeys::from_secret(std::string_view secret, std::string kid) {
   if (secret.size() < kSecretBytesMin) return fail(Errc::kInvalid, "a secret must have at least 32 bytes");
   JwtKeys set;
-  set.keys_.push_back(std::make_shared<const Key>(Key{std::move(kid), JwtAlgorithm::kHs256, std::string(secret), nullptr}));
+  set.keys_.push_back(
+      std::make_shared<const Key>(Key{std::move(kid), JwtAlgorithm::kHs256, std::string(secret), nullptr}));
   return set;
 }
 
@@ -228,12 +229,14 @@ Result<JwtKeys> JwtKeys::from_pem(std::string_view pem, std::string kid) {
   if (!key) return fail(Errc::kInvalid, "it is no public key in PEM");
   JwtAlgorithm algorithm = JwtAlgorithm::kRs256;
   if (EVP_PKEY_is_a(pkey_of(key), "RSA")) {
-    if (EVP_PKEY_get_bits(pkey_of(key)) < kRsaBitsMin) return fail(Errc::kInvalid, "an RSA key must have at least 2048 bits");
+    if (EVP_PKEY_get_bits(pkey_of(key)) < kRsaBitsMin)
+      return fail(Errc::kInvalid, "an RSA key must have at least 2048 bits");
   } else {
     char group[64] = "";
     EVP_PKEY_get_utf8_string_param(pkey_of(key), OSSL_PKEY_PARAM_GROUP_NAME, group, sizeof group, nullptr);
     ERR_clear_error();
-    if (std::string_view(group) != "prime256v1") return fail(Errc::kInvalid, "it is neither an RSA key nor one on P-256");
+    if (std::string_view(group) != "prime256v1")
+      return fail(Errc::kInvalid, "it is neither an RSA key nor one on P-256");
     algorithm = JwtAlgorithm::kEs256;
   }
   JwtKeys set;

@@ -10,7 +10,8 @@ constexpr int64_t kBackoffMs = 5;
 
 // As the API's role, so that row-level security holds even where a statement forgets its tenant.
 std::string setup_of(int64_t deadline_ms) {
-  return "set statement_timeout = " + std::to_string(deadline_ms) + "; set lock_timeout = " + std::to_string(deadline_ms) +
+  return "set statement_timeout = " + std::to_string(deadline_ms) +
+         "; set lock_timeout = " + std::to_string(deadline_ms) +
          "; set idle_in_transaction_session_timeout = " + std::to_string(2 * deadline_ms) + "; set role tallygate_api";
 }
 

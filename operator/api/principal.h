@@ -21,7 +21,9 @@ struct Principal {
   bool all_tenants = false;          // service tokens only
   std::vector<std::string> tenants;  // namespace/name, those it may act for
   // admin holds every scope.
-  bool has(Scope scope) const { return (scopes & (static_cast<uint8_t>(scope) | static_cast<uint8_t>(Scope::kAdmin))) != 0; }
+  bool has(Scope scope) const {
+    return (scopes & (static_cast<uint8_t>(scope) | static_cast<uint8_t>(Scope::kAdmin))) != 0;
+  }
 };
 
 }  // namespace tallygate::api

@@ -10,7 +10,8 @@ constexpr int64_t kNano = 1'000'000'000;
 }  // namespace
 
 RateLimiter::RateLimiter(RateLimit limit, size_t keys_max) : limit_(limit), keys_max_(keys_max) {
-  TG_ASSERT(limit.per_second > 0 && limit.per_second <= kNano && limit.burst > 0 && limit.burst <= kNano && keys_max > 0);
+  TG_ASSERT(limit.per_second > 0 && limit.per_second <= kNano && limit.burst > 0 && limit.burst <= kNano &&
+            keys_max > 0);
 }
 
 void RateLimiter::refill(Bucket& bucket, int64_t now_ns) const {

@@ -1,5 +1,5 @@
-// Takes float back from Redis, so that money handed out for sidecars can pay for an API's operation (DESIGN rule 12). The
-// ledger names the targets; what Redis answers goes back to it with the same operation, in one transaction.
+// Takes float back from Redis, so that money handed out for sidecars can pay for an API's operation (DESIGN rule 12).
+// The ledger names the targets; what Redis answers goes back to it with the same operation, in one transaction.
 //
 // Any thread; one recall at a time, the others wait.
 #pragma once

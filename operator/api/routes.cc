@@ -67,13 +67,15 @@ http::Response failure_response(const Call& call, const Error& error) {
                                       {"errc", to_string(error.errc)},
                                       {"error", error.message}});
   if (away) {
-    return http::problem_response({503, "unavailable", "The ledger is away. Repeat the request with the same key.", "", {}},
-                                  {{"Retry-After", "1"}});
+    return http::problem_response(
+        {503, "unavailable", "The ledger is away. Repeat the request with the same key.", "", {}},
+        {{"Retry-After", "1"}});
   }
   if (error.errc == Errc::kInvalid) {
     return http::problem_response({422, "invalid_request", "The ledger refused the request's values.", "", {}});
   }
-  return http::problem_response({500, "internal", "Something went wrong here. The request's id names it in our logs.", "", {}});
+  return http::problem_response(
+      {500, "internal", "Something went wrong here. The request's id names it in our logs.", "", {}});
 }
 
 }  // namespace tallygate::api

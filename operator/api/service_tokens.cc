@@ -17,8 +17,8 @@ constexpr size_t kTokenBytesMin = 32, kTokenBytesMax = 512;
 constexpr std::array kScopes = {Scope::kWalletRead, Scope::kWalletWrite, Scope::kUsageWrite, Scope::kAdmin};
 
 bool is_hash(const std::string& text) {
-  return text.size() == 64 && std::all_of(text.begin(), text.end(),
-                                          [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+  return text.size() == 64 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 Result<void> add_scopes(const nlohmann::json& names, Principal& principal) {

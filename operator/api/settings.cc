@@ -29,7 +29,8 @@ config::Parser<std::string> claim_pointer() {
     }
     for (size_t i = 0; i < in.size(); ++i) {
       if (in[i] == '~' && (i + 1 == in.size() || (in[i + 1] != '0' && in[i + 1] != '1'))) {
-        return config::refuse(config::quoted(in) + " is no JSON pointer", "write ~ as ~0, and / inside of a name as ~1");
+        return config::refuse(config::quoted(in) + " is no JSON pointer",
+                              "write ~ as ~0, and / inside of a name as ~1");
       }
     }
     return std::string(in);
@@ -40,22 +41,25 @@ config::Parser<std::string> claim_pointer() {
 void declare_rules(config::OptionSet& options, ApiSettings& s) {
   options.check("api", [&s]() -> std::optional<Refusal> {
     if (!s.listen || !s.tls_certificate_file.empty() || s.insecure || is_loopback(s.listen->host)) return std::nullopt;
-    return Refusal{"credentials would go over plain HTTP",
-                   "give --api-tls-cert and --api-tls-key, or listen on 127.0.0.1, or say --api-insecure where something in "
-                   "front of it ends TLS"};
+    return Refusal{
+        "credentials would go over plain HTTP",
+        "give --api-tls-cert and --api-tls-key, or listen on 127.0.0.1, or say --api-insecure where something in "
+        "front of it ends TLS"};
   });
   options.check("api-tls-cert", [&s]() -> std::optional<Refusal> {
     if (s.tls_certificate_file.empty() == s.tls_key_file.empty()) return std::nullopt;
     return Refusal{"certificate and key come together", "give both --api-tls-cert and --api-tls-key"};
   });
   options.check("api-jwks-file", [&s]() -> std::optional<Refusal> {
-    const int sources = (s.jwks_file.empty() ? 0 : 1) + (s.jwt_secret.empty() ? 0 : 1) + (s.jwt_public_key_file.empty() ? 0 : 1);
+    const int sources =
+        (s.jwks_file.empty() ? 0 : 1) + (s.jwt_secret.empty() ? 0 : 1) + (s.jwt_public_key_file.empty() ? 0 : 1);
     if (sources > 1) {
       return Refusal{"keys come from more than one place",
                      "give one of --api-jwks-file, --api-jwt-secret and --api-jwt-public-key-file"};
     }
     if (sources == 1 && (s.jwt_issuer.empty() || s.jwt_audience.empty())) {
-      return Refusal{"tokens of any issuer, or for anybody, would pass", "give --api-jwt-issuer and --api-jwt-audience"};
+      return Refusal{"tokens of any issuer, or for anybody, would pass",
+                     "give --api-jwt-issuer and --api-jwt-audience"};
     }
     if (s.listen && sources == 0 && s.service_tokens_file.empty()) {
       return Refusal{"nobody could call the API", "give keys for JWTs, or --api-service-tokens-file"};
@@ -82,12 +86,19 @@ Result<JwtKeys> read_keys(const std::string& path, Result<JwtKeys> (*parse)(std:
 
 void declare_api(config::OptionSet& options, ApiSettings& s) {
   options.add("api", &s.listen, optional_address()).env().help("where the API listens; without it there is no API");
-  options.add("api-tls-cert", &s.tls_certificate_file, config::file(config::Must::kExist)).env().help("PEM, with its chain");
+  options.add("api-tls-cert", &s.tls_certificate_file, config::file(config::Must::kExist))
+      .env()
+      .help("PEM, with its chain");
   options.add("api-tls-key", &s.tls_key_file, config::file(config::Must::kExist)).env().help("PEM");
-  options.add("api-insecure", &s.insecure, config::boolean()).env().fallback("false").help(
-      "serve plain HTTP off loopback too: only behind something that ends TLS");
+  options.add("api-insecure", &s.insecure, config::boolean())
+      .env()
+      .fallback("false")
+      .help("serve plain HTTP off loopback too: only behind something that ends TLS");
   options.add("api-jwks-file", &s.jwks_file, config::file(config::Must::kExist)).env().help("keys for JWTs: a JWK set");
-  options.add("api-jwt-secret", &s.jwt_secret, config::text(32, 1024)).env().secret().help("one key for JWTs: an HS256 secret");
+  options.add("api-jwt-secret", &s.jwt_secret, config::text(32, 1024))
+      .env()
+      .secret()
+      .help("one key for JWTs: an HS256 secret");
   options.add("api-jwt-public-key-file", &s.jwt_public_key_file, config::file(config::Must::kExist))
       .env()
       .help("one key for JWTs: PEM, RSA (RS256) or P-256 (ES256)");
@@ -108,8 +119,14 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
       .env()
       .fallback("16")
       .help("most connections to the database, and requests at work at once");
-  options.add("api-rate", &s.rate_per_second, config::integer(1, 1'000'000)).env().fallback("200").help("requests a second per tenant");
-  options.add("api-burst", &s.rate_burst, config::integer(1, 1'000'000)).env().fallback("400").help("requests at once per tenant");
+  options.add("api-rate", &s.rate_per_second, config::integer(1, 1'000'000))
+      .env()
+      .fallback("200")
+      .help("requests a second per tenant");
+  options.add("api-burst", &s.rate_burst, config::integer(1, 1'000'000))
+      .env()
+      .fallback("400")
+      .help("requests at once per tenant");
   options.add("api-deadline", &s.deadline_ms, config::duration_ms(100, 60'000))
       .env()
       .fallback("5s")
@@ -123,7 +140,8 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
 
 Result<Credentials> load_credentials(const ApiSettings& settings) {
   Credentials credentials;
-  credentials.jwt_rules = {settings.jwt_issuer, settings.jwt_audience, settings.jwt_tenant_claim, settings.jwt_leeway_ms / 1000};
+  credentials.jwt_rules = {settings.jwt_issuer, settings.jwt_audience, settings.jwt_tenant_claim,
+                           settings.jwt_leeway_ms / 1000};
   if (!settings.service_tokens_file.empty()) {
     const auto content = read(settings.service_tokens_file);
     if (!content) return tl::unexpected(content.error());

@@ -63,7 +63,8 @@ std::optional<int64_t> fraction_ns(std::string_view& text) {
   if (!take(text, ".")) return 0;
   int64_t ns = 0, unit = kNano / 10;
   size_t count = 0;
-  for (; count < text.size() && text[count] >= '0' && text[count] <= '9'; ++count, unit /= 10) ns += (text[count] - '0') * unit;
+  for (; count < text.size() && text[count] >= '0' && text[count] <= '9'; ++count, unit /= 10)
+    ns += (text[count] - '0') * unit;
   if (count == 0 || count > 18) return std::nullopt;
   text.remove_prefix(count);
   return ns;

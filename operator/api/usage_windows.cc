@@ -74,9 +74,9 @@ Result<UsedUnits> used_units(Call& call, const tenant::Tenant& tenant) {
       const std::string bucket(rows->text(row, 0));
       (bucket.ends_with('$') ? used.wallet : used.limits)[names[bucket]] = rows->integer(row, 1);
     }
-    rows = transaction.exec("select meter, units from usage_totals($1, $2, $3)",
-                            {call.tenant, ledger::timestamp_text(month.start_s * kNano),
-                             ledger::timestamp_text(month.end_s * kNano)});
+    rows = transaction.exec(
+        "select meter, units from usage_totals($1, $2, $3)",
+        {call.tenant, ledger::timestamp_text(month.start_s * kNano), ledger::timestamp_text(month.end_s * kNano)});
     if (!rows) return tl::unexpected(rows.error());
     for (size_t row = 0; row < rows->size(); ++row) used.month[std::string(rows->text(row, 0))] = rows->integer(row, 1);
     return {};

@@ -17,7 +17,8 @@ constexpr int kAttempts = 5;
 
 config::Parser<std::string> tenant_id() {
   return {[](std::string_view in) -> config::Parsed<std::string> {
-            if (!TenantId::parse(in)) return config::refuse(config::quoted(in) + " is no tenant", "write namespace/name");
+            if (!TenantId::parse(in))
+              return config::refuse(config::quoted(in) + " is no tenant", "write namespace/name");
             return std::string(in);
           },
           "NAMESPACE/NAME"};
@@ -25,7 +26,8 @@ config::Parser<std::string> tenant_id() {
 
 config::Parser<std::string> currency_code() {
   return {[](std::string_view in) -> config::Parsed<std::string> {
-            if (!currency_digits(in)) return config::refuse(config::quoted(in) + " is no currency", "write its code, such as GBP");
+            if (!currency_digits(in))
+              return config::refuse(config::quoted(in) + " is no currency", "write its code, such as GBP");
             return std::string(in);
           },
           "CODE"};
@@ -35,8 +37,9 @@ config::Parser<Micros> amount_of(bool negative) {
   return {[negative](std::string_view in) -> config::Parsed<Micros> {
             const auto micros = parse_money(in, negative);
             if (!micros || *micros == 0) {
-              return config::refuse(config::quoted(in) + " is no amount",
-                                    negative ? "write a decimal such as 12.50 or -3, not 0" : "write a decimal above 0, such as 12.50");
+              return config::refuse(
+                  config::quoted(in) + " is no amount",
+                  negative ? "write a decimal such as 12.50 or -3, not 0" : "write a decimal above 0, such as 12.50");
             }
             return *micros;
           },
@@ -84,7 +87,8 @@ Result<void> audit_credit(ledger::Transaction& transaction, const WalletSettings
   details.value(settings.idempotency_key);
   details.end_object();
   auto rows = transaction.exec(
-      "insert into audit_log (at, tenant, actor, action, reason, request_id, details) values ($1, $2, $3, 'wallet.credit', $4, $5, $6)",
+      "insert into audit_log (at, tenant, actor, action, reason, request_id, details) values ($1, $2, $3, "
+      "'wallet.credit', $4, $5, $6)",
       {now, settings.tenant, settings.actor, settings.reason, "cli", details.take()});
   if (!rows) return tl::unexpected(rows.error());
   return {};
@@ -124,7 +128,8 @@ void print_wallet(const WalletResult& result) {
 int refused(const WalletResult& result) {
   std::fprintf(stderr, "tallygate-operator wallet: refused: %s\n", result.reason.c_str());
   if (result.shortfall > 0) {
-    std::fprintf(stderr, "%s %s is missing\n", result.currency.c_str(), money_text(result.shortfall, result.currency).c_str());
+    std::fprintf(stderr, "%s %s is missing\n", result.currency.c_str(),
+                 money_text(result.shortfall, result.currency).c_str());
   }
   return kExitRefused;
 }
@@ -140,7 +145,8 @@ int run_change(Env& env, WalletAction action, const WalletSettings& settings) {
   if (!result->success) return refused(*result);
   std::printf("%s %s %s, transaction %lld%s\n", action == WalletAction::kCredit ? "credited" : "adjusted by",
               result->currency.c_str(), money_text(settings.amount, result->currency).c_str(),
-              static_cast<long long>(result->transaction_id), result->duplicate ? " (was done before under this key)" : "");
+              static_cast<long long>(result->transaction_id),
+              result->duplicate ? " (was done before under this key)" : "");
   print_wallet(*result);
   return 0;
 }
@@ -170,7 +176,8 @@ int run_history(Env& env, const WalletSettings& settings) {
       std::printf("%-10s %-27s %-12s %12s %s %12s %s  %s\n", std::string(rows->text(row, 0)).c_str(),
                   format_moment_sql(rows->text(row, 8)).c_str(), std::string(rows->text(row, 2)).c_str(),
                   money_text(rows->integer(row, 4), currency).c_str(), currency.c_str(),
-                  money_text(rows->integer(row, 5), currency).c_str(), currency.c_str(), std::string(rows->text(row, 7)).c_str());
+                  money_text(rows->integer(row, 5), currency).c_str(), currency.c_str(),
+                  std::string(rows->text(row, 7)).c_str());
     }
     return {};
   });
@@ -186,12 +193,15 @@ void declare_wallet(config::OptionSet& options, WalletAction action, WalletSetti
       .required()
       .help("the ledger: postgresql://[user@]host[:port]/database; a password goes into the environment or a file");
   options.add("tenant", &s.tenant, tenant_id()).required().help("whose wallet");
-  options.add("currency", &s.currency, currency_code()).help("needed where the tenant has several wallets, or none yet");
+  options.add("currency", &s.currency, currency_code())
+      .help("needed where the tenant has several wallets, or none yet");
   if (action == WalletAction::kHistory) {
     options.add("limit", &s.limit, config::integer(1, 500)).fallback("50").help("how many, newest first");
   }
   if (!writes) return;
-  options.add("amount", &s.amount, amount_of(action == WalletAction::kAdjust)).required().help("in the currency, not in minor units");
+  options.add("amount", &s.amount, amount_of(action == WalletAction::kAdjust))
+      .required()
+      .help("in the currency, not in minor units");
   options.add("reason", &s.reason, clean(500)).required().help("why; kept in the audit log");
   options.add("actor", &s.actor, clean(200)).required().help("who; kept in the audit log");
   options.add("idempotency-key", &s.idempotency_key, clean(255))

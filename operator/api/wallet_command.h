@@ -1,5 +1,6 @@
-// `tallygate-operator wallet credit|adjust|show|history`: the wallet from a terminal, as the database URL's user. Writes
-// need a key, so that a repetition after a lost answer does nothing twice, and an actor and a reason for the audit log.
+// `tallygate-operator wallet credit|adjust|show|history`: the wallet from a terminal, as the database URL's user.
+// Writes need a key, so that a repetition after a lost answer does nothing twice, and an actor and a reason for the
+// audit log.
 #pragma once
 
 #include <optional>

@@ -106,7 +106,8 @@ http::Response refusal_response(const WalletResult& result) {
                        {"shortfall", quoted_money(result.shortfall, result.currency)}};
   }
   if (const char* field = field_of(result.reason); field != nullptr) {
-    problem.members.emplace_back("errors", std::string("[{\"field\":\"") + field + "\",\"detail\":\"" + refusal.detail + "\"}]");
+    problem.members.emplace_back("errors",
+                                 std::string("[{\"field\":\"") + field + "\",\"detail\":\"" + refusal.detail + "\"}]");
   }
   return http::problem_response(problem);
 }

@@ -27,8 +27,27 @@ Result<WalletResult> select_one(Call& call, const std::string& sql, const ledger
 WalletResult read_wallet_result(const ledger::Rows& rows, size_t row) {
   // The columns of the type wallet_result, in its order.
   enum Column : size_t {
-    kSuccess, kDuplicate, kReason, kTenant, kCurrency, kBalance, kReserved, kFloat, kEffective, kDebtLimit, kRequested,
-    kShortfall, kTransaction, kReservation, kCallId, kState, kAmount, kCommitted, kReleased, kExpiresAt, kRecall
+    kSuccess,
+    kDuplicate,
+    kReason,
+    kTenant,
+    kCurrency,
+    kBalance,
+    kReserved,
+    kFloat,
+    kEffective,
+    kDebtLimit,
+    kRequested,
+    kShortfall,
+    kTransaction,
+    kReservation,
+    kCallId,
+    kState,
+    kAmount,
+    kCommitted,
+    kReleased,
+    kExpiresAt,
+    kRecall
   };
   WalletResult out;
   out.success = rows.boolean(row, kSuccess);
@@ -67,7 +86,8 @@ Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger:
     auto recalled = round < kRecallRounds ? call.services.recaller.recall(call.tenant, result->recall)
                                           : fail(Errc::kExhausted, "float is recalled as fast as it is funded");
     if (!recalled) {
-      log::warn("float could not be recalled for a wallet", {{"tenant", call.tenant}, {"error", recalled.error().message}});
+      log::warn("float could not be recalled for a wallet",
+                {{"tenant", call.tenant}, {"error", recalled.error().message}});
       params.back() = ledger::Param(false);
       continue;
     }

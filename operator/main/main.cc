@@ -24,10 +24,12 @@ int main(int argc, char** argv) {
                                                                        {"wallet show", api::WalletAction::kShow},
                                                                        {"wallet history", api::WalletAction::kHistory}};
   const char* wallet_summaries[] = {"adds credit to a tenant's wallet", "corrects a wallet, up or down",
-                                    "prints a wallet's balance and holds", "prints what changed a wallet, newest first"};
+                                    "prints a wallet's balance and holds",
+                                    "prints what changed a wallet, newest first"};
   std::array<api::WalletSettings, 4> wallets;
   for (size_t i = 0; i < wallets.size(); ++i) {
-    api::declare_wallet(commands.command(wallet_commands[i].first, wallet_summaries[i]), wallet_commands[i].second, wallets[i]);
+    api::declare_wallet(commands.command(wallet_commands[i].first, wallet_summaries[i]), wallet_commands[i].second,
+                        wallets[i]);
   }
 
   const auto choice = commands.parse(argc, argv);

@@ -1,0 +1,192 @@
+// Who gets in: good tokens of every kind, bad ones of forty kinds, and no way from one tenant to another.
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+
+#include "operator/api/base64url.h"
+#include "tests/integration/api/world.h"
+
+namespace tallygate::testing {
+namespace {
+
+constexpr char kHeader[] = R"({"alg":"HS256","typ":"JWT"})";
+
+std::string payload(const std::string& more = "", const std::string& org = "ext-acme",
+                    const std::string& scope = "wallet:read wallet:write") {
+  const int64_t now = system_env().wall_s();
+  return R"({"iss":"https://issuer.example/","aud":["other","tallygate"],"sub":"user-1","exp":)" +
+         std::to_string(now + 600) + R"(,"scope":")" + scope + R"(","app_metadata":{"org_id":")" + org + R"("})" +
+         more + "}";
+}
+std::string replaced(std::string text, const std::string& what, const std::string& with) {
+  const size_t at = text.find(what);
+  EXPECT_NE(at, std::string::npos) << what;
+  return text.replace(at, what.size(), with);
+}
+
+struct BadToken {
+  const char* name;
+  std::string token;
+};
+
+std::vector<BadToken> bad_tokens() {
+  const std::string good = sign_hs256(kHeader, payload());
+  const auto first = good.find('.'), second = good.rfind('.');
+  const std::string head = good.substr(0, first), body = good.substr(first + 1, second - first - 1),
+                    mac = good.substr(second + 1);
+  const std::string now = std::to_string(system_env().wall_s());
+  const std::string exp = payload().substr(payload().find("\"exp\":"), 16);
+  const auto with_header = [](const std::string& header) { return sign_hs256(header, payload()); };
+  const auto with_payload = [](const std::string& text) { return sign_hs256(kHeader, text); };
+  const auto b64 = [](const std::string& text) { return api::base64url_encode(text); };
+  return {
+      {"garbage", "garbage"},
+      {"two parts", head + "." + body},
+      {"four parts", good + ".x"},
+      {"no signature", head + "." + body + "."},
+      {"empty parts", ".."},
+      {"another secret", sign_hs256(kHeader, payload(), "another secret that is long enough, too")},
+      {"empty secret", sign_hs256(kHeader, payload(), "")},
+      {"signature cut", good.substr(0, good.size() - 4)},
+      {"signature longer", good + "AAAA"},
+      {"signature changed", head + "." + body + "." + (mac[0] == 'A' ? "B" : "A") + mac.substr(1)},
+      {"signature padded", good + "="},
+      {"payload changed", head + "." + b64(payload("", "ext-globex")) + "." + mac},
+      {"header changed", b64(R"({"alg":"HS256"})") + "." + body + "." + mac},
+      {"alg none", b64(R"({"alg":"none"})") + "." + body + "."},
+      {"alg none, signed", with_header(R"({"alg":"none"})")},
+      {"alg None", with_header(R"({"alg":"None"})")},
+      {"alg NONE without signature", b64(R"({"alg":"NONE"})") + "." + body + "."},
+      {"alg RS256 with an HMAC", with_header(R"({"alg":"RS256"})")},
+      {"alg ES256 with an HMAC", with_header(R"({"alg":"ES256"})")},
+      {"alg HS384", with_header(R"({"alg":"HS384"})")},
+      {"alg HS512", with_header(R"({"alg":"HS512"})")},
+      {"alg lower case", with_header(R"({"alg":"hs256"})")},
+      {"alg a number", with_header(R"({"alg":256})")},
+      {"alg an array", with_header(R"({"alg":["HS256"]})")},
+      {"alg missing", with_header(R"({"typ":"JWT"})")},
+      {"alg twice", with_header(R"({"alg":"HS256","alg":"none"})")},
+      {"unknown kid", with_header(R"({"alg":"HS256","kid":"other"})")},
+      {"kid a number", with_header(R"({"alg":"HS256","kid":1})")},
+      {"kid a path", with_header(R"({"alg":"HS256","kid":"../../dev/null"})")},
+      {"kid SQL", with_header(R"({"alg":"HS256","kid":"' or 1=1 --"})")},
+      {"crit", with_header(R"({"alg":"HS256","crit":["b64"],"b64":false})")},
+      {"zip", with_header(R"({"alg":"HS256","zip":"DEF"})")},
+      {"header an array", with_header("[]")},
+      {"header no JSON", with_header("alg=HS256")},
+      {"header with a NUL", with_header(std::string("{\"alg\":\"HS256\"}\0", 16))},
+      {"payload no JSON", with_payload("hello")},
+      {"payload an array", with_payload("[]")},
+      {"payload with a member twice", with_payload(payload(R"(,"sub":"x")"))},
+      {"payload nested without end", with_payload(payload(",\"x\":" + std::string(40, '[') + std::string(40, ']')))},
+      {"no exp", with_payload(replaced(payload(), "\"exp\"", "\"ex\""))},
+      {"expired", with_payload(replaced(payload(), exp, "\"exp\":" + std::to_string(system_env().wall_s() - 31)))},
+      {"exp a string", with_payload(replaced(payload(), exp, "\"exp\":\"9999999999\""))},
+      {"exp negative", with_payload(replaced(payload(), exp, "\"exp\":-1"))},
+      {"exp beyond reason", with_payload(replaced(payload(), exp, "\"exp\":1e300"))},
+      {"exp null", with_payload(replaced(payload(), exp, "\"exp\":null"))},
+      {"nbf in the future", with_payload(payload(",\"nbf\":" + std::to_string(system_env().wall_s() + 60)))},
+      {"nbf a string", with_payload(payload(",\"nbf\":\"" + now + "\""))},
+      {"iat in the future", with_payload(payload(",\"iat\":" + std::to_string(system_env().wall_s() + 3600)))},
+      {"another issuer", with_payload(replaced(payload(), "issuer.example/", "issuer.example"))},
+      {"issuer an array",
+       with_payload(replaced(payload(), "\"https://issuer.example/\"", "[\"https://issuer.example/\"]"))},
+      {"no issuer", with_payload(replaced(payload(), "\"iss\"", "\"is\""))},
+      {"another audience", with_payload(replaced(payload(), "\"tallygate\"", "\"tallygat\""))},
+      {"audience with a number", with_payload(replaced(payload(), "\"other\"", "1"))},
+      {"no audience", with_payload(replaced(payload(), "\"aud\"", "\"au\""))},
+      {"sub a number", with_payload(replaced(payload(), "\"user-1\"", "1"))},
+      {"scope an array", with_payload(replaced(payload(), "\"wallet:read wallet:write\"", "[\"wallet:read\"]"))},
+      {"tenant's claim a number", with_payload(replaced(payload(), "\"ext-acme\"", "7"))},
+      {"too long", with_payload(payload(",\"x\":\"" + std::string(9000, 'x') + "\""))},
+      {"unknown service token", "tgs_0123456789abcdef0123456789abcdef"},
+      {"service token cut", kAcmeToken.substr(0, kAcmeToken.size() - 1)},
+      {"service token in another case", "TGS_" + kAcmeToken.substr(4)},
+      {"service token's hash", "tgs_" + std::string(64, 'a')},
+  };
+}
+
+TEST(ApiAccess, RefusesEveryBadTokenAlike) {
+  ApiWorld world;
+  const auto tokens = bad_tokens();
+  EXPECT_GE(tokens.size(), 40u);
+  for (const auto& [name, token] : tokens) {
+    const Answer answer = world.send({.token = token});
+    EXPECT_EQ(answer.status, 401) << name << ": " << answer.body;
+    EXPECT_EQ(answer.member("detail"), "A valid bearer token is needed.") << name;
+    EXPECT_NE(answer.head.find("WWW-Authenticate: Bearer"), std::string::npos) << name;
+  }
+  EXPECT_EQ(world.send({}).status, 401) << "without a token";
+  EXPECT_EQ(world.send({.headers = {{"Authorization", "Basic YTpi"}}}).status, 401);
+  EXPECT_EQ(world.send({.token = kAcmeToken, .headers = {{"Authorization", "Bearer " + kAcmeToken}}}).status, 401)
+      << "twice";
+}
+
+TEST(ApiAccess, TakesAJwtWithinItsLeeway) {
+  ApiWorld world;
+  EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload())}).status, 200);
+  const std::string exp = payload().substr(payload().find("\"exp\":"), 16);
+  const auto late = replaced(payload(), exp, "\"exp\":" + std::to_string(system_env().wall_s() - 10));
+  EXPECT_EQ(world.send({.token = sign_hs256(kHeader, late)}).status, 200);
+}
+
+TEST(ApiAccess, AJwtWithoutATenantOrScopeGetsNowhere) {
+  ApiWorld world;
+  EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload("", "ext-nobody"))}).member("reason"), "no_tenant");
+  EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload("", "' or ''='"))}).status, 403);
+  EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload("", "ext-acme", "openid"))}).member("reason"),
+            "scope_missing");
+  EXPECT_EQ(
+      world.send({.method = "POST", .path = "/v1/deductions", .body = "{}", .token = kReadToken, .key = "k"}).status,
+      403);
+}
+
+TEST(ApiAccess, NoTokenReachesAnotherTenant) {
+  ApiWorld world;
+  world.credit("shop/acme", 5'000'000);
+  world.credit("shop/globex", 7'000'000);
+  ASSERT_EQ(world.post("/v1/reservations", R"({"callId":"secret-call","amount":"1"})", "r").status, 201);
+  for (const std::string& tenant : {std::string("shop/acme"), std::string("shop/nobody")}) {
+    const Answer answer = world.send({.token = kGlobexToken, .tenant = tenant});
+    EXPECT_EQ(answer.status, 403);
+    EXPECT_EQ(answer.member("reason"), "tenant_not_allowed") << "the same whether it exists or not";
+  }
+  EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload()), .tenant = "shop/globex"}).status, 403);
+  EXPECT_EQ(world.send({.path = "/v1/reservations/secret-call", .token = kGlobexToken}).status, 404);
+  const Ask commit{.method = "POST",
+                   .path = "/v1/reservations/secret-call/release",
+                   .body = "{}",
+                   .token = kGlobexToken,
+                   .key = "x"};
+  EXPECT_EQ(world.send(commit).status, 404);
+  EXPECT_EQ(world.send({.path = "/v1/wallet/transactions", .token = kGlobexToken}).body.find("secret-call"),
+            std::string::npos);
+  EXPECT_EQ(world.get("/v1/reservations/secret-call").member("state"), "pending");
+  EXPECT_EQ(world.send({.token = kGlobexToken}).member("balance"), "7.00");
+  EXPECT_EQ(world.send({.token = kAdminToken}).status, 422) << "which tenant?";
+  EXPECT_EQ(world.send({.token = kAdminToken, .tenant = "shop/nobody"}).status, 404);
+}
+
+// A key of one tenant means nothing to another.
+TEST(ApiAccess, KeysAreATenantsOwn) {
+  ApiWorld world;
+  world.credit("shop/acme", 5'000'000);
+  world.credit("shop/globex", 7'000'000);
+  ASSERT_EQ(world.post("/v1/deductions", R"({"amount":"1"})", "shared").status, 201);
+  const Ask ask{
+      .method = "POST", .path = "/v1/deductions", .body = R"({"amount":"2"})", .token = kGlobexToken, .key = "shared"};
+  EXPECT_EQ(world.send(ask).status, 201);
+}
+
+TEST(ApiAccess, EveryAnswerNamesItsRequest) {
+  ApiWorld world;
+  const Answer given =
+      world.send({.path = "/v1/reservations/none", .token = kAcmeToken, .headers = {{"X-Request-Id", "abc-1"}}});
+  EXPECT_NE(given.head.find("X-Request-Id: abc-1"), std::string::npos);
+  EXPECT_EQ(given.member("requestId"), "abc-1");
+  EXPECT_EQ(world.send({.token = kAcmeToken, .headers = {{"X-Request-Id", "not a token"}}}).head.find("not a token"),
+            std::string::npos);
+  EXPECT_EQ(world.send({.path = "/openapi.yaml"}).status, 200) << "for everybody";
+}
+
+}  // namespace
+}  // namespace tallygate::testing

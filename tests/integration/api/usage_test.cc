@@ -1,0 +1,128 @@
+// Gates and usage through the API.
+#include <thread>
+
+#include "tests/integration/api/world.h"
+
+namespace tallygate::testing {
+namespace {
+
+std::string usage(const std::string& id, const std::string& meter, int units) {
+  return R"({"id":")" + id + R"(","meter":")" + meter + R"(","units":)" + std::to_string(units) + "}";
+}
+
+TEST(ApiUsage, IsBookedOnceByItsIdAndCountsInItsQuota) {
+  ApiWorld world;
+  const Answer first = world.post("/v1/usage", usage("u1", "api_calls", 30));
+  ASSERT_EQ(first.status, 201) << first.body;
+  EXPECT_EQ(first.member("duplicate"), "false");
+  EXPECT_EQ(world.post("/v1/usage", usage("u1", "api_calls", 30)).member("duplicate"), "true");
+  EXPECT_EQ(world.post("/v1/usage", usage("u1", "api_calls", 31)).status, 422);
+  const Answer now = world.get("/v1/usage");
+  ASSERT_EQ(now.status, 200) << now.body;
+  EXPECT_EQ(now.member("used"), "30");
+  EXPECT_EQ(now.member("remaining"), "70");
+  EXPECT_EQ(world.number("select count(*) from usage_records where tenant = 'shop/acme'"), 1);
+  const Answer projection = world.get("/v1/usage/projection");
+  EXPECT_EQ(projection.status, 200);
+  EXPECT_GE(std::stoll(projection.member("projected")), 30);
+  const Answer history = world.get("/v1/usage/history?step=hour");
+  EXPECT_EQ(history.member("units"), "30") << history.body;
+  EXPECT_EQ(world.send({.path = "/v1/usage/history", .token = kGlobexToken}).member("units"), "");
+}
+
+TEST(ApiUsage, OfAWalletsMeterIsPaidForByTheWallet) {
+  ApiWorld world;
+  world.credit("shop/acme", 1'000'000);
+  ASSERT_EQ(world.post("/v1/usage", usage("m", "sms", 10)).status, 201);
+  EXPECT_EQ(world.get("/v1/wallet").member("balance"), "0.60");
+  EXPECT_EQ(
+      world.number("select coalesce(sum(amount), 0) from ledger_postings p join ledger_accounts a on a.id = p.account "
+                   "where a.commodity = 'GBP'"),
+      0);
+}
+
+TEST(ApiUsage, OneIdSentManyTimesAtOnceIsBookedOnce) {
+  ApiWorld world;
+  std::vector<std::unique_ptr<ApiClient>> clients;
+  for (int i = 0; i < 40; ++i) clients.push_back(std::make_unique<ApiClient>(world.server->port()));
+  for (auto& client : clients)
+    client->start({.method = "POST", .path = "/v1/usage", .body = usage("x", "api_calls", 5), .token = kAcmeToken});
+  int fresh = 0;
+  for (auto& client : clients) {
+    const Answer answer = client->finish();
+    EXPECT_EQ(answer.status, 201) << answer.body;
+    fresh += answer.member("duplicate") == "false" ? 1 : 0;
+  }
+  EXPECT_EQ(fresh, 1);
+  EXPECT_EQ(world.get("/v1/usage").member("used"), "5");
+}
+
+TEST(ApiEvents, OneAndABatchAreBookedOnce) {
+  ApiWorld world;
+  const auto event = [](const std::string& id, int units) {
+    return R"({"specversion":"1.0","type":"dev.tallygate.usage.v1","source":"/app","traceparent":"00-x","id":")" + id +
+           R"(","data":{"meter":"api_calls","units":)" + std::to_string(units) +
+           R"(,"dimensions":{"model":"large","region":"eu"}}})";
+  };
+  const auto send = [&](const std::string& body, bool batch) {
+    return world.send(
+        {.method = "POST",
+         .path = "/v1/events",
+         .body = body,
+         .token = kAcmeToken,
+         .content_type = batch ? "application/cloudevents-batch+json" : "application/cloudevents+json; charset=utf-8"});
+  };
+  ASSERT_EQ(send(event("1", 3), false).status, 201);
+  EXPECT_EQ(send(event("1", 3), false).member("duplicate"), "true");
+  ASSERT_EQ(send("[" + event("1", 3) + "," + event("2", 4) + "," + event("3", 5) + "]", true).status, 201);
+  const Answer mixed = send("[" + event("4", 1) + "," + event("2", 9) + "]", true);
+  EXPECT_EQ(mixed.status, 422);
+  EXPECT_NE(mixed.body.find("events[1].id"), std::string::npos);
+  EXPECT_EQ(world.get("/v1/usage").member("used"), "12") << "of a batch that is refused nothing is booked";
+}
+
+TEST(ApiGates, TellWhatIsAllowedAndWhatItCosts) {
+  ApiWorld world;
+  const auto check = [&](const std::string& gate, const std::string& body = "") {
+    return world.post("/v1/gates/" + gate + "/check", body);
+  };
+  EXPECT_EQ(check("sms-send").member("reason"), "insufficient_balance");
+  world.credit("shop/acme", 1'000'000);
+  const Answer sms = check("sms-send", R"({"times":3})");
+  EXPECT_EQ(sms.status, 200) << sms.body;
+  EXPECT_EQ(sms.member("allowed"), "true");
+  EXPECT_EQ(sms.member("price"), "0.12");
+  EXPECT_EQ(sms.member("settlement"), "Wallet");
+  EXPECT_EQ(check("sign-in").member("allowed"), "true");
+  EXPECT_EQ(check("knowledge-base").member("units"), "5");
+  EXPECT_EQ(check("outbound-call").member("reason"), "not_entitled");
+  EXPECT_EQ(check("phone-number").member("reason"), "meter_not_in_plan");
+  EXPECT_EQ(check("nothing").status, 404);
+  EXPECT_EQ(check("sms-send", R"({"policy":"shop/other"})").status, 404);
+  ASSERT_EQ(world.post("/v1/usage", usage("all", "api_calls", 100)).status, 201);
+  const Answer full = check("sign-in");
+  EXPECT_EQ(full.member("reason"), "quota_exhausted");
+  EXPECT_EQ(full.member("limit"), "calls-day");
+  EXPECT_EQ(world.number("select count(*) from usage_records"), 1) << "asking books nothing";
+}
+
+TEST(ApiRate, ATenantsBucketIsItsOwn) {
+  ApiWorld world;
+  world.server.reset();
+  world.settings.rate_per_second = 1;
+  world.settings.rate_burst = 3;
+  metrics::Registry registry;
+  auto server = api::ApiServer::create(system_env(), world.url, std::nullopt, world.settings, registry);
+  ASSERT_TRUE(server);
+  (*server)->offer(sample_manifests(system_env().wall_s()));
+  ASSERT_TRUE((*server)->start());
+  ApiClient client((*server)->port());
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(client.send({.token = kAcmeToken}).status, 200);
+  const Answer refused = client.send({.token = kAcmeToken});
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_NE(refused.head.find("Retry-After: 1"), std::string::npos);
+  EXPECT_EQ(client.send({.token = kGlobexToken}).status, 200);
+}
+
+}  // namespace
+}  // namespace tallygate::testing

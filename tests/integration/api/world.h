@@ -1,0 +1,91 @@
+// The API on a real PostgreSQL: three tenants with wallets, a service token for each use, keys for JWTs, a client.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "operator/api/api_server.h"
+#include "operator/ledger/tenant_store.h"
+#include "tests/integration/support/postgres_server.h"
+#include "tests/unit/core_http/raw_client.h"
+
+namespace tallygate::testing {
+
+struct Answer {
+  int status = 0;
+  std::string head, body;
+  // A member's raw text, wherever it is in the body: "12.50", true, 7. Empty: there is none.
+  std::string member(const std::string& name) const;
+  bool replayed() const { return head.find("Idempotent-Replayed: true") != std::string::npos; }
+};
+
+struct Ask {
+  std::string method = "GET", path = "/v1/wallet", body = "";
+  std::string token = "", key = "", tenant = "";
+  std::string content_type = "application/json";
+  std::vector<std::pair<std::string, std::string>> headers = {};
+};
+std::string request_text(const Ask& ask);
+Answer parse_answer(const std::string& response);
+
+// One keep-alive connection.
+class ApiClient {
+ public:
+  explicit ApiClient(uint16_t port) : socket_(port) {}
+  Answer send(const Ask& ask) {
+    socket_.send(request_text(ask));
+    return parse_answer(socket_.read_response());
+  }
+  // Without waiting for the answer.
+  void start(const Ask& ask) { socket_.send(request_text(ask)); }
+  Answer finish() { return parse_answer(socket_.read_response()); }
+
+ private:
+  http::RawClient socket_;
+};
+
+inline const std::string kAcmeToken = "tgs_acme_0123456789abcdef0123456789";
+inline const std::string kReadToken = "tgs_read_0123456789abcdef0123456789";
+inline const std::string kGlobexToken = "tgs_globex_0123456789abcdef01234567";
+inline const std::string kAdminToken = "tgs_admin_0123456789abcdef0123456789";
+inline constexpr char kJwtSecret[] = "a secret of tests that is long enough for HS256";
+inline constexpr char kIssuer[] = "https://issuer.example/";
+inline constexpr char kAudience[] = "tallygate";
+
+// A signed HS256 token of header and payload as given.
+std::string sign_hs256(const std::string& header, const std::string& payload, const std::string& secret = kJwtSecret);
+
+std::shared_ptr<const plan::Compiled> sample_manifests(int64_t now_s);
+
+class ApiWorld {
+ public:
+  ApiWorld();
+  ~ApiWorld();
+  Answer send(const Ask& ask) { return ApiClient(server->port()).send(ask); }
+  // As shop/acme.
+  Answer get(const std::string& path) { return send({.path = path, .token = kAcmeToken}); }
+  Answer post(const std::string& path, const std::string& body, const std::string& key = "") {
+    return send({.method = "POST", .path = path, .body = body, .token = kAcmeToken, .key = key});
+  }
+  // Adds credit, in micros, to GBP.
+  void credit(const std::string& tenant, int64_t micros);
+  int64_t number(const std::string& sql);
+
+  std::string url, folder;
+  ledger::Session session;
+  api::ApiSettings settings;
+  std::unique_ptr<metrics::Registry> registry;
+  std::unique_ptr<api::ApiServer> server;
+
+ private:
+  int credits_ = 0;
+};
+
+std::string write_service_tokens(const std::string& folder);
+void publish_tenants(ledger::Session& session, const plan::Compiled& compiled);
+
+}  // namespace tallygate::testing

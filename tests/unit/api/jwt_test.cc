@@ -1,0 +1,146 @@
+// RS256 and ES256, and keys that are confused with each other. The table of bad tokens is in tests/integration/api.
+#include "operator/api/jwt.h"
+
+#include <gtest/gtest.h>
+#include <openssl/core_names.h>
+#include <openssl/ecdsa.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/pem.h>
+
+#include "operator/api/base64url.h"
+
+namespace tallygate::api {
+namespace {
+
+constexpr int64_t kNow = 1'795'000'000;
+const JwtRules kRules{"iss", "aud", "/app_metadata/org_id", 30};
+const std::string kPayload =
+    R"({"iss":"iss","aud":"aud","sub":"s","exp":1795000600,"scopes":["admin"],"app_metadata":{"org_id":"o-1"}})";
+
+struct KeyPair {
+  explicit KeyPair(bool rsa, unsigned bits = 2048) : key(rsa ? EVP_RSA_gen(bits) : EVP_EC_gen("P-256")) {}
+  ~KeyPair() { EVP_PKEY_free(key); }
+  std::string pem() const {
+    BIO* bio = BIO_new(BIO_s_mem());
+    PEM_write_bio_PUBKEY(bio, key);
+    char* data = nullptr;
+    const auto size = static_cast<size_t>(BIO_get_mem_data(bio, &data));
+    std::string text(data, size);
+    BIO_free(bio);
+    return text;
+  }
+  std::string number(const char* name) const {
+    BIGNUM* value = nullptr;
+    EVP_PKEY_get_bn_param(key, name, &value);
+    std::string bytes(static_cast<size_t>(BN_num_bytes(value)), '\0');
+    BN_bn2bin(value, reinterpret_cast<unsigned char*>(bytes.data()));
+    BN_free(value);
+    return base64url_encode(bytes);
+  }
+  std::string sign(const std::string& text) const {
+    EVP_MD_CTX* context = EVP_MD_CTX_new();
+    size_t size = 0;
+    const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
+    EVP_DigestSignInit(context, nullptr, EVP_sha256(), nullptr, key);
+    EVP_DigestSign(context, nullptr, &size, bytes, text.size());
+    std::string signature(size, '\0');
+    EVP_DigestSign(context, reinterpret_cast<unsigned char*>(signature.data()), &size, bytes, text.size());
+    EVP_MD_CTX_free(context);
+    signature.resize(size);
+    return signature;
+  }
+  EVP_PKEY* key;
+};
+
+// DER to r ‖ s.
+std::string jose(const std::string& der) {
+  const auto* at = reinterpret_cast<const unsigned char*>(der.data());
+  ECDSA_SIG* pair = d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(der.size()));
+  std::string out(64, '\0');
+  BN_bn2binpad(ECDSA_SIG_get0_r(pair), reinterpret_cast<unsigned char*>(out.data()), 32);
+  BN_bn2binpad(ECDSA_SIG_get0_s(pair), reinterpret_cast<unsigned char*>(out.data()) + 32, 32);
+  ECDSA_SIG_free(pair);
+  return out;
+}
+
+std::string token(const std::string& header, const std::function<std::string(const std::string&)>& sign) {
+  const std::string text = base64url_encode(header) + "." + base64url_encode(kPayload);
+  return text + "." + base64url_encode(sign(text));
+}
+std::string hmac(const std::string& secret, const std::string& text) {
+  unsigned char mac[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()),
+       reinterpret_cast<const unsigned char*>(text.data()), text.size(), mac, &size);
+  return {reinterpret_cast<const char*>(mac), size};
+}
+
+TEST(Jwt, TakesRs256AndEs256ByPemAndByJwks) {
+  const KeyPair rsa(true), ec(false);
+  const auto rs = token(R"({"alg":"RS256","kid":"r"})", [&](const std::string& t) { return rsa.sign(t); });
+  const auto es = token(R"({"alg":"ES256","kid":"e"})", [&](const std::string& t) { return jose(ec.sign(t)); });
+  const auto set = JwtKeys::parse_jwks(
+      R"({"keys":[{"kty":"RSA","kid":"r","alg":"RS256","n":")" + rsa.number(OSSL_PKEY_PARAM_RSA_N) + R"(","e":")" +
+      rsa.number(OSSL_PKEY_PARAM_RSA_E) + R"("},{"kty":"EC","kid":"e","crv":"P-256","x":")" +
+      ec.number(OSSL_PKEY_PARAM_EC_PUB_X) + R"(","y":")" + ec.number(OSSL_PKEY_PARAM_EC_PUB_Y) + R"("}]})");
+  ASSERT_TRUE(set) << set.error().message;
+  for (const auto& one : {rs, es}) {
+    const auto claims = verify_jwt(one, *set, kRules, kNow);
+    ASSERT_TRUE(claims) << claims.error().message;
+    EXPECT_EQ(claims->external_id, "o-1");
+    EXPECT_EQ(claims->scopes, std::vector<std::string>{"admin"});
+  }
+  EXPECT_TRUE(verify_jwt(rs, *JwtKeys::from_pem(rsa.pem(), "r"), kRules, kNow));
+  EXPECT_TRUE(verify_jwt(es, *JwtKeys::from_pem(ec.pem(), "e"), kRules, kNow));
+  EXPECT_FALSE(verify_jwt(rs, *JwtKeys::from_pem(KeyPair(true).pem(), "r"), kRules, kNow)) << "another key";
+  EXPECT_FALSE(verify_jwt(es, *JwtKeys::from_pem(KeyPair(false).pem(), "e"), kRules, kNow)) << "another key";
+  EXPECT_FALSE(
+      verify_jwt(token(R"({"alg":"RS256"})", [&](const std::string& t) { return rsa.sign(t); }), *set, kRules, kNow))
+      << "two keys, and none is named";
+}
+
+// The public key is known to everybody: as an HMAC secret it must be worth nothing.
+TEST(Jwt, APublicKeyIsNoSecret) {
+  const KeyPair rsa(true);
+  const auto keys = JwtKeys::from_pem(rsa.pem());
+  ASSERT_TRUE(keys);
+  for (const char* alg : {"HS256", "RS256", "ES256", "none", "PS256"}) {
+    const auto forged =
+        token(std::string(R"({"alg":")") + alg + R"("})", [&](const std::string& t) { return hmac(rsa.pem(), t); });
+    EXPECT_FALSE(verify_jwt(forged, *keys, kRules, kNow)) << alg;
+  }
+}
+
+TEST(Jwt, RefusesEcSignaturesThatAreNotRAndS) {
+  const KeyPair ec(false);
+  const auto keys = JwtKeys::from_pem(ec.pem());
+  const std::string header = R"({"alg":"ES256"})";
+  EXPECT_FALSE(verify_jwt(token(header, [&](const std::string& t) { return ec.sign(t); }), *keys, kRules, kNow))
+      << "DER";
+  EXPECT_FALSE(verify_jwt(token(header, [](const std::string&) { return std::string(64, '\0'); }), *keys, kRules, kNow))
+      << "zeros";
+  EXPECT_FALSE(
+      verify_jwt(token(header, [](const std::string&) { return std::string(64, '\xFF'); }), *keys, kRules, kNow));
+}
+
+TEST(Jwt, RefusesKeysThatAreWeakPrivateOrConfused) {
+  EXPECT_FALSE(JwtKeys::from_secret("short"));
+  EXPECT_FALSE(JwtKeys::from_pem(KeyPair(true, 1024).pem()));
+  EXPECT_FALSE(JwtKeys::from_pem("-----BEGIN NONSENSE-----"));
+  const std::string secret = base64url_encode(std::string(32, 's'));
+  for (const std::string& jwks :
+       {std::string("{}"), std::string(R"({"keys":[]})"), std::string(R"({"keys":[{"kty":"oct","k":"c2hvcnQ"}]})"),
+        R"({"keys":[{"kty":"oct","alg":"RS256","k":")" + secret + R"("}]})",
+        R"({"keys":[{"kty":"oct","alg":"none","k":")" + secret + R"("}]})",
+        R"({"keys":[{"kty":"oct","d":"AA","k":")" + secret + R"("}]})",
+        R"({"keys":[{"kty":"oct","kid":"a","k":")" + secret + R"("},{"kty":"oct","kid":"a","k":")" + secret + R"("}]})",
+        std::string(R"({"keys":[{"kty":"EC","crv":"P-384","x":"AA","y":"AA"}]})"),
+        R"({"keys":[{"kty":"EC","crv":"P-256","x":")" + secret + R"(","y":")" + secret + R"("}]})",
+        std::string(R"({"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]})"), std::string(R"({"keys":[{"kty":1}]})")}) {
+    EXPECT_FALSE(JwtKeys::parse_jwks(jwks)) << jwks;
+  }
+}
+
+}  // namespace
+}  // namespace tallygate::api

@@ -1,0 +1,89 @@
+// Moments, texts, cursors, rate limits, service tokens.
+#include <gtest/gtest.h>
+
+#include "operator/api/base64url.h"
+#include "operator/api/rate_limiter.h"
+#include "operator/api/service_tokens.h"
+#include "operator/api/text.h"
+
+namespace tallygate::api {
+namespace {
+
+TEST(ApiText, ReadsAndWritesMoments) {
+  EXPECT_EQ(parse_moment("1970-01-01T00:00:00Z"), 0);
+  EXPECT_EQ(parse_moment("2026-11-21T10:07:46.5Z"), 1'795'255'666'500'000'000);
+  EXPECT_EQ(parse_moment("2026-11-21T11:07:46+01:00"), 1'795'255'666'000'000'000);
+  EXPECT_TRUE(parse_moment("2024-02-29T00:00:00Z"));
+  for (const char* bad :
+       {"", "2026-02-29T00:00:00Z", "2026-11-21", "2026-11-21T24:00:00Z", "2026-11-21T10:60:00Z",
+        "2026-11-21T10:00:60Z", "1969-12-31T23:59:59Z", "2300-01-01T00:00:00Z", "2026-11-21T10:00:00",
+        "2026-11-21T10:00:00.Z", "2026-11-21T10:00:00+0100", "2026-11-21T10:00:00Zx", "+026-11-21T10:00:00Z"}) {
+    EXPECT_FALSE(parse_moment(bad)) << bad;
+  }
+  EXPECT_EQ(format_moment(1'795'255'666'500'000'000), "2026-11-21T10:07:46.500000Z");
+  EXPECT_EQ(format_moment_sql("2026-11-21 10:07:46.1+00"), "2026-11-21T10:07:46.1Z");
+}
+
+TEST(ApiText, KnowsCleanTexts) {
+  EXPECT_TRUE(is_clean_text("plain, ünïcödé, 😀"));
+  for (const char* bad :
+       {"\x01", "a\x7F", "\xFF", "\xC0\xAF", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xE2\x82", "\xC2\x85"})
+    EXPECT_FALSE(is_clean_text(bad));
+}
+
+TEST(ApiText, CursorsBelongToTheirList) {
+  EXPECT_EQ(read_cursor('t', make_cursor('t', 42)), 42);
+  EXPECT_FALSE(read_cursor('r', make_cursor('t', 42)));
+  for (const char* bad : {"", "t42", "dA", "dC0x", "dDA"}) EXPECT_FALSE(read_cursor('t', bad)) << bad;
+}
+
+TEST(ApiText, Base64urlHasOneTextPerValue) {
+  for (const std::string& bytes :
+       {std::string(), std::string("a"), std::string("ab"), std::string("abc"), std::string("\0\xFF", 2)}) {
+    EXPECT_EQ(base64url_decode(base64url_encode(bytes)), bytes);
+  }
+  for (const char* bad : {"A", "AB", "YR", "YQ==", "Y+", "Y/", "Y Q", "YWJ"})
+    EXPECT_FALSE(base64url_decode(bad)) << bad;
+}
+
+TEST(ApiRateLimiter, GivesTheBurstThenTheRate) {
+  RateLimiter limiter({10, 3}, 100);
+  constexpr int64_t kMs = 1'000'000;
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(limiter.take("a", 0), 0);
+  EXPECT_EQ(limiter.take("a", 0), 100);
+  EXPECT_EQ(limiter.take("b", 0), 0) << "another tenant's";
+  EXPECT_EQ(limiter.take("a", 99 * kMs), 1);
+  EXPECT_EQ(limiter.take("a", 100 * kMs), 0);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(limiter.take("a", 3'600'000 * kMs), 0);
+  EXPECT_GT(limiter.take("a", 3'600'000 * kMs), 0) << "no more than the burst, however long the rest";
+  EXPECT_GT(limiter.take("a", 0), 0) << "a clock that goes back gives nothing";
+}
+
+TEST(ApiRateLimiter, IsBounded) {
+  RateLimiter limiter({1, 1}, 10);
+  for (int i = 0; i < 1000; ++i) limiter.take("t" + std::to_string(i), 0);
+  EXPECT_EQ(limiter.size(), 10u);
+}
+
+TEST(ApiServiceTokens, AreFoundByTheirHashOnly) {
+  const std::string token = "tgs_0123456789abcdef0123456789abcdef";
+  const std::string good =
+      R"({"name":"voice","sha256":")" + sha256_hex(token) + R"(","scopes":["wallet:read"],"tenants":["shop/acme"]})";
+  const auto tokens = ServiceTokens::parse(R"({"tokens":[)" + good + "]}");
+  ASSERT_TRUE(tokens) << tokens.error().message;
+  ASSERT_NE(tokens->find(token), nullptr);
+  EXPECT_EQ(tokens->find(token)->actor, "token:voice");
+  EXPECT_FALSE(tokens->find(token)->has(Scope::kWalletWrite));
+  EXPECT_EQ(tokens->find(token + "x"), nullptr);
+  for (const std::string& bad :
+       {std::string("{}"), std::string("[]"), R"({"tokens":[)" + good + "," + good + "]}",
+        std::string(R"({"tokens":[{"name":"x"}]})"),
+        R"({"tokens":[{"name":"x","sha256":"AB","scopes":[],"tenants":[]}]})" + std::string(),
+        R"({"tokens":[{"name":"x","sha256":")" + std::string(64, 'a') + R"(","scopes":["root"],"tenants":[]}]})",
+        R"({"tokens":[{"name":"x","sha256":")" + std::string(64, 'a') + R"(","scopes":[],"tenants":["acme"]}]})"}) {
+    EXPECT_FALSE(ServiceTokens::parse(bad)) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace tallygate::api
