@@ -14,6 +14,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kUser = "postgres";
+// Who owns the databases of tests: no superuser, so that row-level security binds it as in production.
+constexpr const char* kOwner = "tallygate";
 constexpr int kStartTries = 400;
 constexpr int64_t kTry_ms = 25;
 
@@ -59,7 +61,7 @@ PostgresServer::~PostgresServer() {
 void PostgresServer::start() {
   std::vector<std::string> argv = {
       bin_folder() + "/postgres",   "-D", folder_ + "/data",   "-p", std::to_string(port_), "-k", folder_, "-c",
-      "listen_addresses=127.0.0.1", "-c", "max_connections=60"};
+      "listen_addresses=127.0.0.1", "-c", "max_connections=120"};
   if (!durable_) argv.insert(argv.end(), {"-c", "fsync=off", "-c", "full_page_writes=off"});
   process_.start(argv, {.as_user = kUser, .output_file = folder_ + "/log", .death_signal = SIGINT});
   ledger::Session session(url("postgres"));
@@ -76,7 +78,8 @@ void PostgresServer::stop() {
 }
 
 std::string PostgresServer::url(const std::string& database) const {
-  return "postgresql://postgres@127.0.0.1:" + std::to_string(port_) + "/" + database + "?connect_timeout=2";
+  const std::string user = database == kUser ? kUser : kOwner;
+  return "postgresql://" + user + "@127.0.0.1:" + std::to_string(port_) + "/" + database + "?connect_timeout=2";
 }
 
 void PostgresServer::admin(const std::string& sql) {
@@ -87,15 +90,16 @@ void PostgresServer::admin(const std::string& sql) {
 }
 
 std::string PostgresServer::create_database(bool migrated) {
+  if (databases_ == 0) admin(std::string("create role ") + kOwner + " login createrole");
   if (migrated && !has_template_) {
-    admin("create database migrated");
+    admin(std::string("create database migrated owner ") + kOwner);
     ledger::Session session(url("migrated"));
     const auto applied = ledger::migrate(session);
     if (!applied) assertion_failed(applied.error().message.c_str(), __FILE__, __LINE__);
     has_template_ = true;
   }
   const std::string name = "test" + std::to_string(++databases_);
-  admin("create database " + name + (migrated ? " template migrated" : ""));
+  admin("create database " + name + (migrated ? " template migrated owner " : " owner ") + kOwner);
   return url(name);
 }
 

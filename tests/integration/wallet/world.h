@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include "operator/ledger/migrator.h"
 #include "tests/integration/support/postgres_server.h"
 
 namespace tallygate::testing {
@@ -20,19 +19,7 @@ T must(Result<T> result) {
 
 // The owner's URL of the migrated database.
 inline const std::string& owner_url() {
-  static const std::string url = [] {
-    std::string text = PostgresServer::shared().create_database(false);
-    {
-      ledger::Session root(text);
-      must(root.exec("create role wallet_owner login createrole"));
-      must(root.exec(
-          "do $$ begin execute format('alter database %I owner to wallet_owner', current_database()); end $$"));
-    }
-    text.replace(text.find("postgres@"), 8, "wallet_owner");
-    ledger::Session owner(text);
-    must(ledger::migrate(owner));
-    return text;
-  }();
+  static const std::string url = PostgresServer::shared().create_database();
   return url;
 }
 
