@@ -37,6 +37,7 @@ void Leadership::run() {
   while (!stopping_) {
     const Result<Rows> taken = session.exec(kTake);
     leader_ = taken && taken->boolean(0, 0);
+    decided_ = taken.has_value();
     loop_->run_once(kInterval_ms);
   }
 }

@@ -23,6 +23,8 @@ class Leadership {
   void start();
   void stop();
   bool is_leader() const { return leader_.load(std::memory_order_relaxed); }
+  // The database has answered: another instance leads.
+  bool is_standby() const { return decided_.load(std::memory_order_relaxed) && !is_leader(); }
 
  private:
   void run();
@@ -30,6 +32,7 @@ class Leadership {
   std::string database_url_;
   std::unique_ptr<EventLoop> loop_;
   std::atomic<bool> leader_ = false;
+  std::atomic<bool> decided_ = false;
   std::atomic<bool> stopping_ = false;
   std::thread thread_;
 };

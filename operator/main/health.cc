@@ -62,14 +62,14 @@ void declare_readiness(telemetry::Health& health, const Parts& parts) {
   if (parts.publisher) {
     // A standby is ready: it takes over within a second.
     health.add_readiness("publication", [&]() -> std::optional<std::string> {
-      if (!parts.leadership->is_leader() || parts.publisher->status().version > 0) return std::nullopt;
+      if (parts.leadership->is_standby() || parts.publisher->status().version > 0) return std::nullopt;
       const auto error = parts.publisher->status().error;
       return error.empty() ? "nothing is published yet" : error;
     });
   }
   if (parts.keeper) {
     health.add_readiness("epochs", [&] {
-      const bool ready = !parts.leadership->is_leader() || parts.keeper->counters().shards_ready.load() == kAllShards;
+      const bool ready = parts.leadership->is_standby() || parts.keeper->counters().shards_ready.load() == kAllShards;
       return unless(ready, "not every shard has an open epoch");
     });
   }
