@@ -1,0 +1,140 @@
+"""The API as a role of the real operator: started by its flags, credited from the command line, and every operation of its document
+called by schemathesis with what fits the document and what does not: no 5xx, nothing that the document does not say."""
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+import urllib.error
+import urllib.request
+import venv
+
+from tests.support.process import free_port, wait_until
+from tests.support.stack import ROOT, Stack, binary
+from tests.support.tools import cache_dir, skip_loudly
+
+SCHEMATHESIS = "schemathesis==4.32.5"
+USAGE = 64
+TOKEN = "tgs_e2e_0123456789abcdef0123456789abcdef"
+PLANS = (ROOT / "examples" / "plans.yaml").read_text()
+TENANT = """
+apiVersion: billing.tallygate.dev/v1alpha1
+kind: BillingTenant
+metadata: {name: acme, namespace: shop}
+spec:
+  displayName: Acme Ltd
+  planRef: {name: enterprise-v1}
+  billing: {email: billing@acme.example, interval: Month}
+  identity: {externalIDs: [acme]}
+  wallet: {currency: GBP, debtLimit: "5.00"}
+---
+apiVersion: billing.tallygate.dev/v1alpha1
+kind: BillingPolicy
+metadata: {name: api, namespace: shop}
+spec:
+  selector: {matchLabels: {app: api}}
+  ports: [{port: 8080, appProtocol: HTTP}]
+  identity: [{type: APIKey, apiKey: {header: X-Api-Key}}]
+  routes:
+  - {name: run, gate: agent-run, matches: [{path: {type: PathPrefix, value: /run}}], charges: [{meter: agent_executions, units: 1}]}
+  defaultRoute: {action: Charge, charges: [{meter: api_calls, units: 1}]}
+"""
+
+
+def schemathesis():
+    """The program, installed on first use; skips the calling test where it cannot be had."""
+    folder = cache_dir() / "tools" / SCHEMATHESIS.replace("==", "-")
+    program = folder / "bin" / "schemathesis"
+    if not program.exists():
+        print(f"\ninstalling {SCHEMATHESIS} once, into {folder}", file=sys.stderr, flush=True)
+        try:
+            venv.create(folder, with_pip=True, clear=True)
+            subprocess.run([folder / "bin" / "pip", "install", "--quiet", SCHEMATHESIS], check=True, timeout=300, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.PIPE)
+        except (subprocess.SubprocessError, OSError) as error:
+            skip_loudly(f"{SCHEMATHESIS} could not be installed: {error}")
+    return str(program)
+
+
+class ApiTest(unittest.TestCase):
+    def setUp(self):
+        self.stack = Stack()
+        self.addCleanup(self.stack.__exit__, None, None, None)
+        self.stack.__enter__()
+        self.stack.start_servers()
+        self.stack.write_manifests(PLANS + "---" + TENANT)
+        tokens = pathlib.Path(self.stack.folder) / "tokens.json"
+        tokens.write_text(json.dumps({"tokens": [{"name": "e2e", "sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "scopes": ["admin"],
+                                                  "tenants": ["shop/acme"]}]}))
+        self.address = f"127.0.0.1:{free_port()}"
+        self.stack.start_operator(flags=["--api", self.address, "--api-service-tokens-file", str(tokens), "--api-rate", "100000", "--api-burst",
+                                         "100000"])
+        wait_until(lambda: self.call("GET", "/v1/wallet")[0] == 200, 20, "the API knows the tenant")
+
+    def call(self, method, path, body=None, key=None):
+        """→ (status, JSON); 0 where nobody listens."""
+        request = urllib.request.Request(f"http://{self.address}{path}", method=method, data=None if body is None else json.dumps(body).encode(),
+                                         headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"})
+        if key:
+            request.add_header("Idempotency-Key", key)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+        except OSError:
+            return 0, None
+
+    def wallet(self, *args):
+        return subprocess.run([binary("tallygate-operator"), "wallet", *args, "--database-url", self.stack.postgres.url, "--tenant", "shop/acme"],
+                              capture_output=True, text=True, timeout=30)
+
+    def test_the_command_line_credits_once_and_the_api_spends_it(self):
+        credit = ["credit", "--amount", "25.00", "--currency", "GBP", "--reason", "missed top-up", "--actor", "ops@example.com",
+                  "--idempotency-key", "ticket-7"]
+        for again in (False, True):
+            done = self.wallet(*credit)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual("was done before" in done.stdout, again, done.stdout)
+        adjusted = self.wallet("adjust", "--amount=-5", "--reason", "wrong", "--actor", "ops@example.com", "--idempotency-key", "ticket-8")
+        self.assertEqual(adjusted.returncode, 0, adjusted.stderr)
+        self.assertEqual(self.call("GET", "/v1/wallet")[1]["balance"], "20.00")
+        self.assertEqual(self.call("POST", "/v1/deductions", {"amount": "7.50"}, "buy")[0], 201)
+        self.assertIn("GBP 12.50", self.wallet("show").stdout)
+        history = self.wallet("history").stdout
+        for text in ("missed top-up", "purchase", "wrong", "adjustment"):
+            self.assertIn(text, history)
+        refused = self.wallet("adjust", "--amount=-500", "--reason", "x", "--actor", "y", "--idempotency-key", "ticket-9")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("DebtLimitExceeded", refused.stderr)
+        self.assertEqual(self.wallet("credit", "--amount", "1").returncode, USAGE)
+        status, verdict = self.call("POST", "/v1/gates/agent-run/check", {})
+        self.assertEqual((status, verdict["allowed"]), (200, True), verdict)
+
+    def test_credentials_are_not_taken_in_the_clear_off_loopback(self):
+        argv = [binary("tallygate-operator"), "run", "--source=dir:/tmp", "--redis-url", "redis://127.0.0.1:9", "--database-url",
+                "postgresql://u@127.0.0.1:9/d", "--stripe", "disabled", "--api", "0.0.0.0:0", "--api-jwt-issuer", "i", "--api-jwt-audience", "a"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, env={**os.environ, "TALLYGATE_API_JWT_SECRET": "x" * 40})
+        self.assertEqual(done.returncode, USAGE)
+        self.assertIn("plain HTTP", done.stderr)
+
+    def test_schemathesis_finds_no_fault(self):
+        program = schemathesis()
+        self.wallet("credit", "--amount", "1000", "--currency", "GBP", "--reason", "r", "--actor", "a", "--idempotency-key", "k")
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run([program, "run", ROOT / "openapi" / "openapi.yaml", "--url", f"http://{self.address}", "-H",
+                                   f"Authorization: Bearer {TOKEN}", "--checks",
+                                   "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+                                   "--phases", "examples,coverage,fuzzing", "-n", "15", "--seed", "7", "--no-shrink", "--continue-on-failure",
+                                   "--request-timeout", "10", "--max-time", "40", "--warnings", "off"], cwd=folder, capture_output=True, text=True,
+                                  timeout=300)
+        print("\n".join(done.stdout.splitlines()[-12:]))
+        self.assertEqual(done.returncode, 0, done.stdout[-6000:] + done.stderr[-2000:])
+
+
+if __name__ == "__main__":
+    unittest.main()
