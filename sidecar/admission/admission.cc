@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "sidecar/admission/path.h"
 #include "sidecar/admission/problem.h"
 #include "sidecar/admission/quota_headers.h"
 
@@ -20,6 +21,13 @@ void count(std::atomic<uint64_t>& counter, int64_t by = 1) {
 }
 
 proxy::Ticket ticket_of(uint64_t key) { return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)}; }
+
+// How much of `plan` one request takes of a purse: several charges may go to the same.
+int64_t units_of(const Plan& plan, const Purse& purse) {
+  int64_t units = 0;
+  for (const auto& item : plan.items) units += item.purse == &purse ? plan.units[item.charge] : 0;
+  return units;
+}
 
 bool path_matches(const tenant::RouteMatch& match, std::string_view path) {
   if (match.path_match == tenant::PathMatch::kExact) return path == match.path;
@@ -88,10 +96,11 @@ std::vector<std::string> Admission::route_names() const {
 
 const tenant::Route& Admission::route(size_t index) const {
   const tenant::Policy& policy = *directory_.policy();
-  return index < policy.routes.size() ? policy.routes[index] : policy.default_route;
+  return index < std::min(policy.routes.size(), kDefaultRoute) ? policy.routes[index] : policy.default_route;
 }
 
-size_t Admission::match(std::string_view method, std::string_view path) const {
+size_t Admission::match(std::string_view method, std::string_view path) {
+  path = plain_path(path, &path_);
   const auto& routes = directory_.policy()->routes;
   for (size_t i = 0; i < routes.size() && i < kDefaultRoute; ++i) {
     if (routes[i].matches.empty()) return i;
@@ -116,6 +125,7 @@ Verdict Admission::deny(const Request& request, Reason reason, std::string_view 
   if (request.tenant != nullptr) facts.tenant = request.tenant->id;
   facts.plan = plan;
   facts.item = item;
+  if (identifier_) facts.challenge = identifier_->challenge();
   facts.now_s = (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000;
   if (item != nullptr && item->end_s > facts.now_s && reason == Reason::kQuotaExhausted) {
     facts.retry_after_s = item->end_s - facts.now_s;
@@ -138,14 +148,11 @@ Verdict Admission::admit(const proxy::RequestView& view, std::string_view reques
     return deny(request, Reason::kPolicyUnavailable, "the billing policy has not been published yet, or Redis is away", denial);
   }
   request.route = match(view.method, view.path);
-  const tenant::Route& rule = route(request.route);
-  if (rule.action == tenant::RouteAction::kExempt) return admit_unmetered(request, Reason::kExempt, admission);
-  if (rule.action == tenant::RouteAction::kDeny) return deny(request, Reason::kRouteDenied, "", denial);
+  if (route(request.route).action != tenant::RouteAction::kCharge) return decide_route(request, admission, denial);
   const Identified who = identifier_->identify(view);
   if (who.reason != Reason::kAdmitted) {
-    if (shadow(request)) return admit_unmetered(request, Reason::kShadow, admission);
     const std::string detail = who.reason == Reason::kUnauthenticated ? "send " + identifier_->wanted() : who.detail;
-    return deny(request, who.reason, detail, denial);
+    return refuse(request, who.reason, detail, admission, denial);
   }
   request.credential = who.value;
   request.api_key = who.api_key;
@@ -167,7 +174,22 @@ Verdict Admission::readmit(proxy::Ticket ticket, proxy::Admission& admission, pr
   request.deadline_ns = waiting.deadline_ns;
   if (directory_.policy() == nullptr) return deny(request, Reason::kPolicyUnavailable, "the billing policy was deleted", denial);
   request.route = match(request.method, request.path);
+  if (route(request.route).action != tenant::RouteAction::kCharge) return decide_route(request, admission, denial);
   return decide(request, admission, denial);
+}
+
+// A route that is not charged asks nobody who they are.
+Verdict Admission::decide_route(Request& request, proxy::Admission& admission, proxy::Denial& denial) {
+  if (route(request.route).action == tenant::RouteAction::kDeny) {
+    return refuse(request, Reason::kRouteDenied, "", admission, denial);
+  }
+  return admit_unmetered(request, Reason::kExempt, admission);
+}
+
+Verdict Admission::refuse(Request& request, Reason reason, std::string_view detail, proxy::Admission& admission,
+                          proxy::Denial& denial) {
+  if (shadow(request)) return admit_unmetered(request, Reason::kShadow, admission);
+  return deny(request, reason, detail, denial);
 }
 
 void Admission::abandon(proxy::Ticket ticket, proxy::Admission&) { waiting_.erase(ticket.key()); }
@@ -192,18 +214,21 @@ bool Admission::shadow(const Request& request) const {
 }
 
 Verdict Admission::decide(Request& request, proxy::Admission& admission, proxy::Denial& denial) {
-  IdentityEntry& identity = directory_.identity(request.api_key, request.credential);
+  IdentityEntry* known = directory_.identity(request.api_key, request.credential);
+  if (known == nullptr) [[unlikely]] {
+    return refuse(request, Reason::kTooManyWaiting, "too many unknown credentials are being asked for", admission, denial);
+  }
+  IdentityEntry& identity = *known;
   const bool pending = identity.known == Known::kPending || (identity.known == Known::kYes && !identity.tenant->fetched);
   if (pending) [[unlikely]] {
     if (may_wait(request) && waiting_.size() < options_.waiting_max) {
       return wait(request, identity.known == Known::kPending ? identity.waiting : identity.tenant->waiting);
     }
-    return deny(request, Reason::kPolicyUnavailable, "the tenant's billing data is not known here yet", denial);
+    return refuse(request, Reason::kPolicyUnavailable, "the tenant's billing data is not known here yet", admission, denial);
   }
   if (identity.known == Known::kNo || !identity.tenant->exists) {
-    if (shadow(request)) return admit_unmetered(request, Reason::kShadow, admission);
-    if (request.api_key) return deny(request, Reason::kInvalidCredential, "no tenant has this API key", denial);
-    return deny(request, Reason::kUnknownTenant, "no tenant has this id", denial);
+    if (request.api_key) return refuse(request, Reason::kInvalidCredential, "no tenant has this API key", admission, denial);
+    return refuse(request, Reason::kUnknownTenant, "no tenant has this id", admission, denial);
   }
   request.tenant = identity.tenant;
   return decide_tenant(request, admission, denial);
@@ -227,8 +252,7 @@ Verdict Admission::decide_tenant(Request& request, proxy::Admission& admission, 
   std::string detail;
   Plan* plan = plan_for(request, &reason, &detail);
   if (plan == nullptr) [[unlikely]] {
-    if (shadow(request)) return admit_unmetered(request, Reason::kShadow, admission);
-    return deny(request, reason, detail, denial);
+    return refuse(request, reason, detail, admission, denial);
   }
   return decide_units(request, *plan, admission, denial);
 }
@@ -236,9 +260,10 @@ Verdict Admission::decide_tenant(Request& request, proxy::Admission& admission, 
 // Finds the tenant's plan for the route, or builds it anew where anything it stands on has changed.
 Plan* Admission::plan_for(Request& request, Reason* reason, std::string* detail) {
   TenantEntry& tenant = *request.tenant;
-  if (tenant.plans.size() < AdmissionCounters::kRoutes) tenant.plans.resize(AdmissionCounters::kRoutes);
+  const size_t row = request.route == kDefaultRoute ? 0 : request.route + 1;  // most tenants use few routes
+  if (tenant.plans.size() <= row) tenant.plans.resize(row + 1);
   const int64_t now_s = (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000;
-  Plan*& cached = tenant.plans[request.route];
+  Plan*& cached = tenant.plans[row];
   if (cached != nullptr && cached->tenant_serial == tenant.serial && cached->policy_serial == directory_.policy_serial() &&
       now_s < cached->valid_until_s &&
       (cached->items.empty() || cached->epoch == escrow_.shard(cached->items[0].purse->shard).epoch)) [[likely]] {
@@ -293,20 +318,42 @@ Verdict Admission::decide_units(Request& request, Plan& plan, proxy::Admission& 
     }
     // Not enough of this one: what was taken of the others goes back before anything else happens (I5).
     for (size_t j = 0; j < i; ++j) plan.items[j].purse->spent -= plan.units[plan.items[j].charge];
-    escrow_.need(purse, units);
-    if (purse.state == PurseState::kDry) {
-      if (shadow(request)) return unavailable(request, plan, item, admission, denial);
-      const Reason reason = item.wallet ? Reason::kBalanceExhausted : Reason::kQuotaExhausted;
-      const std::string detail = item.wallet ? "the wallet cannot pay for more of " + item.meter + "; top it up"
-                                             : "limit " + item.limit + " of meter " + item.meter + " is used up until " +
-                                                   rfc3339(item.end_s);
-      return deny(request, reason, detail, denial, &plan, &item);
-    }
-    if (may_wait(request) && waiting_.size() < options_.waiting_max) return wait(request, purse.waiting);
-    return unavailable(request, plan, item, admission, denial);
+    return lacking(request, plan, admission, denial);
   }
   for (const PlanItem& item : plan.items) escrow_.spent_from(*item.purse);
   return take(request, plan, plan.definition, Reason::kAdmitted, admission, denial);
+}
+
+// Not every purse has enough: asks for all that is lacking. Denied only where the ledger says that it is exhausted.
+Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial) {
+  const PlanItem* exhausted = nullptr;
+  const PlanItem* lacks = nullptr;
+  bool fresh = false;
+  for (const PlanItem& item : plan.items) {
+    const int64_t units = units_of(plan, *item.purse);
+    if (item.purse->available() >= units && item.purse->epoch == plan.epoch && plan.epoch != 0) continue;
+    if (lacks == nullptr) lacks = &item;
+    if (!fresh && escrow_.exhausted(*item.purse, units, /*fresh=*/false)) {
+      exhausted = &item;
+      fresh = escrow_.exhausted(*item.purse, units, /*fresh=*/true);
+    }
+  }
+  const bool wait_is_possible = !fresh && may_wait(request) && waiting_.size() < options_.waiting_max;
+  if (exhausted != nullptr && !wait_is_possible) {
+    if (shadow(request)) return unavailable(request, plan, *exhausted, admission, denial);
+    const PlanItem& item = *exhausted;
+    const Reason reason = item.wallet ? Reason::kBalanceExhausted : Reason::kQuotaExhausted;
+    const std::string detail = item.wallet ? "the wallet cannot pay for more of " + item.meter + "; top it up"
+                                           : "limit " + item.limit + " of meter " + item.meter + " is used up until " +
+                                                 rfc3339(item.end_s);
+    return deny(request, reason, detail, denial, &plan, &item);
+  }
+  for (const PlanItem& item : plan.items) {
+    const int64_t units = units_of(plan, *item.purse);
+    if (item.purse->available() < units) escrow_.need(*item.purse, units);
+  }
+  if (wait_is_possible) return wait(request, lacks->purse->waiting);
+  return unavailable(request, plan, *lacks, admission, denial);
 }
 
 // The units cannot be had in time: `onUnavailable`, of the route, else of the tenant, by what settles the meter.
@@ -318,7 +365,7 @@ Verdict Admission::unavailable(Request& request, Plan& plan, const PlanItem& ite
   const bool free_pass = shadow(request);
   bool room = true;
   for (const auto& i : plan.items) {
-    room = room && i.purse->allowed + plan.units[i.charge] <= doc.allowance_per_pod;
+    room = room && i.purse->allowed + units_of(plan, *i.purse) <= doc.allowance_per_pod;
   }
   if (!free_pass && (rule == tenant::OnUnavailable::kDeny || !room)) {
     const char* why = !escrow_.connected() ? "Redis is away" : "no units came in time";
@@ -328,7 +375,7 @@ Verdict Admission::unavailable(Request& request, Plan& plan, const PlanItem& ite
   }
   if (!plan.has_allow_definition) {
     auto defined = log_.define(definition_of(route(request.route), plan, 0));
-    if (!defined) return deny(request, Reason::kLogFull, defined.error().message, denial);
+    if (!defined) return refuse(request, Reason::kLogFull, defined.error().message, admission, denial);
     plan.allow_definition = *defined;
     plan.has_allow_definition = true;
   }
@@ -337,8 +384,8 @@ Verdict Admission::unavailable(Request& request, Plan& plan, const PlanItem& ite
   if (verdict == Verdict::kAdmit) {
     for (const auto& i : plan.items) {
       if (!free_pass) i.purse->allowed += plan.units[i.charge];
-      count(counters_.allowed_units, plan.units[i.charge]);
     }
+    for (const int64_t units : plan.units) count(counters_.allowed_units, units);
   }
   return verdict;
 }
@@ -352,7 +399,7 @@ Verdict Admission::take(Request& request, Plan& plan, uint32_t definition, Reaso
     if (reason == Reason::kAdmitted) {
       for (const auto& item : plan.items) item.purse->spent -= plan.units[item.charge];
     }
-    return deny(request, Reason::kLogFull, log_.last_error(), denial);
+    return refuse(request, Reason::kLogFull, log_.last_error(), admission, denial);
   }
   ++plan.in_flight;
   *reinterpret_cast<Held*>(admission.state.data()) = {&plan, slot, reason == Reason::kAdmitted ? plan.epoch : 0, reason};
@@ -380,10 +427,10 @@ void Admission::settle(proxy::Admission& admission, const proxy::Outcome& outcom
     static constexpr int64_t kNothing[kMaxCharges] = {};
     for (const auto& item : plan.items) {
       const int64_t units = plan.units[item.charge];
-      if (held.epoch != 0 && item.purse->epoch == held.epoch) item.purse->spent -= units;
+      escrow_.release(*item.purse, held.epoch, units);
       if (held.reason == Reason::kAllowedUnavailable) item.purse->allowed -= units;
-      count(counters_.released_units, units);
     }
+    for (const int64_t units : plan.units) count(counters_.released_units, units);
     log_.settle(held.slot, {kNothing, plan.units.size()});
   } else {
     for (const int64_t units : plan.units) count(counters_.charged_units, units);

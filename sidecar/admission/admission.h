@@ -73,6 +73,7 @@ class Admission final : public proxy::Gate {
   };
   struct Held;  // in proxy::Admission::state
 
+  proxy::Verdict decide_route(Request& request, proxy::Admission& admission, proxy::Denial& denial);
   proxy::Verdict decide(Request& request, proxy::Admission& admission, proxy::Denial& denial);
   proxy::Verdict decide_tenant(Request& request, proxy::Admission& admission, proxy::Denial& denial);
   proxy::Verdict decide_units(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial);
@@ -81,8 +82,12 @@ class Admission final : public proxy::Gate {
   proxy::Verdict take(Request& request, Plan& plan, uint32_t definition, Reason reason, proxy::Admission& admission,
                       proxy::Denial& denial);
   proxy::Verdict admit_unmetered(Request& request, Reason reason, proxy::Admission& admission);
+  proxy::Verdict lacking(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial);
   proxy::Verdict deny(const Request& request, Reason reason, std::string_view detail, proxy::Denial& denial,
                       const Plan* plan = nullptr, const PlanItem* item = nullptr);
+  // As deny(), but in shadow mode the request goes through, uncharged.
+  proxy::Verdict refuse(Request& request, Reason reason, std::string_view detail, proxy::Admission& admission,
+                        proxy::Denial& denial);
   proxy::Verdict wait(Request& request, std::vector<uint64_t>& list);
   bool may_wait(const Request& request) const;
   bool shadow(const Request& request) const;
@@ -90,7 +95,7 @@ class Admission final : public proxy::Gate {
   void retire(Plan* plan);
   bool stale(const Request& request) const;
   const tenant::Route& route(size_t index) const;
-  size_t match(std::string_view method, std::string_view path) const;
+  size_t match(std::string_view method, std::string_view path);
   proxy::Verdict decided(size_t route, Reason reason, proxy::Verdict verdict);
   void policy_changed();
   void sweep();
@@ -106,7 +111,7 @@ class Admission final : public proxy::Gate {
   uint64_t identifier_serial_ = 0;
   std::unordered_map<const Plan*, std::unique_ptr<Plan>> plans_;
   std::unordered_map<uint64_t, Waiting> waiting_;
-  std::string key_;  // reused, so that a lookup does not allocate
+  std::string path_;  // room for a path in its plain form
   int64_t wall_offset_ns_ = 0;
   EventLoop::TimerId timer_ = 0;
   std::function<void(proxy::Ticket)> resume_ = [](proxy::Ticket) {};

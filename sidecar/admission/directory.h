@@ -28,6 +28,7 @@ struct TenantEntry {
   bool fetched = false;          // an answer has come
   bool exists = false;
   bool fetching = false;
+  int64_t retry_ns = 0;          // not to be asked for before: the last answer told nothing
   uint64_t serial = 0;           // grows with every new document: cached plans of older ones are void
   tenant::Tenant doc;
   std::vector<Plan*> plans;      // by route index; owned by Admission
@@ -38,7 +39,8 @@ enum class Known : uint8_t { kPending, kYes, kNo };
 
 struct IdentityEntry {
   Known known = Known::kPending;
-  bool fetching = false;
+  int fetching = 0;       // how many answers are due: the entry stays as long
+  int64_t retry_ns = 0;   // as above
   int64_t fetched_ns = 0;
   TenantEntry* tenant = nullptr;
   std::vector<uint64_t> waiting;
@@ -58,12 +60,13 @@ class Directory {
   uint64_t policy_serial() const { return policy_serial_; }
 
   // The entry of a credential: an API key itself, or an external id. Starts a fetch where needed. Keys of tenants that
-  // are known are remembered, so that they are not hashed again.
-  IdentityEntry& identity(bool api_key, std::string_view credential);
+  // are known are remembered, so that they are not hashed again. Null: too many that nobody knows are being asked for.
+  IdentityEntry* identity(bool api_key, std::string_view credential);
 
   // Nanoseconds since the operator's publication was last seen; large before the first time.
   int64_t age_ns() const;
   size_t tenants() const { return tenants_.size(); }
+  size_t identities() const { return identities_.size(); }
 
   // Tickets to resume: a credential or tenant became known.
   void on_resume(std::function<void(uint64_t)> fn) { resume_ = std::move(fn); }
@@ -74,13 +77,17 @@ class Directory {
  private:
   void poll();
   void changed_members(const redis::Reply& members);
+  void changed_everything();
+  void ask_again(std::string member);
+  void retry();
   void fetch_policy();
   void fetch_identity(const std::string& key, IdentityEntry& entry);
   void fetch_tenant(TenantEntry& entry);
   TenantEntry& tenant(const std::string& id);
   void resume_all(std::vector<uint64_t>& tickets);
   void drop_unknown();
-  IdentityEntry& by_name(std::string name);
+  IdentityEntry* by_name(std::string name);
+  void look_up(const std::string& name, IdentityEntry& entry);
 
   EventLoop& loop_;
   redis::Connection& redis_;
@@ -98,12 +105,15 @@ class Directory {
   // What callers send → entries of `identities_` that are known: one table for keys, one for external ids.
   std::unordered_map<std::string, IdentityEntry*, TextHash, std::equal_to<>> recent_[2];
   size_t unknown_ = 0;
+  int64_t dropped_ns_ = 0;
+  std::vector<std::string> again_;  // members, as in the change index, whose fetch told nothing
+  bool fetching_policy_ = false;
   std::unordered_map<std::string, std::unique_ptr<TenantEntry>> tenants_;
   std::string generation_;
   int64_t version_ = 0;
   int64_t seen_ns_ = 0;
   bool polling_ = false;
-  EventLoop::TimerId timer_ = 0;
+  EventLoop::TimerId timer_ = 0, retry_timer_ = 0;
   std::function<void(uint64_t)> resume_ = [](uint64_t) {};
   std::function<void(TenantEntry&)> tenant_changed_ = [](TenantEntry&) {};
   std::function<void()> policy_changed_ = [] {};

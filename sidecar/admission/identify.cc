@@ -31,6 +31,7 @@ Result<Cidr> Cidr::parse(std::string_view text) {
   const auto bad = [&] { return fail(Errc::kInvalid, "\"" + std::string(text) + "\" is not an address block such as 10.0.0.0/8"); };
   const size_t slash = text.find('/');
   const std::string address(text.substr(0, slash));
+  if (address.find('\0') != std::string::npos) return bad();
   Cidr cidr;
   in_addr v4{};
   int most = 128, given = -1;
@@ -68,6 +69,7 @@ Identifier::Identifier(const std::vector<tenant::IdentitySource>& sources) {
     }
     if (!wanted_.empty()) wanted_ += " or ";
     wanted_ += source.type == tenant::IdentityType::kJwt ? "a bearer token" : "the " + source.header + " header";
+    if (sources_.empty() && source.type == tenant::IdentityType::kJwt) challenge_ = "Bearer";
     sources_.push_back(std::move(s));
   }
 }
@@ -77,6 +79,9 @@ Identified Identifier::identify(const proxy::RequestView& request) const {
     const auto found = request.find(source.header);
     if (found.count == 0) continue;
     if (found.count > 1) return {Reason::kInvalidCredential, false, {}, "the credential's header is given more than once"};
+    if (source.type == tenant::IdentityType::kJwt) {
+      return {Reason::kInvalidCredential, false, {}, "this version cannot verify bearer tokens"};
+    }
     if (found.value.empty()) return {Reason::kInvalidCredential, false, {}, "the credential is empty"};
     if (found.value.size() > kMaxCredential || !printable(found.value)) {
       return {Reason::kInvalidCredential, false, {}, "the credential is too long or has characters that none can have"};
@@ -88,8 +93,7 @@ Identified Identifier::identify(const proxy::RequestView& request) const {
           if (cidr.contains(request.peer)) return {Reason::kAdmitted, false, found.value, ""};
         }
         return {Reason::kUntrustedSource, false, {}, "this header is accepted from trusted addresses only"};
-      case tenant::IdentityType::kJwt:
-        return {Reason::kInvalidCredential, false, {}, "this version cannot verify bearer tokens"};
+      case tenant::IdentityType::kJwt: break;
     }
   }
   return {Reason::kUnauthenticated, false, {}, ""};

@@ -32,8 +32,10 @@ class Identifier {
  public:
   explicit Identifier(const std::vector<tenant::IdentitySource>& sources);
   Identified identify(const proxy::RequestView& request) const;
-  // For WWW-Authenticate and the 401's detail: "X-Api-Key header".
+  // For the 401's detail: "the x-api-key header".
   const std::string& wanted() const { return wanted_; }
+  // For WWW-Authenticate: the scheme of the first source.
+  const char* challenge() const { return challenge_; }
 
  private:
   struct Source {
@@ -43,6 +45,7 @@ class Identifier {
   };
   std::vector<Source> sources_;
   std::string wanted_;
+  const char* challenge_ = "ApiKey";
 };
 
 // SHA-256, 64 lower-case hex digits: how keys are named outside of this process.

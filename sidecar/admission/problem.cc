@@ -2,32 +2,17 @@
 
 #include <time.h>
 
+#include "core/telemetry/json_text.h"
 #include "sidecar/admission/quota_headers.h"
 
 namespace tallygate::sidecar {
 namespace {
 
-void append_json(std::string* out, std::string_view text) {
-  *out += '"';
-  for (const char c : text) {
-    const auto u = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      *out += '\\';
-      *out += c;
-    } else if (u < 0x20 || u >= 0x7f) {
-      *out += '?';  // what reaches us here is printable ASCII; anything else is not worth an escape
-    } else {
-      *out += c;
-    }
-  }
-  *out += '"';
-}
-
 void member(std::string* out, const char* name, std::string_view value) {
   *out += ",\"";
   *out += name;
   *out += "\":";
-  append_json(out, value);
+  append_json_string(*out, value);
 }
 
 void member(std::string* out, const char* name, int64_t value) {
@@ -98,10 +83,10 @@ void write_denial(const DenialFacts& facts, proxy::Denial* denial) {
   body += "}";
 
   std::string& headers = denial->headers;
-  if (reason.status == 401) headers += "WWW-Authenticate: ApiKey realm=\"tallygate\"\r\n";
+  if (reason.status == 401) headers += std::string("WWW-Authenticate: ") + facts.challenge + " realm=\"tallygate\"\r\n";
   if (facts.retry_after_s > 0) headers += "Retry-After: " + std::to_string(facts.retry_after_s) + "\r\n";
   if (facts.plan != nullptr) {
-    char text[2048];
+    char text[4096];
     headers.append(text, write_quota_headers(*facts.plan, facts.now_s, text));
   }
 }

@@ -57,8 +57,9 @@ int64_t remaining_of(const PlanItem& item) {
 
 CapState cap_state(const PlanItem& item) {
   const int64_t used = used_of(item);
+  // Past its grace a soft cap is a hard one.
+  if (used >= item.capacity) return CapState::kHard;
   if (item.soft && used > item.amount) return item.grace ? CapState::kGrace : CapState::kSoftOver;
-  if (!item.soft && used >= item.amount) return CapState::kHard;
   return used * 5 >= item.amount * 4 ? CapState::kWarned : CapState::kOk;
 }
 
@@ -81,7 +82,7 @@ size_t write_quota_headers(const Plan& plan, int64_t now_s, std::span<char> out)
     w.text("\";r=");
     w.number(left);
     w.text(";t=");
-    w.number(item.end_s - now_s);
+    w.number(std::max<int64_t>(0, item.end_s - now_s));
     worst = std::max(worst, cap_state(item));
     // The share that is left decides, so that a loose limit never hides a strict one.
     if (nearest == nullptr || static_cast<__int128>(left) * nearest->amount < static_cast<__int128>(nearest_left) * item.amount) {
@@ -94,7 +95,7 @@ size_t write_quota_headers(const Plan& plan, int64_t now_s, std::span<char> out)
   w.text("\r\nX-RateLimit-Remaining: ");
   w.number(nearest_left);
   w.text("\r\nX-RateLimit-Reset: ");
-  w.number(nearest->end_s - now_s);
+  w.number(std::max<int64_t>(0, nearest->end_s - now_s));
   w.text("\r\nX-Tallygate-Cap-State: ");
   w.text(to_string(worst));
   w.text("\r\n");

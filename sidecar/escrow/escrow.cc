@@ -231,6 +231,7 @@ void Escrow::granted(Purse& purse, const redis::Reply& bucket, int64_t returned)
   if (total > purse.granted) {
     count(counters_.granted_units, total - purse.granted);
     purse.granted = total;
+    purse.last_grant_ns = now_ns;
     purse.state = PurseState::kFunding;
     purse.backoff_ms = 0;
     purse.ask_after_ns = purse.refill_after_ns = 0;

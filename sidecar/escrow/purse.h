@@ -48,6 +48,7 @@ struct Purse {
   int64_t sampled_ns = 0;    // when and at what `spent` the rate was last measured
   int64_t sampled_spent = 0;
   int64_t last_spend_ns = 0;
+  int64_t last_grant_ns = 0;
   int64_t users = 0;         // plans, requests and calls that refer to it
   std::vector<uint64_t> waiting;  // keys of tickets to resume on any change
 
