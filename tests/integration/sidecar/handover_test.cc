@@ -1,0 +1,118 @@
+// Units that nobody spends find their way back; a killed process loses none (rule 1).
+#include <signal.h>
+#include <sys/mman.h>
+
+#include "tests/integration/sidecar/world.h"
+
+namespace tallygate::testing {
+namespace {
+
+TEST(Return, IdleUnitsGoBackAndSomebodyElseSpendsThem) {
+  World world;
+  world.ready(40, 40);
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.admitted_of(pod, 3), 3);
+  EXPECT_TRUE(world.until([&] { return world.op.field(kTenant, world.bucket(), "free") == 37; }));
+  Pod& other = world.pod();
+  EXPECT_EQ(world.admitted_of(other, 50), 37);
+  EXPECT_EQ(world.outcome(pod), "429 QuotaExhausted");
+}
+
+TEST(Return, UnitsJustLeasedForAWaitingRequestAreNotIdle) {
+  World world;
+  world.ready(40, 40);
+  Pod& pod = world.pod({.folder = "", .escrow = {.idle_return_ms = 0}});
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(world.outcome(pod), "admitted");
+    world.run_ms(30);
+  }
+  EXPECT_TRUE(world.until([&] { return world.op.field(kTenant, world.bucket(), "free") == 20; }));
+}
+
+TEST(Return, ADrainedPodGivesBackExactlyTheRest) {
+  World world;
+  world.ready(200, 200);
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.admitted_of(pod, 77), 77);
+  bool returned = false;
+  pod.give_back([&] { returned = true; });
+  ASSERT_TRUE(world.until([&] { return returned; }));
+  EXPECT_EQ(world.op.field(kTenant, world.bucket(), "free"), 123);
+  Pod& other = world.pod();
+  EXPECT_EQ(world.admitted_of(other, 200), 123);
+}
+
+TEST(Return, AnEpochThatIsLostMeanwhileIsWaitedFor) {
+  World world;
+  world.ready(200, 200);
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.admitted_of(pod, 7), 7);
+  world.op.call({"FLUSHALL"});
+  bool returned = false;
+  pod.give_back([&] { returned = true; });
+  world.run_ms(300);
+  EXPECT_FALSE(returned);
+  world.op.open();
+  world.op.fund(kTenant, world.bucket(), 50);
+  ASSERT_TRUE(world.until([&] { return returned; }));
+  EXPECT_EQ(world.op.field(kTenant, world.bucket(), "free"), 50) << "it had nothing of this epoch";
+}
+
+// The child admits at full speed and is killed; what it admitted stands in memory that both see.
+TEST(Handover, AKilledPodsSuccessorBooksEverythingAndGivesBackTheRest) {
+  struct Truth {
+    int64_t charged, in_flight, uncertain;
+  };
+  auto* truth = static_cast<Truth*>(
+      mmap(nullptr, sizeof(Truth), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(truth, MAP_FAILED);
+  for (int round = 0; round < 3; ++round) {
+    *truth = {};
+    World world;
+    world.ready(100'000, 100'000);
+    const std::string folder = world.temporary_folder();
+    ChildProcess child;
+    child.start([&] {
+      World inner(world.endpoint.port);
+      inner.policy = world.policy;
+      inner.operating = false;
+      Pod& pod = inner.pod({.folder = folder});
+      for (;;) {
+        inner.turn(0);
+        if (pod.directory->policy() == nullptr) continue;
+        for (int i = 0; i < 20; ++i) {
+          __atomic_store_n(&truth->uncertain, 1, __ATOMIC_SEQ_CST);
+          Call& call = pod.begin();
+          if (!call.admitted()) {
+            __atomic_store_n(&truth->uncertain, 0, __ATOMIC_SEQ_CST);
+            inner.turn(1);
+            if (call.admitted()) __atomic_add_fetch(&truth->in_flight, 1, __ATOMIC_SEQ_CST);
+            else if (call.waits()) pod.abandon(call);
+            continue;
+          }
+          const bool stays = i == 0, fails = i % 5 == 1;
+          if (!stays) pod.settle(call, fails ? 500 : 200);
+          if (stays) __atomic_add_fetch(&truth->in_flight, 1, __ATOMIC_SEQ_CST);
+          else if (!fails) __atomic_add_fetch(&truth->charged, 1, __ATOMIC_SEQ_CST);
+          __atomic_store_n(&truth->uncertain, 0, __ATOMIC_SEQ_CST);
+        }
+      }
+      return 0;
+    });
+    ASSERT_TRUE(world.until([&] { return __atomic_load_n(&truth->charged, __ATOMIC_SEQ_CST) > 200 + round * 777; }));
+    child.signal(SIGKILL);
+    child.wait();
+    const int64_t sure = truth->charged + truth->in_flight, most = sure + truth->uncertain + 1;
+    Pod& successor = world.pod({.folder = folder});
+    ASSERT_TRUE(world.until([&] { return successor.handover->pending() == 0; }));
+    const int64_t booked = world.op.booked(kTenant, world.bucket());
+    EXPECT_GE(booked, sure);
+    EXPECT_LE(booked, most);
+    EXPECT_EQ(world.op.field(kTenant, world.bucket(), "free"), 100'000 - booked);
+    EXPECT_EQ(world.outcome(successor), "admitted");
+  }
+  munmap(truth, sizeof(Truth));
+}
+
+}  // namespace
+}  // namespace tallygate::testing

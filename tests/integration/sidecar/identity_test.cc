@@ -1,0 +1,173 @@
+// Who calls, and may they call here (A9, A2).
+#include "tests/integration/sidecar/world.h"
+
+namespace tallygate::testing {
+namespace {
+
+using Headers = std::vector<std::pair<std::string, std::string>>;
+
+class Identity : public ::testing::Test {
+ protected:
+  // Both kinds of source, the key first, on a tenant with much left.
+  Pod& start(std::vector<tenant::IdentitySource> sources) {
+    world.policy.identity = std::move(sources);
+    world.ready(1000, 1000);
+    world.op.put_identity("external", "acme-ext", kTenant);
+    return world.pod();
+  }
+  World world;
+};
+
+TEST_F(Identity, Table) {
+  Pod& pod = start({api_key_source(), trusted_source({"10.0.0.0/8", "fd00::/8", "192.168.1.1/32"})});
+  const std::string long_key(1025, 'k');
+  const struct {
+    const char* name;
+    Headers headers;
+    const char* peer;
+    const char* wanted;
+  } cases[] = {
+      {"key", {{"X-API-KEY", kKey}}, "8.8.8.8", "admitted"},
+      {"trusted v4", {{"x-tenant", "acme-ext"}}, "10.9.8.7", "admitted"},
+      {"trusted v6", {{"x-tenant", "acme-ext"}}, "fd12::1", "admitted"},
+      {"trusted mapped", {{"x-tenant", "acme-ext"}}, "::ffff:10.1.1.1", "admitted"},
+      {"one address", {{"x-tenant", "acme-ext"}}, "192.168.1.1", "admitted"},
+      {"outside v4", {{"x-tenant", "acme-ext"}}, "11.0.0.1", "401 UntrustedSource"},
+      {"outside v6", {{"x-tenant", "acme-ext"}}, "fe80::1", "401 UntrustedSource"},
+      {"outside mapped", {{"x-tenant", "acme-ext"}}, "::ffff:192.168.1.2", "401 UntrustedSource"},
+      {"no peer", {{"x-tenant", "acme-ext"}}, "", "401 UntrustedSource"},
+      {"none", {}, "10.0.0.1", "401 Unauthenticated"},
+      {"foreign headers", {{"x-api-key-2", kKey}, {"authorization", "Bearer x"}}, "10.0.0.1", "401 Unauthenticated"},
+      {"two keys", {{"x-api-key", kKey}, {"X-Api-Key", kKey}}, "10.0.0.1", "401 InvalidCredential"},
+      {"empty", {{"x-api-key", ""}}, "10.0.0.1", "401 InvalidCredential"},
+      {"space inside", {{"x-api-key", "a b"}}, "10.0.0.1", "401 InvalidCredential"},
+      {"long", {{"x-api-key", long_key}}, "10.0.0.1", "401 InvalidCredential"},
+      {"high byte", {{"x-api-key", "k\xc3\xa9"}}, "10.0.0.1", "401 InvalidCredential"},
+      {"unknown key", {{"x-api-key", "nobody's"}}, "10.0.0.1", "401 InvalidCredential"},
+      {"unknown external id", {{"x-tenant", "nobody"}}, "10.0.0.1", "403 UnknownTenant"},
+      {"an external id is no key", {{"x-api-key", "acme-ext"}}, "10.0.0.1", "401 InvalidCredential"},
+      {"a key is no external id", {{"x-tenant", kKey}}, "10.0.0.1", "403 UnknownTenant"},
+      {"wrong key beside a good id", {{"x-tenant", "acme-ext"}, {"x-api-key", "bad"}}, "10.0.0.1", "401 InvalidCredential"},
+      {"empty key beside a good id", {{"x-tenant", "acme-ext"}, {"x-api-key", ""}}, "10.0.0.1", "401 InvalidCredential"},
+      {"good key beside an untrusted id", {{"x-tenant", "other"}, {"x-api-key", kKey}}, "8.8.8.8", "admitted"},
+  };
+  for (const auto& c : cases) {
+    EXPECT_EQ(world.outcome(pod, {"/", c.headers, "GET", c.peer}), c.wanted) << c.name;
+  }
+}
+
+TEST_F(Identity, TheOrderOfSourcesDecides) {
+  Pod& pod = start({trusted_source({"10.0.0.0/8"}), api_key_source()});
+  const Headers both{{"x-tenant", "acme-ext"}, {"x-api-key", kKey}};
+  EXPECT_EQ(world.outcome(pod, {"/", both, "GET", "10.0.0.1"}), "admitted");
+  EXPECT_EQ(world.outcome(pod, {"/", both, "GET", "8.8.8.8"}), "401 UntrustedSource");
+}
+
+TEST_F(Identity, ABearerTokenUnderAPolicyThatWantsOneIsRefusedAndSaysWhy) {
+  Pod& pod = start({{tenant::IdentityType::kJwt, "authorization", {}}, api_key_source()});
+  Call& call = world.ask(pod, {"/", {{"Authorization", "Bearer e.y.J"}, {"X-Api-Key", kKey}}});
+  EXPECT_EQ(call.denial.status, 401);
+  EXPECT_NE(call.body()["detail"].get<std::string>().find("cannot verify bearer tokens"), std::string::npos);
+}
+
+TEST_F(Identity, A401SaysWhichCredentialIsWanted) {
+  Pod& pod = start({api_key_source("x-shop-key")});
+  Call& call = world.ask(pod, {"/", {}});
+  EXPECT_NE(call.denial.headers.find("WWW-Authenticate: ApiKey realm=\"tallygate\"\r\n"), std::string::npos);
+  EXPECT_NE(call.body()["detail"].get<std::string>().find("x-shop-key"), std::string::npos);
+  world.policy.identity = {{tenant::IdentityType::kJwt, "authorization", {}}};
+  world.op.put(world.policy);
+  ASSERT_TRUE(world.until([&] { return pod.directory->policy()->identity == world.policy.identity; }));
+  Call& bearer = world.ask(pod, {"/", {}});
+  EXPECT_NE(bearer.denial.headers.find("WWW-Authenticate: Bearer realm=\"tallygate\"\r\n"), std::string::npos)
+      << bearer.denial.headers;
+}
+
+TEST_F(Identity, ATenantIsBilledOnlyWhereItAllowsIt) {
+  Pod& pod = start({api_key_source()});
+  auto t = world.tenant(1000);
+  t.allowed_namespaces = {"elsewhere"};
+  world.op.put(t);
+  EXPECT_EQ(world.outcome(pod), "403 TenantNotAllowed");
+  t.allowed_namespaces = {"elsewhere", "*"};
+  world.op.put(t);
+  EXPECT_TRUE(world.until([&] { return world.outcome(pod) == "admitted"; }));
+}
+
+TEST_F(Identity, SuspensionHoldsFromItsNoticeOnAndEndsWithIt) {
+  Pod& pod = start({api_key_source()});
+  EXPECT_EQ(world.outcome(pod), "admitted");
+  auto t = world.tenant(1000);
+  t.suspended = true;
+  t.suspend_reason = "unpaid \"invoice\" \\ über";
+  world.op.put(t);
+  ASSERT_TRUE(world.until([&] { return world.outcome(pod) != "admitted"; }));
+  Call& call = world.ask(pod);
+  EXPECT_EQ(call.denial.status, 403);
+  EXPECT_EQ(call.reason(), "TenantSuspended");
+  EXPECT_EQ(call.body()["detail"], t.suspend_reason);
+  t.suspended = false;
+  world.op.put(t);
+  EXPECT_TRUE(world.until([&] { return world.outcome(pod) == "admitted"; }));
+}
+
+TEST_F(Identity, ARevokedKeyIsRefusedAndAGivenOneWorks) {
+  Pod& pod = start({api_key_source()});
+  const Ask late{"/", {{"X-Api-Key", "late"}}};
+  EXPECT_EQ(world.outcome(pod), "admitted");
+  EXPECT_EQ(world.outcome(pod, late), "401 InvalidCredential");
+  world.op.remove_identity("apikey", kKey);
+  world.op.put_identity("apikey", "late", kTenant);
+  EXPECT_TRUE(world.until([&] { return world.outcome(pod) == "401 InvalidCredential"; }));
+  EXPECT_TRUE(world.until([&] { return world.outcome(pod, late) == "admitted"; }));
+}
+
+TEST_F(Identity, Routes) {
+  auto& routes = world.policy.routes;
+  routes.push_back(route("exact", "/exact", {charge("api_calls")}));
+  routes[0].matches[0].path_match = tenant::PathMatch::kExact;
+  routes[0].action = tenant::RouteAction::kDeny;
+  routes.push_back(route("chat", "/v1/chat", {charge("api_calls")}));
+  routes[1].action = tenant::RouteAction::kDeny;
+  routes[1].matches[0].methods = {"POST", "PUT"};
+  routes.push_back(route("health", "/health/", {}));
+  routes[2].action = tenant::RouteAction::kExempt;
+  routes.push_back(route("chat-any", "/v1/chat", {charge("api_calls")}));
+  routes[3].entitlement = "chat";
+  routes.push_back(route("tokens", "/tokens", {charge("api_calls")}));
+  routes[4].charges[0].unsupported_source = "ResponseJSON";
+  routes.push_back(route("other-meter", "/other", {charge("unknown_meter")}));
+  Pod& pod = start({api_key_source()});
+  const struct {
+    const char *method, *path, *wanted;
+  } cases[] = {
+      {"GET", "/exact", "403 RouteDenied"},      {"GET", "/exact/", "admitted"},
+      {"GET", "/exactly", "admitted"},           {"GET", "/EXACT", "admitted"},
+      {"POST", "/v1/chat", "403 RouteDenied"},   {"PUT", "/v1/chat/x", "403 RouteDenied"},
+      {"POST", "/v1/chatter", "admitted"},       {"GET", "/v1/chat", "403 NotEntitled"},
+      {"GET", "/v1/chat/x", "403 NotEntitled"},  {"GET", "/health/x", "admitted"},
+      {"GET", "/tokens", "503 UnsupportedCharge"}, {"GET", "/other", "403 NotEntitled"},
+      {"OPTIONS", "*", "admitted"},              {"POST", "/v1/%63hat", "403 RouteDenied"},
+      {"POST", "/v1//chat", "403 RouteDenied"},  {"POST", "//v1/chat", "403 RouteDenied"},
+      {"POST", "/v1/./chat", "403 RouteDenied"}, {"POST", "/x/../v1/chat", "403 RouteDenied"},
+      {"POST", "/x/%2e%2E/v1/chat", "403 RouteDenied"}, {"GET", "/health/../v1/chat", "403 NotEntitled"},
+      {"POST", "/../v1/chat", "403 RouteDenied"}, {"GET", "/exact/.", "admitted"},
+  };
+  for (const auto& c : cases) EXPECT_EQ(world.outcome(pod, {c.path, Ask{}.headers, c.method}), c.wanted) << c.path;
+  EXPECT_EQ(world.outcome(pod, {"/health/x", {}}), "admitted") << "nobody need say who they are on an exempt route";
+}
+
+TEST_F(Identity, ShadowDeniesNothingAtAll) {
+  world.policy.enforcement = tenant::Enforcement::kShadow;
+  world.policy.routes = {route("closed", "/closed", {})};
+  world.policy.routes[0].action = tenant::RouteAction::kDeny;
+  Pod& pod = start({api_key_source()});
+  EXPECT_EQ(world.outcome(pod, {"/closed"}), "admitted");
+  EXPECT_EQ(world.outcome(pod, {"/", {}}), "admitted");
+  EXPECT_EQ(world.outcome(pod, {"/", {{"X-Api-Key", "nobody's"}}}), "admitted");
+  world.op.fund(kTenant, world.bucket(), 1000);
+  EXPECT_EQ(world.admitted_of(pod, 1100), 1100) << "beyond the quota as well";
+}
+
+}  // namespace
+}  // namespace tallygate::testing

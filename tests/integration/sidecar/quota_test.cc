@@ -1,0 +1,236 @@
+// The cap is exact, denials are free, and what a response says about it (A2, A4, A5).
+#include "tests/integration/sidecar/world.h"
+
+namespace tallygate::testing {
+namespace {
+
+TEST(HardCap, ExactForOne) {
+  World world;
+  world.ready(100, 100);
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.admitted_of(pod, 150), 100);
+  EXPECT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 100; }));
+}
+
+TEST(HardCap, ExactForSeveralAtOnce) {
+  World world;
+  world.ready(500, 500);
+  for (int i = 0; i < 4; ++i) world.pod();
+  int64_t admitted = 0, denied = 0;
+  const auto end = [&](Pod& pod, Call& call) {
+    if (call.admitted()) {
+      pod.settle(call);
+      ++admitted;
+    } else {
+      EXPECT_EQ(call.reason(), "QuotaExhausted");
+      ++denied;
+    }
+  };
+  std::vector<std::pair<Pod*, Call*>> open;
+  for (int round = 0; round < 100; ++round) {
+    for (auto& pod : world.pods) {
+      for (int i = 0; i < 3; ++i) open.emplace_back(pod.get(), &pod->begin());
+    }
+    world.turn(0);
+    std::erase_if(open, [&](const auto& entry) {
+      if (entry.second->waits()) return false;
+      end(*entry.first, *entry.second);
+      return true;
+    });
+  }
+  ASSERT_TRUE(world.until([&] {
+    for (const auto& [pod, call] : open) {
+      if (call->waits()) return false;
+    }
+    return true;
+  }));
+  for (const auto& [pod, call] : open) {
+    end(*pod, *call);
+  }
+  EXPECT_EQ(admitted + denied, 1200);
+  // What one has leased and another lacks comes back and is spent, to the last unit.
+  ASSERT_TRUE(world.until([&] {
+    for (auto& pod : world.pods) admitted += world.outcome(*pod) == "admitted" ? 1 : 0;
+    return admitted >= 500;
+  })) << admitted;
+  world.run_ms(300);
+  for (auto& pod : world.pods) EXPECT_EQ(world.outcome(*pod), "429 QuotaExhausted");
+  EXPECT_EQ(admitted, 500);
+  EXPECT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 500; }));
+}
+
+TEST(HardCap, ADenialChangesNothing) {
+  World world;
+  world.ready(10, 10);
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.admitted_of(pod, 10), 10);
+  EXPECT_EQ(world.outcome(pod), "429 QuotaExhausted");
+  ASSERT_TRUE(world.until([&] { return pod.log->outbox().empty() && world.op.booked(kTenant, world.bucket()) == 10; }));
+  const std::string before = world.op.hash(kTenant, world.bucket());
+  const auto spent = pod.log->spent();
+  const size_t records = world.op.records.size();
+  EXPECT_EQ(world.admitted_of(pod, 100), 0);
+  world.run_ms(600);
+  EXPECT_EQ(world.admitted_of(pod, 10), 0);
+  EXPECT_EQ(world.op.hash(kTenant, world.bucket()), before);
+  EXPECT_EQ(pod.log->spent(), spent);
+  EXPECT_EQ(pod.log->in_flight(), 0u);
+  EXPECT_EQ(world.op.records.size(), records);
+}
+
+TEST(SeveralLimits, TheStricterDecidesAndNothingIsTakenOfTheOther) {
+  World world;
+  world.ready(1000, 1000);
+  auto t = world.tenant(1000);
+  t.limits.push_back(world.limit("strict", 5));
+  world.op.put(t);
+  world.op.fund(kTenant, world.bucket("strict"), 5);
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.admitted_of(pod, 20), 5);
+  Call& call = world.ask(pod);
+  EXPECT_EQ(call.body()["limitName"], "strict");
+  ASSERT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 5; }));
+  // What the loose one had leased goes back in full.
+  EXPECT_TRUE(world.until([&] { return world.op.field(kTenant, world.bucket(), "free") == 995; }))
+      << world.op.hash(kTenant, world.bucket());
+}
+
+TEST(SeveralLimits, OfSeveralChargesAllOrNothing) {
+  World world;
+  world.policy.default_route.charges = {charge("api_calls", 2), charge("llm_tokens", 30)};
+  world.ready(100, 100);
+  auto t = world.tenant(100);
+  t.meters.push_back(meter("llm_tokens"));
+  t.limits.push_back(world.limit("tokens", 100, "llm_tokens"));
+  world.op.put(t);
+  world.op.fund(kTenant, world.bucket("tokens"), 100);
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.admitted_of(pod, 10), 3);
+  ASSERT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket("tokens")) == 90; }));
+  EXPECT_EQ(world.op.booked(kTenant, world.bucket()), 6);
+}
+
+// A request that wants more than is left says nothing about one that wants less.
+TEST(HardCap, AFatRequestDoesNotDenyAThinOne) {
+  World world;
+  world.policy.routes = {route("fat", "/fat", {charge("api_calls", 10)})};
+  world.ready(8, 8);
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.outcome(pod, {"/fat"}), "429 QuotaExhausted");
+  EXPECT_EQ(world.admitted_of(pod, 10), 8);
+}
+
+TEST(HardCap, AFatRequestThatWaitsDoesNotHoldUpThinOnes) {
+  World world;
+  world.policy.routes = {route("fat", "/fat", {charge("api_calls", 10)})};
+  world.basics(100);
+  world.op.open();
+  world.op.fund(kTenant, world.bucket(), 8, /*last=*/false);
+  Pod& pod = world.pod();
+  Call& fat = pod.begin({"/fat"});
+  world.run_ms(200);
+  EXPECT_TRUE(fat.waits()) << fat.denial.body;
+  EXPECT_EQ(world.admitted_of(pod, 8), 8);
+  world.op.fund(kTenant, world.bucket(), 18);
+  EXPECT_TRUE(world.until([&] { return !fat.waits(); }));
+  EXPECT_TRUE(fat.admitted()) << fat.denial.body;
+}
+
+TEST(HardCap, MoreThanThereIsAtOnceIsServedInFull) {
+  World world;
+  world.ready(50, 50);
+  Pod& pod = world.pod();
+  std::vector<Call*> calls;
+  for (int i = 0; i < 80; ++i) calls.push_back(&pod.begin());
+  ASSERT_TRUE(world.until([&] { return std::none_of(calls.begin(), calls.end(), [](Call* c) { return c->waits(); }); }));
+  EXPECT_EQ(std::count_if(calls.begin(), calls.end(), [](Call* c) { return c->admitted(); }), 50);
+}
+
+TEST(Headers, TellLimitRemainderAndReset) {
+  World world;
+  world.ready(10, 10);
+  Pod& pod = world.pod();
+  Call& call = world.ask(pod);
+  const std::string text = pod.headers(call);
+  EXPECT_NE(text.find("RateLimit-Policy: \"calls\";q=10;w=101000\r\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("RateLimit: \"calls\";r=9;t="), std::string::npos) << text;
+  EXPECT_NE(text.find("X-RateLimit-Limit: 10\r\nX-RateLimit-Remaining: 9\r\nX-RateLimit-Reset: "), std::string::npos) << text;
+  EXPECT_NE(text.find("X-Tallygate-Cap-State: ok\r\n"), std::string::npos) << text;
+  pod.settle(call);
+  EXPECT_EQ(world.admitted_of(pod, 7), 7);
+  Call& ninth = world.ask(pod);
+  EXPECT_NE(pod.headers(ninth).find("Cap-State: warned"), std::string::npos);
+  pod.settle(ninth);
+  Call& last = world.ask(pod);
+  EXPECT_NE(pod.headers(last).find("r=0;"), std::string::npos);
+  EXPECT_NE(pod.headers(last).find("Cap-State: hard"), std::string::npos);
+  pod.settle(last);
+}
+
+TEST(Headers, ASoftCapGoesThroughItsStates) {
+  World world;
+  world.ready(10, 0);
+  auto t = world.tenant(10);
+  t.limits[0].cap = tenant::Cap::kSoft;
+  t.limits[0].capacity = 12;
+  world.op.put(t);
+  world.op.fund(kTenant, world.bucket(), 12);
+  Pod& pod = world.pod();
+  std::vector<std::string> states;
+  for (int i = 0; i < 12; ++i) {
+    Call& call = world.ask(pod);
+    ASSERT_TRUE(call.admitted()) << call.denial.body;
+    const std::string text = pod.headers(call);
+    const size_t at = text.find("Cap-State: ") + 11;
+    const std::string state = text.substr(at, text.find('\r', at) - at);
+    if (states.empty() || states.back() != state) states.push_back(state);
+    pod.settle(call);
+  }
+  EXPECT_EQ(states, (std::vector<std::string>{"ok", "warned", "grace", "hard"}));
+  Call& over = world.ask(pod);
+  EXPECT_EQ(over.reason(), "QuotaExhausted");
+  EXPECT_NE(over.denial.headers.find("Cap-State: hard"), std::string::npos) << over.denial.headers;
+}
+
+TEST(Problem, OfAnExhaustedQuotaHasAllFacts) {
+  World world;
+  world.ready(3, 3);
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.admitted_of(pod, 3), 3);
+  Call& call = world.ask(pod);
+  const auto body = call.body();
+  EXPECT_EQ(call.denial.status, 429);
+  EXPECT_EQ(body["type"], "https://tallygate.dev/problems/QuotaExhausted");
+  EXPECT_EQ(body["status"], 429);
+  EXPECT_EQ(body["reason"], "QuotaExhausted");
+  EXPECT_EQ(body["tenant"], kTenant);
+  EXPECT_EQ(body["meter"], "api_calls");
+  EXPECT_EQ(body["limitName"], "calls");
+  EXPECT_EQ(body["limit"], 3);
+  EXPECT_EQ(body["used"], 3);
+  EXPECT_EQ(body["remaining"], 0);
+  EXPECT_EQ(body["requestId"], "request-3");
+  EXPECT_TRUE(body.contains("title") && body.contains("detail") && body.contains("resetAt"));
+  for (const char* name : {"Retry-After: ", "RateLimit: \"calls\";r=0", "RateLimit-Policy: ", "X-RateLimit-Remaining: 0"}) {
+    EXPECT_NE(call.denial.headers.find(name), std::string::npos) << name;
+  }
+}
+
+TEST(Problem, OfAnEmptyWalletIs402) {
+  World world;
+  world.ready(1000, 1000);
+  auto t = world.tenant(1000);
+  t.meters = {meter("api_calls", tenant::Settlement::kWallet)};
+  world.op.put(t);
+  world.op.fund(kTenant, "api_calls$", 4);
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.admitted_of(pod, 4), 4);
+  EXPECT_EQ(world.outcome(pod), "402 BalanceExhausted");
+  // Topped up while nobody asks: the next request passes, whatever was known long ago.
+  world.op.fund(kTenant, "api_calls$", 10);
+  world.run_ms(400);
+  EXPECT_EQ(world.outcome(pod), "admitted");
+}
+
+}  // namespace
+}  // namespace tallygate::testing

@@ -1,0 +1,48 @@
+#include "sidecar/admission/problem.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace tallygate::sidecar {
+namespace {
+
+TEST(Problem, IsValidJsonForEveryReasonAndAnyText) {
+  for (size_t i = 0; i < static_cast<size_t>(Reason::kCount); ++i) {
+    const auto reason = static_cast<Reason>(i);
+    for (const char* detail : {"", "plain", "quote \" backslash \\ slash /", "tab\tline\nbell\x07", "über \xf0\x9f\x98\x80", "bad \xff\xc3"}) {
+      DenialFacts facts;
+      facts.reason = reason;
+      facts.detail = detail;
+      facts.request_id = "r-1";
+      proxy::Denial denial;
+      write_denial(facts, &denial);
+      const auto body = nlohmann::json::parse(denial.body, nullptr, false);
+      ASSERT_FALSE(body.is_discarded()) << denial.body;
+      EXPECT_EQ(body["status"], info(reason).status);
+      EXPECT_EQ(body["reason"], info(reason).code);
+      EXPECT_EQ(body["requestId"], "r-1");
+      EXPECT_EQ(denial.headers.find("WWW-Authenticate") != std::string::npos, info(reason).status == 401);
+      if (std::string_view(detail) == "plain") {
+        EXPECT_EQ(body["detail"], "plain");
+      }
+    }
+  }
+}
+
+TEST(Problem, KeepsPeoplesLanguage) {
+  DenialFacts facts;
+  facts.reason = Reason::kTenantSuspended;
+  facts.detail = "Rechnung überfällig";
+  proxy::Denial denial;
+  write_denial(facts, &denial);
+  EXPECT_EQ(nlohmann::json::parse(denial.body)["detail"], "Rechnung überfällig");
+}
+
+TEST(Rfc3339, Formats) {
+  EXPECT_EQ(rfc3339(0), "1970-01-01T00:00:00Z");
+  EXPECT_EQ(rfc3339(1'769'817'600), "2026-01-31T00:00:00Z");
+}
+
+}  // namespace
+}  // namespace tallygate::sidecar
