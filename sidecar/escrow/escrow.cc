@@ -35,19 +35,7 @@ void Escrow::start() { tick(); }
 void Escrow::tick() {
   timer_ = loop_.after_ms(kTickMs, [this] { tick(); });
   const int64_t now_ns = loop_.now_ns();
-  for (auto& [member, purse] : purses_) {
-    if (purse->asking || now_ns < purse->ask_after_ns) continue;
-    if (purse->needed > 0) {
-      send(*purse);
-    } else if (purse->available() > 0 && now_ns - std::max(purse->last_spend_ns, purse->last_grant_ns) > idle_ns(*purse)) {
-      give_back_idle(*purse);
-    } else if (purse->returned > purse->returned_known) {
-      send_return(*purse);  // its answer was lost
-    } else if (purse->refill_after_ns != 0 && purse->available() * 2 < purse->target &&
-               now_ns - purse->last_spend_ns < options_.horizon_ms * 1'000'000) {
-      refill(*purse);  // was put off
-    }
-  }
+  std::erase_if(awake_, [this, now_ns](Purse* purse) { return !(purse->awake = tend(*purse, now_ns)); });
   for (int n = 0; n < rc::kShards; ++n) {
     Shard& s = shards_[static_cast<size_t>(n)];
     const int64_t every_ms = s.epoch == 0 ? 100 : options_.heartbeat_ms;
@@ -57,6 +45,26 @@ void Escrow::tick() {
     forgot_ns_ = now_ns;
     forget_ended(loop_.env().wall_s());
   }
+}
+
+// What time brings to a purse. False: nothing, until it is woken.
+bool Escrow::tend(Purse& purse, int64_t now_ns) {
+  const bool spends = now_ns - purse.last_spend_ns < options_.horizon_ms * 1'000'000;
+  if (purse.asking || now_ns < purse.ask_after_ns) return true;
+  if (purse.needed > 0) {
+    send(purse);
+  } else if (purse.available() > 0 && now_ns - std::max(purse.last_spend_ns, purse.last_grant_ns) > idle_ns(purse)) {
+    give_back_idle(purse);
+  } else if (purse.returned > purse.returned_known) {
+    send_return(purse);  // its answer was lost
+  } else if (purse.refill_after_ns != 0 && purse.available() * 2 < purse.target && spends) {
+    refill(purse);  // was put off
+  }
+  return spends || purse.asking || purse.needed > 0 || purse.available() > 0 || purse.returned > purse.returned_known;
+}
+
+void Escrow::wake(Purse& purse) {
+  if (!std::exchange(purse.awake, true)) awake_.push_back(&purse);
 }
 
 // Idle units go back sooner where little is left for others.
@@ -70,6 +78,7 @@ void Escrow::forget_ended(int64_t now_s) {
     Purse& p = *entry.second;
     const bool over = p.end_s != 0 && now_s > p.end_s + kForgetAfterS && !p.asking && p.waiting.empty() && p.users == 0;
     if (over) std::erase(by_tenant_[p.tenant], &p);
+    if (over && p.awake) std::erase(awake_, &p);
     return over;
   });
   std::erase_if(by_tenant_, [](const auto& entry) { return entry.second.empty(); });
@@ -105,6 +114,7 @@ int64_t Escrow::epoch(int number) {
 void Escrow::need(Purse& purse, int64_t units) {
   purse.needed = purse.needed == 0 ? units : std::min(purse.needed, units);
   purse.wanted = std::min(purse.wanted + units, kMaxInteger);
+  wake(purse);
   if (!purse.asking && loop_.now_ns() >= purse.ask_after_ns) send(purse);
 }
 
@@ -115,6 +125,7 @@ void Escrow::refill(Purse& purse) {
 void Escrow::release(Purse& purse, int64_t epoch, int64_t units) {
   if (purse.epoch != epoch || epoch == 0) return;
   purse.spent -= units;
+  wake(purse);
   if (!purse.waiting.empty()) on_change_(purse);
 }
 
@@ -170,6 +181,7 @@ void Escrow::retry_later(Purse& purse, int64_t max_ms) {
 
 void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lack, Result<redis::Reply> reply) {
   purse.asking = false;
+  wake(purse);
   purse.needed = purse.wanted = 0;  // whoever still waits is asked again, and says so again
   --purse.users;
   if (!reply || !reply->is_array() || reply->elements.size() < 3) {

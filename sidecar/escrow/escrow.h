@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "core/io/event_loop.h"
 #include "core/redis_client/connection.h"
@@ -93,6 +94,8 @@ class Escrow {
  private:
   void tick();
   void refill(Purse& purse);
+  void wake(Purse& purse);
+  bool tend(Purse& purse, int64_t now_ns);
   void send(Purse& purse);
   void answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lack, Result<redis::Reply> reply);
   void measure(Purse& purse);
@@ -114,6 +117,7 @@ class Escrow {
   bool leasing_ = true;
   std::array<Shard, redis_contract::kShards> shards_{};
   std::unordered_map<std::string, std::unique_ptr<Purse>> purses_;  // by member
+  std::vector<Purse*> awake_;  // with units, debts or wishes: of thousands of tenants few are active at a time
   std::unordered_map<std::string, std::vector<Purse*>> by_tenant_;
   std::function<void(Purse&)> on_change_ = [](Purse&) {};
   std::function<void(int, int64_t)> on_watermark_ = [](int, int64_t) {};

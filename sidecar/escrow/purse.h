@@ -35,6 +35,7 @@ struct Purse {
 
   // Asking. One call in flight per purse.
   bool asking = false;
+  bool awake = false;        // among those that the clock looks after
   // Since the last answer: the least that a request needs which cannot go on (so that a fat one does not hold up thin
   // ones; it is asked for again, alone, once those are served), and what all of them need together.
   int64_t needed = 0;
