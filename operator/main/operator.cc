@@ -75,6 +75,8 @@ void Operator::build_pipeline() {
   aggregator.lateness_ms = settings_.aggregate_lateness_ms;
   parts_.aggregator = std::make_unique<billing::Aggregator>(env_, database_url_, aggregator, leads, registry_);
 
+  parts_.housekeeper = std::make_unique<jobs::Housekeeper>(env_, database_url_, jobs::HousekeeperOptions{}, leads, registry_);
+
   if (settings_.stripe == Stripe::kDisabled) return;
   parts_.http = make_http_client();
   billing::SubmitterOptions submitter;
@@ -164,6 +166,7 @@ void Operator::start_parts() {
   if (parts_.funder) parts_.funder->start();
   if (parts_.pump) parts_.pump->start();
   if (parts_.aggregator) parts_.aggregator->start();
+  if (parts_.housekeeper) parts_.housekeeper->start();
   if (parts_.submitter) parts_.submitter->start();
   if (parts_.publisher) parts_.publisher->start();
   if (!parts_.api) return;
@@ -180,6 +183,7 @@ void Operator::stop_parts() {
   if (started_) {
     if (parts_.publisher) parts_.publisher->stop();
     if (parts_.submitter) parts_.submitter->stop();
+    if (parts_.housekeeper) parts_.housekeeper->stop();
     if (parts_.aggregator) parts_.aggregator->stop();
     if (parts_.pump) parts_.pump->stop();
     if (parts_.funder) parts_.funder->stop();

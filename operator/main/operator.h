@@ -17,6 +17,7 @@
 #include "operator/escrow/epoch_keeper.h"
 #include "operator/escrow/funder.h"
 #include "operator/http_client/http_client.h"
+#include "operator/jobs/housekeeper.h"
 #include "operator/ledger/leadership.h"
 #include "operator/main/manifest_feed.h"
 #include "operator/main/probe.h"
@@ -35,6 +36,7 @@ struct Parts {
   std::unique_ptr<escrow::Funder> funder;
   std::unique_ptr<pump::Pump> pump;
   std::unique_ptr<billing::Aggregator> aggregator;
+  std::unique_ptr<jobs::Housekeeper> housekeeper;
   std::unique_ptr<HttpClient> http;
   std::unique_ptr<billing::Submitter> submitter;
   // controller

@@ -51,15 +51,19 @@ void declare_database(OptionSet& options, config::Url& target) {
       .help("the ledger: postgresql://[user@]host[:port]/database; a password goes into the environment or a file");
 }
 
+void declare_redis(OptionSet& options, config::Url& target) {
+  options.add("redis-url", &target, config::url({"redis", "rediss", "unix"}))
+      .env()
+      .required()
+      .help("the quota cache: redis://host[:port][/db], rediss:// for TLS, unix:///path");
+}
+
 void declare_sources(OptionSet& options, RunSettings& s) {
   options.add("source", &s.source, config::tagged({{"dir", "PATH"}}))
       .env()
       .required()
       .help("where BillingPlan, BillingTenant and BillingPolicy come from: dir:PATH, a folder of YAML files");
-  options.add("redis-url", &s.redis_url, config::url({"redis", "rediss", "unix"}))
-      .env()
-      .required()
-      .help("the quota cache: redis://host[:port][/db], rediss:// for TLS, unix:///path");
+  declare_redis(options, s.redis_url);
   declare_database(options, s.database_url);
   options
       .add("roles", &s.roles,
@@ -92,7 +96,9 @@ void declare_pipeline(OptionSet& options, RunSettings& s) {
       .help("most units of a bucket that are handed to Redis ahead of their use");
 }
 
-void declare_stripe(OptionSet& options, RunSettings& s) {
+// What `run` and `verify` have in common.
+template <class Settings>
+void declare_account(OptionSet& options, Settings& s) {
   options
       .add("stripe", &s.stripe,
            config::one_of<Stripe>({{"enabled", Stripe::kEnabled}, {"disabled", Stripe::kDisabled}}))
@@ -111,6 +117,13 @@ void declare_stripe(OptionSet& options, RunSettings& s) {
       .env()
       .fallback("2025-06-30.basil")
       .help("the API version that is sent with each call");
+  options.add("stripe-timeout", &s.stripe_timeout_ms, config::duration_ms(100, 120'000))
+      .env()
+      .fallback("10s")
+      .help("time-out of one call");
+}
+
+void declare_pace(OptionSet& options, RunSettings& s) {
   options.add("stripe-concurrency", &s.stripe_concurrency, config::integer(1, 100))
       .env()
       .fallback("8")
@@ -119,10 +132,6 @@ void declare_stripe(OptionSet& options, RunSettings& s) {
       .env()
       .fallback("100")
       .help("most calls a second in all; Stripe allows 1000 an account");
-  options.add("stripe-timeout", &s.stripe_timeout_ms, config::duration_ms(100, 120'000))
-      .env()
-      .fallback("10s")
-      .help("time-out of one call");
 }
 
 std::optional<Refusal> check_folder(const RunSettings& s) {
@@ -133,14 +142,20 @@ std::optional<Refusal> check_folder(const RunSettings& s) {
   return std::nullopt;
 }
 
-std::optional<Refusal> check_stripe_base(const RunSettings& s) {
-  const auto& url = s.stripe_api_base;
+std::optional<Refusal> check_stripe_base(const config::Url& url) {
   if (url.scheme == "http" && !is_loopback(url.host)) {
     return Refusal{"a key would go over plain HTTP", "use https, or an emulator on 127.0.0.1"};
   }
   if (!url.query.empty() || (!url.path.empty() && url.path != "/") || !url.user.empty() || !url.password.empty()) {
     return Refusal{"it has more than a host", "write scheme, host and port only: https://api.stripe.com"};
   }
+  return std::nullopt;
+}
+
+std::optional<Refusal> check_redis(const config::Url& url, redis::Endpoint& out) {
+  auto endpoint = redis::parse_url(url.text);
+  if (!endpoint) return Refusal{endpoint.error().message, "write redis://[user@]host[:port][/db]"};
+  out = std::move(*endpoint);
   return std::nullopt;
 }
 
@@ -154,14 +169,9 @@ std::optional<Refusal> check_stripe_key(const RunSettings& s) {
 
 void declare_rules(OptionSet& options, RunSettings& s) {
   options.check("source", [&s] { return check_folder(s); });
-  options.check("stripe-api-base", [&s] { return check_stripe_base(s); });
+  options.check("stripe-api-base", [&s] { return check_stripe_base(s.stripe_api_base); });
   options.check("stripe-api-key", [&s] { return check_stripe_key(s); });
-  options.check("redis-url", [&s]() -> std::optional<Refusal> {
-    auto endpoint = redis::parse_url(s.redis_url.text);
-    if (!endpoint) return Refusal{endpoint.error().message, "write redis://[user@]host[:port][/db]"};
-    s.redis = std::move(*endpoint);
-    return std::nullopt;
-  });
+  options.check("redis-url", [&s] { return check_redis(s.redis_url, s.redis); });
 }
 
 }  // namespace
@@ -175,7 +185,8 @@ void declare_run(OptionSet& options, RunSettings& settings) {
   declare_sources(options, settings);
   telemetry::declare(options, settings.telemetry, ":9090");
   declare_pipeline(options, settings);
-  declare_stripe(options, settings);
+  declare_account(options, settings);
+  declare_pace(options, settings);
   api::declare_api(options, settings.api);
   declare_rules(options, settings);
 }
@@ -187,6 +198,26 @@ void declare_migrate(OptionSet& options, MigrateSettings& settings) {
       .env()
       .fallback("0s")
       .help("how long to go on trying while the database is away");
+}
+
+void declare_verify(OptionSet& options, VerifySettings& s) {
+  options.describe(
+      "Looks whether a deployment is as it must be: PostgreSQL's schema and contents, Redis, Stripe. Changes nothing. "
+      "Ends with 0 where everything is right, with 1 where something is missing or wrong.");
+  declare_redis(options, s.redis_url);
+  declare_database(options, s.database_url);
+  declare_account(options, s);
+  options.add("output", &s.json, config::one_of<bool>({{"table", false}, {"json", true}}))
+      .env()
+      .fallback("table")
+      .help("table: for people; json: one document");
+  options.check("stripe-api-base", [&s] { return check_stripe_base(s.stripe_api_base); });
+  options.check("redis-url", [&s] { return check_redis(s.redis_url, s.redis); });
+  options.check("stripe-api-key", [&s]() -> std::optional<Refusal> {
+    if (s.stripe == Stripe::kDisabled || !s.stripe_api_key.empty()) return std::nullopt;
+    return Refusal{"STRIPE_API_KEY is not set, so that Stripe cannot be asked",
+                   "set STRIPE_API_KEY, or --stripe-api-key-file, or verify with --stripe=disabled"};
+  });
 }
 
 }  // namespace tallygate::operator_main

@@ -1,0 +1,60 @@
+// The ledger's periodic jobs: frees reservations that expired (each few seconds), drops usage partitions past their
+// retention (hourly), audits the ledger (each ten minutes: zero sum, balances equal postings, holds equal reservations).
+// The rules are SQL (migrations 0022, 0025). Lifecycle: start(), stop(); one thread, one connection.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "core/env.h"
+#include "core/io/event_loop.h"
+#include "core/telemetry/metrics.h"
+#include "operator/ledger/session.h"
+
+namespace tallygate::jobs {
+
+struct HousekeeperOptions {
+  int64_t expiry_interval_ms = 5'000;
+  int64_t expiry_batch = 1'000;
+  int64_t audit_interval_ms = 600'000;
+  int64_t retention_interval_ms = 3'600'000;
+  int64_t retention_days = 400;  // of usage records; aggregates and postings stay
+};
+
+class Housekeeper {
+ public:
+  Housekeeper(Env& env, std::string database_url, HousekeeperOptions options, std::function<bool()> is_leader,
+              metrics::Registry& registry);
+  ~Housekeeper();
+  void start();
+  void stop();
+
+  // Each once, now; how many holds were freed, partitions dropped, differences found. For the thread and for tests.
+  Result<int64_t> expire();
+  Result<int64_t> retain();
+  Result<int64_t> audit();
+
+ private:
+  struct Job {
+    const char* name;
+    int64_t interval_ms;
+    Result<int64_t> (Housekeeper::*run)();
+    int64_t next_ms = 0;
+  };
+  void run();
+  void attempt(Job& job);
+  Env& env_;
+  const HousekeeperOptions options_;
+  std::function<bool()> is_leader_;
+  ledger::Session session_;
+  EventLoop loop_;
+  std::atomic<bool> stopping_ = false;
+  std::thread thread_;
+  metrics::Counter expired_, dropped_, failures_, audits_;
+  metrics::Gauge differences_;
+};
+
+}  // namespace tallygate::jobs

@@ -1,0 +1,45 @@
+// The ledger's periodic jobs on a real database (SPEC B3 expiry, B7, issue: self-audit).
+#include "operator/jobs/housekeeper.h"
+
+#include "tests/integration/wallet/world.h"
+
+namespace tallygate::testing {
+namespace {
+
+constexpr int64_t kTwoPmNs = 1'795'269'600'000'000'000;  // 2026-11-21 14:00 UTC, an hour after kLater
+
+class HousekeeperTest : public ::testing::Test {
+ protected:
+  ManualEnv env{1, kTwoPmNs};
+  metrics::Registry registry;
+  jobs::Housekeeper keeper{env, owner_url(), {}, [] { return true; }, registry};
+};
+
+TEST_F(HousekeeperTest, FreesExpiredHoldsOnceAndLeavesOthers) {
+  WalletWorld world(10'000'000);
+  ASSERT_TRUE(world.api.reserve("late", 4'000'000).success);
+  ASSERT_TRUE(world.api.reserve("open", 3'000'000, std::nullopt, "2026-11-21 15:00:00+00").success);
+  EXPECT_EQ(must(keeper.expire()), 1);
+  EXPECT_EQ(must(keeper.expire()), 0);
+  const auto rows = must(world.owner.exec(
+      "select call_id, state from credit_reservations where tenant = $1 order by call_id", {world.tenant}));
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows.text(0, 1), "expired");
+  EXPECT_EQ(rows.text(1, 1), "pending");
+  EXPECT_EQ(must(keeper.audit()), 0);
+}
+
+TEST_F(HousekeeperTest, AuditTellsOfABalanceThatNoPostingExplains) {
+  WalletWorld world(10'000'000);
+  EXPECT_EQ(must(keeper.audit()), 0);
+  must(world.owner.exec("update wallets set balance_micros = balance_micros + 1 where tenant = $1", {world.tenant}));
+  EXPECT_EQ(must(keeper.audit()), 2);  // against the postings, and against the history
+  EXPECT_NE(registry.text().find("tallygate_operator_ledger_differences 2"), std::string::npos) << registry.text();
+  must(world.owner.exec("update wallets set balance_micros = balance_micros - 1 where tenant = $1", {world.tenant}));
+  EXPECT_EQ(must(keeper.audit()), 0);
+}
+
+TEST_F(HousekeeperTest, RetentionDropsNothingThatIsYoung) { EXPECT_EQ(must(keeper.retain()), 0); }
+
+}  // namespace
+}  // namespace tallygate::testing
