@@ -155,16 +155,24 @@ void Sidecar::drain(std::function<void()> done) {
 void Sidecar::drained() {
   escrow_->stop_leasing();
   loop_.cancel(commit_timer_);
-  commit();
-  loop_.cancel(commit_timer_);
+  await_ledger(loop_.env().mono_ns() + settings_.settle_ms * 1'000'000);
+}
+
+void Sidecar::give_back() {
+  giving_back_ = true;
   std::vector<int> shards;
   for (const auto& [shard, queue] : log_->outbox().shards()) shards.push_back(shard);
   handover_->give_back(log_->incarnation(), log_->spent(), std::move(shards), [this] { returned_ = true; });
-  await_ledger(loop_.env().mono_ns() + settings_.settle_ms * 1'000'000);
 }
 
 // A drain waits for the watermark within its grace (rule 10); after that the folder keeps what is left.
 void Sidecar::await_ledger(int64_t until_ns) {
+  if (!giving_back_) {
+    commit();
+    loop_.cancel(commit_timer_);
+    // What is in no record yet is not among spent() either: given back, it would be spent twice.
+    if (!log_->settled_pending() && log_->in_flight() == 0) give_back();
+  }
   const bool booked = log_->outbox().empty() && handover_->pending() == 0 && returned_ && !log_->settled_pending();
   if (booked || loop_.now_ns() >= until_ns) {
     const size_t left = log_->outbox().size();

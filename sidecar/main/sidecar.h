@@ -42,6 +42,7 @@ class Sidecar {
   void commit();
   void watch();
   void drained();
+  void give_back();
   void await_ledger(int64_t until_ns);
   void finish();
 
@@ -62,6 +63,7 @@ class Sidecar {
   std::unique_ptr<proxy::Proxy> proxy_;
   std::function<void()> done_;
   bool draining_ = false;
+  bool giving_back_ = false;
   bool returned_ = false;
   int64_t forgot_ns_ = 0;
   EventLoop::TimerId commit_timer_ = 0, watch_timer_ = 0;
