@@ -11,9 +11,7 @@ bool is_namespaced_name(std::string_view text) {
          is_dns_subdomain(text.substr(slash + 1));
 }
 
-tl::unexpected<Error> wanted(std::string_view text, const char* form) {
-  return fail(Errc::kInvalid, "\"" + std::string(text.substr(0, 80)) + "\" is not " + form);
-}
+constexpr const char* kNamespacedForm = "NAMESPACE/NAME of lower-case letters, digits and '-'";
 
 }  // namespace
 
@@ -49,42 +47,27 @@ std::string_view namespace_of(std::string_view namespaced_name) {
 
 template <>
 Result<TenantId> TenantId::parse(std::string_view text) {
-  if (!is_namespaced_name(text)) return wanted(text, "NAMESPACE/NAME of lower-case letters, digits and '-'");
-  TenantId id;
-  id.text_ = text;
-  return id;
+  return checked(text, is_namespaced_name(text), kNamespacedForm);
 }
 
 template <>
 Result<PolicyId> PolicyId::parse(std::string_view text) {
-  if (!is_namespaced_name(text)) return wanted(text, "NAMESPACE/NAME of lower-case letters, digits and '-'");
-  PolicyId id;
-  id.text_ = text;
-  return id;
+  return checked(text, is_namespaced_name(text), kNamespacedForm);
 }
 
 template <>
 Result<PlanName> PlanName::parse(std::string_view text) {
-  if (!is_dns_subdomain(text)) return wanted(text, "a name of lower-case letters, digits, '-' and '.'");
-  PlanName id;
-  id.text_ = text;
-  return id;
+  return checked(text, is_dns_subdomain(text), "a name of lower-case letters, digits, '-' and '.'");
 }
 
 template <>
 Result<MeterName> MeterName::parse(std::string_view text) {
-  if (!is_meter_name(text)) return wanted(text, "a meter name: a lower-case letter, then letters, digits and '_'");
-  MeterName id;
-  id.text_ = text;
-  return id;
+  return checked(text, is_meter_name(text), "a meter name: a lower-case letter, then letters, digits and '_'");
 }
 
 template <>
 Result<LimitName> LimitName::parse(std::string_view text) {
-  if (!is_dns_label(text)) return wanted(text, "a name of lower-case letters, digits and '-', at most 63 long");
-  LimitName id;
-  id.text_ = text;
-  return id;
+  return checked(text, is_dns_label(text), "a name of lower-case letters, digits and '-', at most 63 long");
 }
 
 }  // namespace tallygate

@@ -21,6 +21,12 @@ class Id {
   auto operator<=>(const Id&) const = default;
 
  private:
+  static Result<Id> checked(std::string_view text, bool ok, const char* form) {
+    if (!ok) return fail(Errc::kInvalid, "\"" + std::string(text.substr(0, 80)) + "\" is not " + form);
+    Id id;
+    id.text_ = text;
+    return id;
+  }
   std::string text_;
 };
 
