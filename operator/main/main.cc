@@ -9,15 +9,18 @@
 #include "operator/main/operator.h"
 #include "operator/main/settings.h"
 #include "operator/main/signals.h"
+#include "operator/main/verify.h"
 
 int main(int argc, char** argv) {
   using namespace tallygate;
   operator_main::RunSettings run;
   operator_main::MigrateSettings migrate;
+  operator_main::VerifySettings verify;
   config::CommandLine commands("tallygate-operator", "billing enforcement for Kubernetes: the control plane",
                                TALLYGATE_VERSION);
   declare_run(commands.command("run", "runs the operator"), run);
   declare_migrate(commands.command("migrate", "applies pending migrations to the database and ends"), migrate);
+  declare_verify(commands.command("verify", "checks a deployment: PostgreSQL, Redis, Stripe"), verify);
 
   const std::pair<std::string, api::WalletAction> wallet_commands[] = {{"wallet credit", api::WalletAction::kCredit},
                                                                        {"wallet adjust", api::WalletAction::kAdjust},
@@ -35,6 +38,7 @@ int main(int argc, char** argv) {
   const auto choice = commands.parse(argc, argv);
   if (!choice.should_run()) return choice.finish();
   if (choice.command == "migrate") return operator_main::migrate(system_env(), migrate);
+  if (choice.command == "verify") return operator_main::verify(system_env(), verify);
   for (size_t i = 0; i < wallets.size(); ++i) {
     if (choice.command != wallet_commands[i].first) continue;
     return api::run_wallet_command(system_env(), wallet_commands[i].second, wallets[i]);

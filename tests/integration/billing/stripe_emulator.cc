@@ -64,6 +64,14 @@ void StripeEmulator::create_meter(const std::string& event_name) {
        kForm);
 }
 
+void StripeEmulator::deactivate_meter(const std::string& event_name) {
+  const auto state = call("GET", "/_emulator/state", "", "");
+  for (const auto& meter : state["meters"]) {
+    if (meter["event_name"] != event_name) continue;
+    call("POST", "/v1/billing/meters/" + meter["id"].get<std::string>() + "/deactivate", "", kForm);
+  }
+}
+
 void StripeEmulator::fault(const std::string& json) { call("POST", "/_emulator/faults", json, kJson); }
 void StripeEmulator::settings(const std::string& json) { call("POST", "/_emulator/settings", json, kJson); }
 void StripeEmulator::clear_faults() { call("DELETE", "/_emulator/faults", "", ""); }

@@ -19,6 +19,7 @@ class StripeEmulator {
 
   std::string create_customer();  // its id
   void create_meter(const std::string& event_name);
+  void deactivate_meter(const std::string& event_name);
   // As POST /_emulator/faults takes it.
   void fault(const std::string& json);
   void settings(const std::string& json);

@@ -1,0 +1,12 @@
+# The golden schema as a C++ string, in pieces: compilers bound the length of a literal.
+file(READ ${IN} text)
+string(LENGTH "${text}" length)
+set(code "#include \"operator/verify/catalogue.h\"\n\nnamespace tallygate::verify {\nstd::string_view golden_schema() {\n  static constexpr char kText[] = \"\"\n")
+set(at 0)
+while(at LESS length)
+  string(SUBSTRING "${text}" ${at} 8000 piece)
+  string(APPEND code "R\"schema(${piece})schema\"\n")
+  math(EXPR at "${at} + 8000")
+endwhile()
+string(APPEND code ";\n  return {kText, sizeof kText - 1};\n}\n}  // namespace tallygate::verify\n")
+file(WRITE ${OUT} "${code}")

@@ -1,0 +1,20 @@
+// Checks a deployment: PostgreSQL's schema and contents, Redis, Stripe. Changes nothing but Redis's cache of scripts.
+// Blocks; one thread.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "operator/verify/checks.h"
+
+namespace tallygate::verify {
+
+struct Deployment {
+  std::string database_url;
+  redis::Endpoint redis;
+  std::optional<billing::StripeOptions> stripe;  // nothing: usage is not submitted
+};
+
+Report verify(Env& env, const Deployment& deployment, HttpClient& http);
+
+}  // namespace tallygate::verify

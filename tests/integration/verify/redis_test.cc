@@ -1,0 +1,65 @@
+// Each damage of Redis has a row of its own.
+#include "tests/integration/verify/world.h"
+
+namespace tallygate::testing {
+namespace {
+
+using verify::Outcome;
+
+TEST(VerifyRedis, PolicyThatEvictsIsWrong) {
+  VerifyWorld world;
+  ASSERT_TRUE(redis::Client::check(world.redis.call({"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"})));
+  expect_fault(world.verify(), "redis: maxmemory-policy", Outcome::kWrong, "allkeys-lru");
+}
+
+TEST(VerifyRedis, WipedEpochIsMissing) {
+  VerifyWorld world;
+  ASSERT_TRUE(redis::Client::check(world.redis.call({"DEL", redis_contract::epoch_key(7)})));
+  const auto report = world.verify();
+  expect_fault(report, "redis: epochs", Outcome::kMissing, "shard 7 (ledger: 1)");
+  EXPECT_EQ(report.count(Outcome::kMissing) + report.count(Outcome::kWrong), 1) << report.table();
+}
+
+TEST(VerifyRedis, EpochOfAnotherLedgerIsWrong) {
+  VerifyWorld world;
+  ASSERT_TRUE(redis::Client::check(world.redis.call({"HSET", redis_contract::epoch_key(63), "n", "9"})));
+  expect_fault(world.verify(), "redis: epochs", Outcome::kWrong, "shard 63 (9, ledger: 1)");
+}
+
+TEST(VerifyRedis, RestartedServerHasNeitherEpochsNorPublication) {
+  VerifyWorld world;
+  world.server.kill();
+  world.server.start();
+  const auto report = world.verify();
+  expect_fault(report, "redis: epochs", Outcome::kMissing, "and 59 more");
+  expect_fault(report, "redis: publication", Outcome::kMissing, "none in Redis");
+}
+
+TEST(VerifyRedis, PublicationThatIsNotTheLedgersIsWrong) {
+  VerifyWorld world;
+  ASSERT_TRUE(redis::Client::check(world.redis.call({"HSET", redis_contract::meta_key(), "generation", "other"})));
+  expect_fault(world.verify(), "redis: publication", Outcome::kWrong, "generation 'other'");
+}
+
+TEST(VerifyRedis, DocumentThatIsGoneIsTold) {
+  VerifyWorld world;
+  ASSERT_TRUE(redis::Client::check(world.redis.call({"DEL", redis_contract::tenant_key("shop/acme")})));
+  expect_fault(world.verify(), "redis: publication", Outcome::kWrong, "shop/acme");
+}
+
+TEST(VerifyRedis, UserWhoMayNotRunScriptsIsTold) {
+  VerifyWorld world;
+  ASSERT_TRUE(redis::Client::check(world.redis.call({"ACL", "SETUSER", "default", "-script"})));
+  expect_fault(world.verify(), "redis: script lease", Outcome::kWrong, "does not load");
+}
+
+TEST(VerifyRedis, ServerThatIsAwayIsOneRow) {
+  VerifyWorld world;
+  world.server.kill();
+  const auto report = world.verify();
+  expect_fault(report, "redis: reachable", Outcome::kMissing, "");
+  EXPECT_EQ(row_of(report, "redis: everything else").outcome, Outcome::kSkipped);
+}
+
+}  // namespace
+}  // namespace tallygate::testing
