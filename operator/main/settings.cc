@@ -207,7 +207,7 @@ void declare_verify(OptionSet& options, VerifySettings& s) {
   declare_redis(options, s.redis_url);
   declare_database(options, s.database_url);
   declare_account(options, s);
-  options.add("output", &s.json, config::one_of<bool>({{"table", false}, {"json", true}}))
+  options.add("output", &s.output, config::one_of<Output>({{"table", Output::kTable}, {"json", Output::kJson}}))
       .env()
       .fallback("table")
       .help("table: for people; json: one document");

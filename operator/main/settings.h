@@ -43,13 +43,15 @@ struct MigrateSettings {
 };
 void declare_migrate(config::OptionSet& options, MigrateSettings& settings);
 
+enum class Output : uint8_t { kTable, kJson };
+
 struct VerifySettings {
   config::Url redis_url, database_url;
   Stripe stripe = Stripe::kEnabled;
   config::Url stripe_api_base;
   std::string stripe_api_key, stripe_version;
   int64_t stripe_timeout_ms = 0;
-  bool json = false;
+  Output output = Output::kTable;
 
   redis::Endpoint redis;  // of redis_url, filled by the check of the settings
 };

@@ -20,7 +20,7 @@ int verify(Env& env, const VerifySettings& settings) {
   }
   const auto http = make_http_client();
   const verify::Report report = verify::verify(env, deployment, *http);
-  std::fputs((settings.json ? report.json() : report.table()).c_str(), stdout);
+  std::fputs((settings.output == Output::kJson ? report.json() : report.table()).c_str(), stdout);
   return report.all_right() ? 0 : 1;
 }
 

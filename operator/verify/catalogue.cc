@@ -31,7 +31,7 @@ with relations as (
   union all
   select 'function', p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
          coalesce('returns ' || pg_get_function_result(p.oid), 'procedure') || case when p.prosecdef then ' security definer' else '' end
-           || coalesce(' set ' || array_to_string(p.proconfig, ', '), '') || ' body ' || md5(p.prosrc) || ' executed by '
+           || coalesce(' set ' || array_to_string(p.proconfig, ', '), '') || ' body ' || left(encode(sha256(convert_to(p.prosrc, 'UTF8')), 'hex'), 32) || ' executed by '
            || coalesce((select string_agg(distinct coalesce(g.rolname, 'public'), ',' order by coalesce(g.rolname, 'public'))
                           from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x left join pg_roles g on g.oid = x.grantee
                          where x.grantee = 0 or g.rolname in ('tallygate_api', 'tallygate_pipeline', 'tallygate_admin')), 'the owner')

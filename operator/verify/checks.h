@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/env.h"
 #include "core/redis_client/url.h"
+#include "core/result.h"
 #include "operator/billing/stripe_api.h"
 #include "operator/verify/report.h"
 
@@ -32,8 +34,14 @@ struct LedgerFacts {
 // Nothing where the ledger could not be read; a row then says why.
 std::optional<LedgerFacts> check_postgres(const std::string& database_url, Report& report);
 
-// `facts` null: what is compared with the ledger is skipped.
-void check_redis(Env& env, const redis::Endpoint& endpoint, const LedgerFacts* facts, Report& report);
+// As they are now.
+Result<LedgerFacts> read_facts(const std::string& database_url);
+
+// `facts` null: what is compared with the ledger is skipped. Where the two differ, it waits for `settle_ms` and
+// compares once more with what `again` answers: an operator may be opening an epoch or publishing just now.
+using ReadFacts = std::function<Result<LedgerFacts>()>;
+void check_redis(Env& env, const redis::Endpoint& endpoint, const LedgerFacts* facts, const ReadFacts& again,
+                 int64_t settle_ms, Report& report);
 
 void check_stripe(HttpClient& http, const billing::StripeOptions& stripe, const LedgerFacts* facts, Report& report);
 

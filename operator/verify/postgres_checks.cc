@@ -171,7 +171,7 @@ std::vector<std::string> texts(const ledger::Rows& rows) {
   return out;
 }
 
-Result<LedgerFacts> read_facts(ledger::Session& session) {
+Result<LedgerFacts> facts_of(ledger::Session& session) {
   LedgerFacts facts;
   const std::string of_invoice =
       " from tenant_meters m join tenants t on t.id = m.tenant where t.deleted_at is null and m.settlement = "
@@ -232,6 +232,11 @@ std::string listed(const std::vector<std::string>& names, size_t in_all) {
   return text;
 }
 
+Result<LedgerFacts> read_facts(const std::string& database_url) {
+  ledger::Session session(database_url, kSetup);
+  return facts_of(session);
+}
+
 std::optional<LedgerFacts> check_postgres(const std::string& database_url, Report& report) {
   ledger::Session session(database_url, kSetup);
   const auto version = session.exec("select current_setting('server_version'), current_user, current_database()");
@@ -255,7 +260,7 @@ std::optional<LedgerFacts> check_postgres(const std::string& database_url, Repor
   check_partitions(session, report);
   check_memberships(session, report);
   check_audit(session, report);
-  auto facts = read_facts(session);
+  auto facts = facts_of(session);
   if (!facts) {
     report.wrong("postgres: contents", facts.error().message, "put the schema right first");
     return std::nullopt;

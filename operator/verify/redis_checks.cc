@@ -24,8 +24,15 @@ redis::ConnectionOptions options() {
 
 class RedisChecks {
  public:
-  RedisChecks(Env& env, const redis::Endpoint& endpoint, const LedgerFacts* facts, Report& report)
-      : endpoint_(endpoint), facts_(facts), report_(report), client_(env, endpoint, options()) {}
+  RedisChecks(Env& env, const redis::Endpoint& endpoint, const LedgerFacts* facts, const ReadFacts& again,
+              int64_t settle_ms, Report& report)
+      : env_(env),
+        endpoint_(endpoint),
+        facts_(facts),
+        again_(again),
+        settle_ms_(settle_ms),
+        report_(report),
+        client_(env, endpoint, options()) {}
 
   void run() {
     const auto pong = Client::check(client_.call({"PING"}));
@@ -42,8 +49,12 @@ class RedisChecks {
       report_.skipped("redis: publication", "it is compared with the ledger, which could not be read");
       return;
     }
-    check_epochs();
-    check_publication();
+    Report compared = compare(*facts_);
+    if (!compared.all_right()) {
+      env_.sleep_ms(settle_ms_);
+      if (const auto now = again_()) compared = compare(*now);
+    }
+    report_.append(std::move(compared));
   }
 
  private:
@@ -130,13 +141,20 @@ class RedisChecks {
     return reply.is_text("EPOCH");
   }
 
-  void check_epochs() {
+  Report compare(const LedgerFacts& facts) {
+    Report out;
+    check_epochs(facts, out);
+    check_publication(facts, out);
+    return out;
+  }
+
+  void check_epochs(const LedgerFacts& facts, Report& out) {
     using namespace redis_contract;
     const std::string fix =
         "a running operator opens them within a second: see to it that one with role pipeline runs and leads";
-    if (facts_->epochs.size() != static_cast<size_t>(kShards)) {
-      report_.wrong("redis: epochs", "the ledger shows " + std::to_string(facts_->epochs.size()) + " shards of 64",
-                    "let the database user be a member of tallygate_pipeline");
+    if (facts.epochs.size() != static_cast<size_t>(kShards)) {
+      out.wrong("redis: epochs", "the ledger shows " + std::to_string(facts.epochs.size()) + " shards of 64",
+                "let the database user be a member of tallygate_pipeline");
       return;
     }
     std::vector<Client::Eval> calls;
@@ -146,10 +164,10 @@ class RedisChecks {
     for (size_t shard = 0; shard < replies.size(); ++shard) {
       const auto reply = Client::check(replies[shard]);
       if (!reply) {
-        report_.wrong("redis: epochs", reply.error().message, "let this user run scripts");
+        out.wrong("redis: epochs", reply.error().message, "let this user run scripts");
         return;
       }
-      const int64_t in_redis = reply->to_integer(), in_ledger = facts_->epochs[shard];
+      const int64_t in_redis = reply->to_integer(), in_ledger = facts.epochs[shard];
       const std::string name = "shard " + std::to_string(shard);
       if (in_redis == 0) {
         none.push_back(name + " (ledger: " + std::to_string(in_ledger) + ")");
@@ -158,60 +176,64 @@ class RedisChecks {
       }
     }
     if (!none.empty()) {
-      report_.missing(
-          "redis: epochs",
-          "none may be acted under, since Redis was wiped, restarted or promoted: " + listed(none, none.size()), fix);
+      out.missing("redis: epochs",
+                  "none may be acted under, since Redis was wiped, restarted or promoted: " + listed(none, none.size()),
+                  fix);
     }
     if (!other.empty()) {
-      report_.wrong("redis: epochs", "not the ledger's: " + listed(other, other.size()), fix);
+      out.wrong("redis: epochs", "not the ledger's: " + listed(other, other.size()), fix);
     }
-    if (none.empty() && other.empty()) report_.ok("redis: epochs", "64 shards, all the ledger's");
+    if (none.empty() && other.empty()) out.ok("redis: epochs", "64 shards, all the ledger's");
   }
 
-  void check_publication() {
+  void check_publication(const LedgerFacts& facts, Report& out) {
     using namespace redis_contract;
     const char* check = "redis: publication";
     const std::string fix =
         "a running operator publishes within a second: see to it that one with role controller runs and leads";
     const auto meta = Client::check(client_.call({"HMGET", meta_key(), "generation", "version"}));
     if (!meta || meta->elements.size() != 2) {
-      report_.wrong(check, meta ? "HMGET answered no pair" : meta.error().message, "let this user read " + meta_key());
+      out.wrong(check, meta ? "HMGET answered no pair" : meta.error().message, "let this user read " + meta_key());
       return;
     }
-    if (!meta->elements[0].is_text()) return report_.missing(check, "there is none in Redis", fix);
+    if (!meta->elements[0].is_text()) return out.missing(check, "there is none in Redis", fix);
     const std::string& generation = meta->elements[0].text;
     const int64_t version = meta->elements[1].to_integer();
-    if (generation != facts_->generation || version != facts_->version) {
-      report_.wrong(check,
-                    "Redis has version " + std::to_string(version) + " of generation '" + generation +
-                        "', the ledger " + std::to_string(facts_->version) + " of '" + facts_->generation + "'",
-                    fix);
+    if (generation != facts.generation || version != facts.version) {
+      out.wrong(check,
+                "Redis has version " + std::to_string(version) + " of generation '" + generation + "', the ledger " +
+                    std::to_string(facts.version) + " of '" + facts.generation + "'",
+                fix);
       return;
     }
     std::vector<std::string> absent;
-    for (const std::string& tenant : facts_->tenants) {
+    for (const std::string& tenant : facts.tenants) {
       const auto there = Client::check(client_.call({"EXISTS", tenant_key(tenant)}));
-      if (!there) return report_.wrong(check, there.error().message, "let this user read tg:*");
+      if (!there) return out.wrong(check, there.error().message, "let this user read tg:*");
       if (there->to_integer() != 1) absent.push_back(tenant);
     }
     if (!absent.empty()) {
-      report_.wrong(check, "documents of tenants are gone: " + listed(absent, absent.size()), fix);
+      out.wrong(check, "documents of tenants are gone: " + listed(absent, absent.size()), fix);
       return;
     }
-    report_.ok(check, "version " + std::to_string(version) + ", documents of " +
-                          std::to_string(facts_->tenants.size()) + " tenants looked at");
+    out.ok(check, "version " + std::to_string(version) + ", documents of " + std::to_string(facts.tenants.size()) +
+                      " tenants looked at");
   }
 
+  Env& env_;
   const redis::Endpoint& endpoint_;
   const LedgerFacts* facts_;
+  const ReadFacts& again_;
+  int64_t settle_ms_;
   Report& report_;
   Client client_;
 };
 
 }  // namespace
 
-void check_redis(Env& env, const redis::Endpoint& endpoint, const LedgerFacts* facts, Report& report) {
-  RedisChecks(env, endpoint, facts, report).run();
+void check_redis(Env& env, const redis::Endpoint& endpoint, const LedgerFacts* facts, const ReadFacts& again,
+                 int64_t settle_ms, Report& report) {
+  RedisChecks(env, endpoint, facts, again, settle_ms, report).run();
 }
 
 }  // namespace tallygate::verify

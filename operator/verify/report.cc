@@ -51,6 +51,10 @@ void Report::skipped(std::string check, std::string reason) {
   rows_.push_back({std::move(check), Outcome::kSkipped, printable(std::move(reason)), ""});
 }
 
+void Report::append(Report other) {
+  for (Row& row : other.rows_) rows_.push_back(std::move(row));
+}
+
 int64_t Report::count(Outcome outcome) const {
   return std::ranges::count_if(rows_, [&](const Row& row) { return row.outcome == outcome; });
 }

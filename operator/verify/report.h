@@ -29,6 +29,8 @@ class Report {
   void wrong(std::string check, std::string detail, std::string fix);
   void skipped(std::string check, std::string reason);
 
+  void append(Report other);
+
   const std::vector<Row>& rows() const { return rows_; }
   int64_t count(Outcome outcome) const;
   // Nothing is missing or wrong. What was skipped does not count against it; the summary tells how much that was.

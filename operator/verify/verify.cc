@@ -6,7 +6,8 @@ Report verify(Env& env, const Deployment& deployment, HttpClient& http) {
   Report report;
   const auto facts = check_postgres(deployment.database_url, report);
   const LedgerFacts* known = facts ? &*facts : nullptr;
-  check_redis(env, deployment.redis, known, report);
+  check_redis(
+      env, deployment.redis, known, [&] { return read_facts(deployment.database_url); }, deployment.settle_ms, report);
   if (deployment.stripe) {
     check_stripe(http, *deployment.stripe, known, report);
   } else {

@@ -13,6 +13,7 @@ struct Deployment {
   std::string database_url;
   redis::Endpoint redis;
   std::optional<billing::StripeOptions> stripe;  // nothing: usage is not submitted
+  int64_t settle_ms = 2000;                      // given to an operator that is changing Redis just now
 };
 
 Report verify(Env& env, const Deployment& deployment, HttpClient& http);

@@ -34,7 +34,7 @@ TEST(Verify, JsonIsOneDocument) {
   VerifyWorld world;
   world.sql("drop index epochs_closing");
   auto words = arguments(world);
-  words.push_back("--output=json");
+  words.insert(words.end(), {"--output", "json"});
   words.push_back("--stripe=disabled");
   const Ended ended = run_operator(words);
   EXPECT_EQ(ended.code, 1) << ended.output;

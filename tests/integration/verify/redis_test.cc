@@ -1,4 +1,6 @@
 // Each damage of Redis has a row of its own.
+#include <thread>
+
 #include "tests/integration/verify/world.h"
 
 namespace tallygate::testing {
@@ -45,6 +47,22 @@ TEST(VerifyRedis, DocumentThatIsGoneIsTold) {
   VerifyWorld world;
   ASSERT_TRUE(redis::Client::check(world.redis.call({"DEL", redis_contract::tenant_key("shop/acme")})));
   expect_fault(world.verify(), "redis: publication", Outcome::kWrong, "shop/acme");
+}
+
+TEST(VerifyRedis, OperatorThatIsJustPublishingIsGivenTime) {
+  VerifyWorld world;
+  auto deployment = world.deployment();
+  deployment.settle_ms = 1500;
+  world.sql("update publication set version = version + 1");
+  std::thread publisher([&] {
+    system_env().sleep_ms(300);
+    redis::Client late(system_env(), world.server.endpoint());
+    late.call({"HINCRBY", redis_contract::meta_key(), "version", "1"});
+  });
+  const auto http = make_curl_client();
+  const auto report = verify::verify(system_env(), deployment, *http);
+  publisher.join();
+  EXPECT_TRUE(report.all_right()) << report.table();
 }
 
 TEST(VerifyRedis, UserWhoMayNotRunScriptsIsTold) {

@@ -73,7 +73,7 @@ class VerifyWorld {
   }
 
   verify::Deployment deployment() const {
-    return {url, server.endpoint(), billing::StripeOptions{stripe().base(), key, "2025-06-30.basil"}};
+    return {url, server.endpoint(), billing::StripeOptions{stripe().base(), key, "2025-06-30.basil"}, 50};
   }
   verify::Report verify() const { return verify::verify(system_env(), deployment(), *http_); }
 
