@@ -13,6 +13,8 @@ with relations as (
    where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'p') and c.relpersistence = 'p'
      and c.relname !~ '^usage_records_[0-9]{6}$'
 ), entries (kind, name, definition) as (
+  select 'server', 'major', (current_setting('server_version_num')::integer / 10000)::text
+  union all
   select 'table', name, case relkind when 'p' then 'partitioned' else '' end from relations
   union all
   select 'column', r.name || '.' || a.attname,

@@ -14,7 +14,7 @@
 namespace tallygate::verify {
 
 struct Entry {
-  std::string kind;  // table, column, index, constraint, function, trigger, rls, policy, grant, role
+  std::string kind;  // server, table, column, index, constraint, function, trigger, rls, policy, grant, role
   std::string name;  // of a function with its parameters' types; "table.name" of what belongs to a table
   std::string definition;
   bool operator==(const Entry&) const = default;
