@@ -71,7 +71,12 @@ class Admission final : public proxy::Gate {
     size_t route = AdmissionCounters::kRoutes - 1;
     TenantEntry* tenant = nullptr;
   };
-  struct Held;  // in proxy::Admission::state
+  struct Held {  // in proxy::Admission::state
+    Plan* plan;    // null: not metered
+    Slot* slot;
+    int64_t epoch;  // 0: no lease stands behind it
+    Reason reason;
+  };
 
   proxy::Verdict decide_route(Request& request, proxy::Admission& admission, proxy::Denial& denial);
   proxy::Verdict decide(Request& request, proxy::Admission& admission, proxy::Denial& denial);

@@ -1,0 +1,199 @@
+// The half of Admission that deals in units: plans, purses, slots.
+#include <algorithm>
+
+#include "sidecar/admission/admission.h"
+#include "sidecar/admission/problem.h"
+
+namespace tallygate::sidecar {
+
+using proxy::Verdict;
+
+namespace {
+
+constexpr size_t kDefaultRoute = AdmissionCounters::kRoutes - 2;
+
+void count(std::atomic<uint64_t>& counter, int64_t by = 1) {
+  counter.store(counter.load(std::memory_order_relaxed) + static_cast<uint64_t>(by), std::memory_order_relaxed);
+}
+
+// How much of `plan` one request takes of a purse: several charges may go to the same.
+int64_t units_of(const Plan& plan, const Purse& purse) {
+  int64_t units = 0;
+  for (const auto& item : plan.items) units += item.purse == &purse ? plan.units[item.charge] : 0;
+  return units;
+}
+
+}  // namespace
+
+// Finds the tenant's plan for the route, or builds it anew where anything it stands on has changed.
+Plan* Admission::plan_for(Request& request, Reason* reason, std::string* detail) {
+  TenantEntry& tenant = *request.tenant;
+  const size_t row = request.route == kDefaultRoute ? 0 : request.route + 1;  // most tenants use few routes
+  if (tenant.plans.size() <= row) tenant.plans.resize(row + 1);
+  const int64_t now_s = (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000;
+  Plan*& cached = tenant.plans[row];
+  if (cached != nullptr && cached->tenant_serial == tenant.serial && cached->policy_serial == directory_.policy_serial() &&
+      now_s < cached->valid_until_s &&
+      (cached->items.empty() || cached->epoch == escrow_.shard(cached->items[0].purse->shard).epoch)) [[likely]] {
+    return cached;
+  }
+  if (cached != nullptr) retire(std::exchange(cached, nullptr));
+  PlanResult built = build_plan(route(request.route), tenant, escrow_, log_, now_s);
+  logged_();
+  if (!built.plan) {
+    *reason = built.reason;
+    *detail = std::move(built.detail);
+    return nullptr;
+  }
+  built.plan->route = request.route;
+  built.plan->policy_serial = directory_.policy_serial();
+  for (auto& item : built.plan->items) {
+    const auto before = allowed_before_.find(item.purse->member);
+    if (before != allowed_before_.end()) {
+      item.purse->allowed += before->second;
+      allowed_before_.erase(before);
+    }
+  }
+  cached = built.plan.get();
+  plans_.emplace(cached, std::move(built.plan));
+  return cached;
+}
+
+void Admission::retire(Plan* plan) {
+  plan->retired = true;
+  if (plan->in_flight > 0) return;
+  for (auto& item : plan->items) --item.purse->users;
+  log_.release(plan->definition);
+  if (plan->has_allow_definition) log_.release(plan->allow_definition);
+  plans_.erase(plan);
+}
+
+bool Admission::stale(const Request& request) const {
+  return directory_.age_ns() > request.tenant->doc.stale_after_ms * 1'000'000;
+}
+
+Verdict Admission::decide_units(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial) {
+  if (!plan.items.empty() && stale(request)) [[unlikely]] {
+    return unavailable(request, plan, plan.items[0], admission, denial);
+  }
+  for (size_t i = 0; i < plan.items.size(); ++i) {
+    const PlanItem& item = plan.items[i];
+    Purse& purse = *item.purse;
+    const int64_t units = plan.units[item.charge];
+    if (purse.epoch == plan.epoch && plan.epoch != 0 && purse.available() >= units) [[likely]] {
+      purse.spent += units;
+      continue;
+    }
+    // Not enough of this one: what was taken of the others goes back before anything else happens (I5).
+    for (size_t j = 0; j < i; ++j) plan.items[j].purse->spent -= plan.units[plan.items[j].charge];
+    return lacking(request, plan, admission, denial);
+  }
+  for (const PlanItem& item : plan.items) escrow_.spent_from(*item.purse);
+  return take(request, plan, plan.definition, Reason::kAdmitted, admission, denial);
+}
+
+// Not every purse has enough: asks for all that is lacking. Denied only where the ledger says that it is exhausted.
+Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial) {
+  const PlanItem* exhausted = nullptr;
+  const PlanItem* lacks = nullptr;
+  bool fresh = false;
+  for (const PlanItem& item : plan.items) {
+    const int64_t units = units_of(plan, *item.purse);
+    if (item.purse->available() >= units && item.purse->epoch == plan.epoch && plan.epoch != 0) continue;
+    if (lacks == nullptr) lacks = &item;
+    if (!fresh && escrow_.exhausted(*item.purse, units, /*fresh=*/false)) {
+      exhausted = &item;
+      fresh = escrow_.exhausted(*item.purse, units, /*fresh=*/true);
+    }
+  }
+  const bool wait_is_possible = !fresh && may_wait(request) && waiting_.size() < options_.waiting_max;
+  if (exhausted != nullptr && !wait_is_possible) {
+    if (shadow(request)) return unavailable(request, plan, *exhausted, admission, denial);
+    const PlanItem& item = *exhausted;
+    const Reason reason = item.wallet ? Reason::kBalanceExhausted : Reason::kQuotaExhausted;
+    const std::string detail = item.wallet ? "the wallet cannot pay for more of " + item.meter + "; top it up"
+                                           : "limit " + item.limit + " of meter " + item.meter + " is used up until " +
+                                                 rfc3339(item.end_s);
+    return deny(request, reason, detail, denial, &plan, &item);
+  }
+  for (const PlanItem& item : plan.items) {
+    const int64_t units = units_of(plan, *item.purse);
+    if (item.purse->available() < units) escrow_.need(*item.purse, units);
+  }
+  if (wait_is_possible) return wait(request, lacks->purse->waiting);
+  return unavailable(request, plan, *lacks, admission, denial);
+}
+
+// The units cannot be had in time: `onUnavailable`, of the route, else of the tenant, by what settles the meter.
+Verdict Admission::unavailable(Request& request, Plan& plan, const PlanItem& item, proxy::Admission& admission,
+                               proxy::Denial& denial) {
+  const tenant::Tenant& doc = request.tenant->doc;
+  const auto rule = route(request.route).on_unavailable.value_or(item.wallet ? doc.on_unavailable_wallet
+                                                                             : doc.on_unavailable_quota);
+  const bool free_pass = shadow(request);
+  bool room = true;
+  for (const auto& i : plan.items) {
+    room = room && i.purse->allowed + units_of(plan, *i.purse) <= doc.allowance_per_pod;
+  }
+  if (!free_pass && (rule == tenant::OnUnavailable::kDeny || !room)) {
+    const char* why = !escrow_.connected() ? "Redis is away" : "no units came in time";
+    return deny(request, Reason::kQuotaUnavailable,
+                std::string(why) + (rule == tenant::OnUnavailable::kAllow ? ", and this pod's allowance is used up" : ""),
+                denial, &plan, &item);
+  }
+  if (!plan.has_allow_definition) {
+    auto defined = log_.define(definition_of(route(request.route), plan, 0));
+    if (!defined) return refuse(request, Reason::kLogFull, defined.error().message, admission, denial);
+    plan.allow_definition = *defined;
+    plan.has_allow_definition = true;
+  }
+  const Verdict verdict = take(request, plan, plan.allow_definition,
+                               free_pass ? Reason::kShadow : Reason::kAllowedUnavailable, admission, denial);
+  if (verdict == Verdict::kAdmit) {
+    for (const auto& i : plan.items) {
+      if (!free_pass) i.purse->allowed += plan.units[i.charge];
+    }
+    for (const int64_t units : plan.units) count(counters_.allowed_units, units);
+  }
+  return verdict;
+}
+
+// The last step: the slot is in the log before the request is forwarded (rule 1).
+Verdict Admission::take(Request& request, Plan& plan, uint32_t definition, Reason reason, proxy::Admission& admission,
+                        proxy::Denial& denial) {
+  const int64_t now_s = (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000;
+  Slot* slot = log_.admit(definition, plan.units, now_s);
+  if (slot == nullptr) [[unlikely]] {
+    if (reason == Reason::kAdmitted) {
+      for (const auto& item : plan.items) item.purse->spent -= plan.units[item.charge];
+    }
+    return refuse(request, Reason::kLogFull, log_.last_error(), admission, denial);
+  }
+  ++plan.in_flight;
+  *reinterpret_cast<Held*>(admission.state.data()) = {&plan, slot, reason == Reason::kAdmitted ? plan.epoch : 0, reason};
+  return decided(request.route, reason, Verdict::kAdmit);
+}
+
+// An app's 5xx or a failed connection releases the hold; a client that left pays for what the app was asked to do (A13).
+void Admission::settle(proxy::Admission& admission, const proxy::Outcome& outcome) {
+  const Held& held = *reinterpret_cast<const Held*>(admission.state.data());
+  if (held.plan == nullptr) return;
+  Plan& plan = *held.plan;
+  const bool failed = outcome.end == proxy::End::kUpstreamFailed || outcome.status >= 500;
+  if (failed && plan.charge_on_success) {
+    static constexpr int64_t kNothing[kMaxCharges] = {};
+    for (const auto& item : plan.items) {
+      const int64_t units = plan.units[item.charge];
+      escrow_.release(*item.purse, held.epoch, units);
+      if (held.reason == Reason::kAllowedUnavailable) item.purse->allowed -= units;
+    }
+    for (const int64_t units : plan.units) count(counters_.released_units, units);
+    log_.settle(held.slot, {kNothing, plan.units.size()});
+  } else {
+    for (const int64_t units : plan.units) count(counters_.charged_units, units);
+    log_.settle(held.slot, plan.units);
+  }
+  if (--plan.in_flight == 0 && plan.retired) retire(&plan);
+}
+
+}  // namespace tallygate::sidecar
