@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/counting.h"
 #include "sidecar/admission/path.h"
 #include "sidecar/admission/problem.h"
 #include "sidecar/admission/quota_headers.h"
@@ -13,12 +14,7 @@ using proxy::Verdict;
 namespace {
 
 constexpr int64_t kSweepMs = 20;
-constexpr size_t kNoRoute = AdmissionCounters::kRoutes - 1;
-constexpr size_t kDefaultRoute = AdmissionCounters::kRoutes - 2;
-
-void count(std::atomic<uint64_t>& counter, int64_t by = 1) {
-  counter.store(counter.load(std::memory_order_relaxed) + static_cast<uint64_t>(by), std::memory_order_relaxed);
-}
+constexpr size_t kDefaultRoute = AdmissionCounters::kDefaultRoute;
 
 proxy::Ticket ticket_of(uint64_t key) { return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)}; }
 
@@ -72,7 +68,7 @@ void Admission::policy_changed() {
   for (auto& name : names_) name.clear();
   for (size_t i = 0; i < policy->routes.size() && i < kDefaultRoute; ++i) names_[i] = policy->routes[i].name.str();
   names_[kDefaultRoute] = policy->default_route.name.empty() ? "default" : policy->default_route.name.str();
-  names_[kNoRoute] = "none";
+  names_[AdmissionCounters::kNoRoute] = "none";
 }
 
 std::vector<std::string> Admission::route_names() const {

@@ -30,6 +30,7 @@ struct AdmissionOptions {
 // Decisions by route and reason. Routes past the table's end count in its last row.
 struct AdmissionCounters {
   static constexpr size_t kRoutes = 66;  // 64, the default one, and "none" (before a route is known)
+  static constexpr size_t kDefaultRoute = kRoutes - 2, kNoRoute = kRoutes - 1;
   std::array<std::array<std::atomic<uint64_t>, static_cast<size_t>(Reason::kCount)>, kRoutes> decisions{};
   std::atomic<uint64_t> waited{0}, released_units{0}, charged_units{0}, allowed_units{0};
 };
@@ -68,7 +69,7 @@ class Admission final : public proxy::Gate {
     bool api_key = false;
     proxy::Ticket ticket;
     int64_t deadline_ns = 0;   // 0: has not waited yet
-    size_t route = AdmissionCounters::kRoutes - 1;
+    size_t route = AdmissionCounters::kNoRoute;
     TenantEntry* tenant = nullptr;
   };
   struct Held {  // in proxy::Admission::state
@@ -113,7 +114,6 @@ class Admission final : public proxy::Gate {
   std::string namespace_;
   AdmissionOptions options_;
   std::unique_ptr<Identifier> identifier_;
-  uint64_t identifier_serial_ = 0;
   std::unordered_map<const Plan*, std::unique_ptr<Plan>> plans_;
   std::unordered_map<uint64_t, Waiting> waiting_;
   std::string path_;  // room for a path in its plain form

@@ -1,6 +1,7 @@
 // The half of Admission that deals in units: plans, purses, slots.
 #include <algorithm>
 
+#include "core/counting.h"
 #include "sidecar/admission/admission.h"
 #include "sidecar/admission/problem.h"
 
@@ -10,11 +11,7 @@ using proxy::Verdict;
 
 namespace {
 
-constexpr size_t kDefaultRoute = AdmissionCounters::kRoutes - 2;
-
-void count(std::atomic<uint64_t>& counter, int64_t by = 1) {
-  counter.store(counter.load(std::memory_order_relaxed) + static_cast<uint64_t>(by), std::memory_order_relaxed);
-}
+constexpr size_t kDefaultRoute = AdmissionCounters::kDefaultRoute;
 
 // How much of `plan` one request takes of a purse: several charges may go to the same.
 int64_t units_of(const Plan& plan, const Purse& purse) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/counting.h"
 #include "core/redis_contract/keys.h"
 
 namespace tallygate::sidecar {
@@ -12,10 +13,6 @@ constexpr int64_t kPatienceNs = 2'000'000'000;
 constexpr int64_t kMaxPatienceNs = 64'000'000'000;  // a ledger that is away must not fill Redis with copies
 constexpr int64_t kAskWatermarkNs = 200'000'000;
 constexpr int64_t kMaxInFlight = 512;  // per shard and incarnation
-
-void count(std::atomic<uint64_t>& counter, uint64_t by = 1) {
-  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-}
 
 }  // namespace
 

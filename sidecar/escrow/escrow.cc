@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/counting.h"
 #include "core/money.h"
 #include "core/redis_contract/scripts.h"
 
@@ -13,10 +14,6 @@ namespace {
 
 constexpr int64_t kTickMs = 20;
 constexpr int64_t kForgetAfterS = 60;  // whoever may still settle against a purse is among its users
-
-void count(std::atomic<uint64_t>& counter, int64_t by = 1) {
-  counter.store(counter.load(std::memory_order_relaxed) + static_cast<uint64_t>(by), std::memory_order_relaxed);
-}
 
 std::string two_digits(int n) { return {static_cast<char>('0' + n / 10), static_cast<char>('0' + n % 10)}; }
 
