@@ -1,10 +1,6 @@
 # Everything a person types. `make demo` and `make test` set up, build and run by themselves.
 PRESET ?= release
 JOBS ?= $(shell nproc)
-export CCACHE_SLOPPINESS = pch_defines,time_macros,include_file_mtime,include_file_ctime
-# Objects of one clone serve another.
-export CCACHE_BASEDIR = $(CURDIR)
-export CCACHE_NOHASHDIR = 1
 
 .PHONY: help setup build test demo bench fmt lint clean
 

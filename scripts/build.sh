@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# build.sh PRESET JOBS TARGET…: configures if needed, builds, says only what a person wants to know.
+# build.sh PRESET JOBS TARGET…: configures if needed, builds, says only what a person wants to know. Further settings of
+# CMake in CMAKE_ARGS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 preset=$1 jobs=$2
 shift 2
+# Without the first, ccache takes nothing that uses a precompiled header; with the others, objects of one clone serve another.
+export CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 folder=build/$preset
 if [ ! -f "$folder/build.ninja" ]; then
   mkdir -p "$folder"
-  if ! cmake --preset "$preset" >"$folder/configure.log" 2>&1; then
+  # shellcheck disable=SC2086 # several words
+  if ! cmake --preset "$preset" ${CMAKE_ARGS:-} >"$folder/configure.log" 2>&1; then
     cat "$folder/configure.log" >&2
     exit 1
   fi

@@ -119,15 +119,13 @@ def python_stage(totals, title, command):
 
 def sanitizer_stage(totals):
     say("== unit tests under AddressSanitizer and UndefinedBehaviorSanitizer")
-    folder = ROOT / "build" / "asan"
-    environment = {**os.environ, "CCACHE_SLOPPINESS": "pch_defines,time_macros,include_file_mtime,include_file_ctime"}
-    for command in (["cmake", "--preset", "asan", "-DTALLYGATE_UNIT_ONLY=ON"], ["ninja", "-C", str(folder), "unit_tests"]):
-        built = subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if built.returncode != 0:
-            say(built.stdout[-6000:] + built.stderr[-2000:])
-            totals.add(0, 1, 0)
-            totals.problems.append("sanitizer build")
-            return
+    built = subprocess.run([ROOT / "scripts" / "build.sh", "asan", str(os.cpu_count() or 2), "unit_tests"], cwd=ROOT,
+                           env={**os.environ, "CMAKE_ARGS": "-DTALLYGATE_UNIT_ONLY=ON"}, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if built.returncode != 0:
+        say(built.stdout[-6000:] + built.stderr[-2000:])
+        totals.add(0, 1, 0)
+        totals.problems.append("sanitizer build")
+        return
     gtest_stage(totals, "unit tests, sanitized", "asan", "unit", os.cpu_count() or 2)
 
 

@@ -11,6 +11,10 @@ PoolOptions pool_options(std::string url, const ApiSettings& settings) {
           .deadline_ms = settings.deadline_ms};
 }
 
+CombinerOptions combiner_options(const char* statement, const ApiSettings& settings) {
+  return {.statement = statement, .wait_ms = settings.deadline_ms};
+}
+
 FrontOptions front_options(Credentials credentials, const ApiSettings& settings) {
   FrontOptions options;
   options.credentials = std::move(credentials);
@@ -34,8 +38,10 @@ ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::En
     : env_(env),
       settings_(settings),
       pool_(env, pool_options(std::move(database_url), settings)),
+      wallet_operations_(env, pool_, combiner_options("select (b.r).*, b.n from wallet_batch($1) b", settings)),
+      status_checks_(env, pool_, combiner_options("select * from status_check_batch($1)", settings)),
       recaller_(env, std::move(redis)),
-      front_(Services{env, pool_, directory_, recaller_}, front_options(std::move(credentials), settings)) {
+      front_(Services{env, pool_, wallet_operations_, status_checks_, directory_, recaller_}, front_options(std::move(credentials), settings)) {
   collect(registry);
 }
 
@@ -54,6 +60,10 @@ void ApiServer::collect(metrics::Registry& registry) {
           front_.stats().forbidden);
     count("tallygate_operator_api_rate_limited_total", "API requests above their tenant's rate.",
           front_.stats().rate_limited);
+    count("tallygate_operator_api_operations_total", "Operations on wallets that were run in rounds.",
+          wallet_operations_.stats().operations);
+    count("tallygate_operator_api_rounds_total", "Rounds of operations: transactions that they shared.",
+          wallet_operations_.stats().rounds);
     count("tallygate_operator_api_rollbacks_total", "Transactions that the database undid and that were repeated.",
           pool_.stats().rollbacks);
     count("tallygate_operator_api_in_doubt_total", "Commits whose answer was lost and that were repeated by key.",
@@ -70,7 +80,7 @@ Result<void> ApiServer::start() {
   options.host = settings_.listen->host;
   options.port = settings_.listen->port;
   options.tls = {settings_.tls_certificate_file, settings_.tls_key_file};
-  options.worker_threads = static_cast<int>(settings_.connections);
+  options.worker_threads = static_cast<int>(settings_.workers);
   options.body_bytes_max = static_cast<size_t>(settings_.body_bytes_max);
   options.on_completed = [this](const http::Completed& done) {
     latency_.observe(static_cast<double>(done.duration_ns) / 1e9);

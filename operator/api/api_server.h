@@ -11,6 +11,7 @@
 #include "core/redis_client/url.h"
 #include "core/result.h"
 #include "core/telemetry/metrics.h"
+#include "operator/api/combiner.h"
 #include "operator/api/directory.h"
 #include "operator/api/front.h"
 #include "operator/api/pool.h"
@@ -45,6 +46,7 @@ class ApiServer {
   const ApiSettings settings_;
   Directory directory_;
   Pool pool_;
+  Combiner wallet_operations_, status_checks_;
   Recaller recaller_;
   Front front_;
   metrics::Histogram latency_;

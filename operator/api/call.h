@@ -9,6 +9,7 @@
 
 #include "core/env.h"
 #include "core/http/message.h"
+#include "operator/api/combiner.h"
 #include "operator/api/directory.h"
 #include "operator/api/fields.h"
 #include "operator/api/pool.h"
@@ -21,6 +22,8 @@ namespace tallygate::api {
 struct Services {
   Env& env;
   Pool& pool;
+  Combiner& wallet_operations;
+  Combiner& status_checks;
   Directory& directory;
   Recaller& recaller;
 };

@@ -122,28 +122,26 @@ http::Response check_status(Call& call) {
   const auto currency = fields.currency();
   const std::string call_id = fields.text("callId", 255, false);
   if (auto refused = fields.refusal()) return *refused;
-  auto rows = select_as_tenant(
-      call, "select * from status_check($1, $2, $3)",
-      {call.tenant, nullable(currency), call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id)});
-  if (!rows) return failure_response(call, rows.error());
-  if (rows->empty()) return failure_response(call, Error{Errc::kInternal, "status_check answered no row"});
+  auto own = call.services.status_checks.run(
+      call.tenant, operation_of("", {call.tenant, nullable(currency), call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id)}));
+  if (!own) return failure_response(call, own.error());
   enum Column : size_t { kEndCall, kReason, kCurrency, kBalance, kReserved, kFloat, kEffective, kDebtLimit, kCallHold };
-  const std::string code(rows->text(0, kCurrency));
+  const std::string code(own->rows.text(own->row, kCurrency));
   JsonWriter json;
   json.begin_object();
   json.key("endCall");
-  json.value(rows->boolean(0, kEndCall));
+  json.value(own->rows.boolean(own->row, kEndCall));
   json.key("reason");
-  json.value(rows->text(0, kReason));
+  json.value(own->rows.text(own->row, kReason));
   if (!code.empty()) {
     json.key("currency");
     json.value(code);
-    put_money(json, "balance", rows->integer(0, kBalance), code);
-    put_money(json, "reserved", rows->integer(0, kReserved), code);
-    put_money(json, "float", rows->integer(0, kFloat), code);
-    put_money(json, "effective", rows->integer(0, kEffective), code);
-    put_money(json, "debtLimit", rows->integer(0, kDebtLimit), code);
-    put_money(json, "callHold", rows->integer(0, kCallHold), code);
+    put_money(json, "balance", own->rows.integer(own->row, kBalance), code);
+    put_money(json, "reserved", own->rows.integer(own->row, kReserved), code);
+    put_money(json, "float", own->rows.integer(own->row, kFloat), code);
+    put_money(json, "effective", own->rows.integer(own->row, kEffective), code);
+    put_money(json, "debtLimit", own->rows.integer(own->row, kDebtLimit), code);
+    put_money(json, "callHold", own->rows.integer(own->row, kCallHold), code);
   }
   json.end_object();
   return http::json_response(200, json.take());

@@ -44,6 +44,22 @@ void Pool::release(std::unique_ptr<ledger::Session> session) {
 }
 
 Result<void> Pool::run(const std::function<Result<void>(ledger::Transaction&)>& body) {
+  return repeat([&](ledger::Session& session) { return session.transact(body); });
+}
+
+Result<ledger::Rows> Pool::exec(const std::string& sql, const ledger::Params& params) {
+  ledger::Rows rows;
+  const auto done = repeat([&](ledger::Session& session) -> Result<void> {
+    auto got = session.autocommit(sql, params);
+    if (!got) return tl::unexpected(got.error());
+    rows = std::move(*got);
+    return {};
+  });
+  if (!done) return tl::unexpected(done.error());
+  return rows;
+}
+
+Result<void> Pool::repeat(const std::function<Result<void>(ledger::Session&)>& attempt) {
   const int64_t until_ms = env_.mono_ms() + options_.deadline_ms;
   auto session = acquire(until_ms);
   if (!session) {
@@ -51,15 +67,15 @@ Result<void> Pool::run(const std::function<Result<void>(ledger::Transaction&)>& 
     return fail(Errc::kUnavailable, "no connection to PostgreSQL became free in time");
   }
   Result<void> result;
-  for (int attempt = 1;; ++attempt) {
-    result = session->transact(body);
+  for (int attempts = 1;; ++attempts) {
+    result = attempt(*session);
     if (result) break;
     const Errc errc = result.error().errc;
     if (errc == Errc::kTimeout) stats_.in_doubt.fetch_add(1, std::memory_order_relaxed);
     const bool repeatable = errc == Errc::kUnavailable || errc == Errc::kTimeout;
     const int64_t pause_ms =
-        kBackoffMs * attempt + static_cast<int64_t>(env_.random_below(static_cast<uint64_t>(kBackoffMs * attempt)));
-    if (!repeatable || attempt == options_.attempts_max || env_.mono_ms() + pause_ms >= until_ms) break;
+        kBackoffMs * attempts + static_cast<int64_t>(env_.random_below(static_cast<uint64_t>(kBackoffMs * attempts)));
+    if (!repeatable || attempts == options_.attempts_max || env_.mono_ms() + pause_ms >= until_ms) break;
     if (errc == Errc::kUnavailable) stats_.rollbacks.fetch_add(1, std::memory_order_relaxed);
     env_.sleep_ms(pause_ms);
   }

@@ -39,9 +39,12 @@ class Pool {
 
   // In one transaction. kUnavailable past the deadline.
   Result<void> run(const std::function<Result<void>(ledger::Transaction&)>& body);
+  // One statement that is a transaction of its own.
+  Result<ledger::Rows> exec(const std::string& sql, const ledger::Params& params);
   const PoolStats& stats() const { return stats_; }
 
  private:
+  Result<void> repeat(const std::function<Result<void>(ledger::Session&)>& attempt);
   std::unique_ptr<ledger::Session> acquire(int64_t until_ms);
   void release(std::unique_ptr<ledger::Session> session);
 

@@ -118,7 +118,11 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
   options.add("api-connections", &s.connections, config::integer(1, 256))
       .env()
       .fallback("16")
-      .help("most connections to the database, and requests at work at once");
+      .help("most connections to the database");
+  options.add("api-workers", &s.workers, config::integer(1, 1024))
+      .env()
+      .fallback("128")
+      .help("requests at work at once; most of them share the connections");
   options.add("api-rate", &s.rate_per_second, config::integer(1, 1'000'000))
       .env()
       .fallback("200")

@@ -1,5 +1,6 @@
 #include "operator/api/wallet_sql.h"
 
+#include "core/telemetry/json_text.h"
 #include "core/telemetry/log.h"
 #include "operator/api/call.h"
 #include "operator/api/text.h"
@@ -9,14 +10,21 @@ namespace {
 
 constexpr int kRecallRounds = 4;
 
-std::string select_of(const std::string& function, size_t params) {
-  std::string sql = "select * from " + function + "(";
-  for (size_t i = 1; i <= params; ++i) sql += (i == 1 ? "$" : ", $") + std::to_string(i);
-  return sql + ")";
+// Those that wallet_batch knows: what calls and sales do all day.
+bool is_batched(std::string_view function) {
+  return function == "check_balance_and_deduct_asset_cost" || function == "reserve_call_credits" ||
+         function == "commit_reserved_credits" || function == "release_reserved_credits";
 }
 
-Result<WalletResult> select_one(Call& call, const std::string& sql, const ledger::Params& params) {
-  auto rows = select_as_tenant(call, sql, params);
+Result<WalletResult> run_once(Call& call, const std::string& function, const ledger::Params& params) {
+  if (is_batched(function)) {
+    auto own = call.services.wallet_operations.run(call.tenant, operation_of(function, params));
+    if (!own) return tl::unexpected(own.error());
+    return read_wallet_result(own->rows, own->row);
+  }
+  std::string sql = "select * from " + function + "(";
+  for (size_t i = 1; i <= params.size(); ++i) sql += (i == 1 ? "$" : ", $") + std::to_string(i);
+  auto rows = select_as_tenant(call, sql + ")", params);
   if (!rows) return tl::unexpected(rows.error());
   if (rows->empty()) return fail(Errc::kInternal, "the ledger's function answered no row");
   return read_wallet_result(*rows);
@@ -74,13 +82,28 @@ WalletResult read_wallet_result(const ledger::Rows& rows, size_t row) {
   return out;
 }
 
+std::string operation_of(const std::string& function, const ledger::Params& params) {
+  JsonWriter json;
+  json.begin_object();
+  if (!function.empty()) {
+    json.key("fn");
+    json.value(function);
+  }
+  json.key("a");
+  json.begin_array();
+  for (const auto& param : params) param.text ? json.value(*param.text) : json.null();
+  json.end_array();
+  json.end_object();
+  return json.take();
+}
+
 Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall) {
-  if (!may_recall) return select_one(call, select_of(function, params.size()), params);
-  const std::string sql = select_of(function, params.size() + 2);
-  params.emplace_back(std::nullopt);
-  params.emplace_back(call.services.recaller.possible());
+  if (may_recall) {
+    params.emplace_back(std::nullopt);
+    params.emplace_back(call.services.recaller.possible());
+  }
   for (int round = 0;; ++round) {
-    auto result = select_one(call, sql, params);
+    auto result = run_once(call, function, params);
     if (!result || result->reason != "RecallFloat") return result;
     if (round > kRecallRounds) return fail(Errc::kInternal, "the ledger asks for float that it was told cannot be had");
     auto recalled = round < kRecallRounds ? call.services.recaller.recall(call.tenant, result->recall)

@@ -23,9 +23,13 @@ struct WalletResult {
   std::string recall;      // JSON
 };
 
-// `sql` is "select * from fn($1, …)" without the last two parameters (recalled, may_recall) where `may_recall`. Recalls
-// float in at most four rounds; where Redis is away, the answer is what the ledger alone can give.
+// Calls the function, with others' operations in one transaction where it can be. Where `may_recall`, the last two
+// parameters (recalled, may_recall) are added here: float is recalled in at most four rounds; where Redis is away, the
+// answer is what the ledger alone can give.
 Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall);
+
+// A call as the batch functions (migrations/0036) take it.
+std::string operation_of(const std::string& function, const ledger::Params& params);
 
 WalletResult read_wallet_result(const ledger::Rows& rows, size_t row = 0);
 

@@ -48,10 +48,19 @@ Result<T> guarded(Fn&& fn) {
   }
 }
 
+Rows exec_on(pqxx::transaction_base& work, const std::string& sql, const Params& params) {
+  if (params.empty()) return Rows(std::make_shared<pqxx::result>(work.exec(sql)));
+  std::vector<const char*> values;
+  values.reserve(params.size());
+  for (const Param& param : params) values.push_back(param.text ? param.text->c_str() : nullptr);
+  return Rows(std::make_shared<pqxx::result>(work.exec_params(sql, pqxx::prepare::make_dynamic_params(values))));
+}
+
 }  // namespace
 
 Rows::Rows(std::shared_ptr<const void> result) : result_(std::move(result)) {}
 size_t Rows::size() const { return result_ ? as_result(result_).size() : 0; }
+size_t Rows::columns() const { return result_ ? static_cast<size_t>(as_result(result_).columns()) : 0; }
 
 bool Rows::is_null(size_t row, size_t column) const {
   return as_result(result_)[static_cast<pqxx::result::size_type>(row)][static_cast<pqxx::row::size_type>(column)]
@@ -113,13 +122,7 @@ void append_copy_field(std::string& line, int64_t field) {
 
 Result<Rows> Transaction::exec(const std::string& sql, const Params& params) {
   auto& work = *static_cast<pqxx::work*>(work_);
-  return guarded<Rows>([&]() -> Result<Rows> {
-    if (params.empty()) return Rows(std::make_shared<pqxx::result>(work.exec(sql)));
-    std::vector<const char*> values;
-    values.reserve(params.size());
-    for (const Param& param : params) values.push_back(param.text ? param.text->c_str() : nullptr);
-    return Rows(std::make_shared<pqxx::result>(work.exec_params(sql, pqxx::prepare::make_dynamic_params(values))));
-  });
+  return guarded<Rows>([&]() -> Result<Rows> { return exec_on(work, sql, params); });
 }
 
 Result<void> Transaction::copy(const std::string& table, const std::vector<std::string>& columns,
@@ -175,6 +178,11 @@ Result<void> Session::connect() {
   return result;
 }
 
+// A connection that failed in a way that may have left it unusable is made anew.
+void Session::close_after(const Error& error) {
+  if (error.errc == Errc::kUnavailable || error.errc == Errc::kTimeout || error.errc == Errc::kInternal) close();
+}
+
 Result<void> Session::transact(const std::function<Result<void>(Transaction&)>& body) {
   if (Result<void> ready = connect(); !ready) return ready;
   Result<void> result = guarded<void>([&]() -> Result<void> {
@@ -184,12 +192,22 @@ Result<void> Session::transact(const std::function<Result<void>(Transaction&)>& 
     work.commit();
     return {};
   });
-  // A connection that failed in a way that may have left it unusable is made anew.
-  if (!result && (result.error().errc == Errc::kUnavailable || result.error().errc == Errc::kTimeout ||
-                  result.error().errc == Errc::kInternal)) {
-    close();
-  }
+  if (!result) close_after(result.error());
   return result;
+}
+
+Result<Rows> Session::autocommit(const std::string& sql, const Params& params) {
+  if (Result<void> ready = connect(); !ready) return tl::unexpected(ready.error());
+  Result<Rows> rows = guarded<Rows>([&]() -> Result<Rows> {
+    pqxx::nontransaction work(*state_->connection);
+    try {
+      return exec_on(work, sql, params);
+    } catch (const pqxx::broken_connection& e) {
+      return fail(Errc::kTimeout, "PostgreSQL: the answer was lost: " + first_line(e.what()));
+    }
+  });
+  if (!rows) close_after(rows.error());
+  return rows;
 }
 
 Result<Rows> Session::exec(const std::string& sql, const Params& params) {

@@ -1,0 +1,99 @@
+// Group commit on a real PostgreSQL: who shares a round, who does not, and what one operation's fault does to others.
+#include "operator/api/combiner.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "tests/integration/support/postgres_server.h"
+
+namespace tallygate::api {
+namespace {
+
+// Answers what each operation says, after a pause of the round; "bad" is no number.
+constexpr char kEcho[] =
+    "select (e ->> 'v')::bigint, pg_sleep(0.01) is null, (e ->> 'n')::integer from jsonb_array_elements($1::jsonb) e "
+    "order by random()";
+
+class Combining : public ::testing::Test {
+ protected:
+  void make(CombinerOptions options) {
+    options.statement = kEcho;
+    pool.emplace(system_env(), PoolOptions{.database_url = url, .deadline_ms = 3000});
+    combiner.emplace(system_env(), *pool, std::move(options));
+  }
+  // Each asks for its own number at the same time; → what each was answered, -1 for an error.
+  std::vector<int64_t> crowd(int size, const std::function<std::string(int)>& tenant, int bad = -1) {
+    std::vector<int64_t> answers(static_cast<size_t>(size), -2);
+    std::vector<std::thread> threads;
+    for (int i = 0; i < size; ++i) {
+      threads.emplace_back([&, i] {
+        const std::string value = i == bad ? "\"bad\"" : std::to_string(1000 + i);
+        const auto own = combiner->run(tenant(i), "{\"v\":" + value + "}");
+        if (!own) {
+          const std::lock_guard lock(mutex);
+          error = own.error();
+        }
+        answers[static_cast<size_t>(i)] = own ? own->rows.integer(own->row, 0) : -1;
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    return answers;
+  }
+
+  const std::string url = testing::PostgresServer::shared().create_database();
+  std::optional<Pool> pool;
+  std::optional<Combiner> combiner;
+  std::mutex mutex;
+  Error error;
+};
+
+TEST_F(Combining, ACrowdSharesRoundsAndEachGetsItsOwnRow) {
+  make({.lanes = 1, .batch_max = 64});
+  const auto answers = crowd(100, [](int) { return "t"; });
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(answers[static_cast<size_t>(i)], 1000 + i);
+  EXPECT_EQ(combiner->stats().operations, 100u);
+  EXPECT_LE(combiner->stats().rounds, 30u);
+  EXPECT_GE(combiner->stats().rounds, 2u) << "no round takes more than its maximum";
+}
+
+TEST_F(Combining, OneOperationsFaultIsItsOwn) {
+  make({.lanes = 1});
+  const auto answers = crowd(40, [](int) { return "t"; }, 17);
+  for (int i = 0; i < 40; ++i) EXPECT_EQ(answers[static_cast<size_t>(i)], i == 17 ? -1 : 1000 + i);
+  EXPECT_EQ(error.errc, Errc::kInvalid) << error.message;
+}
+
+TEST_F(Combining, ALoneCallerWaitsForNobody) {
+  make({.lanes = 1});
+  EXPECT_EQ(crowd(1, [](int) { return "t"; })[0], 1000);
+  EXPECT_EQ(combiner->stats().rounds, 1u);
+}
+
+TEST_F(Combining, WhoGetsNoRoundInTimeIsToldSo) {
+  make({.lanes = 1, .batch_max = 1, .wait_ms = 60});
+  const auto answers = crowd(12, [](int) { return "t"; });
+  int served = 0;
+  for (const int64_t answer : answers) served += answer >= 1000 ? 1 : 0;
+  EXPECT_GE(served, 1);
+  EXPECT_LT(served, 12);
+  EXPECT_EQ(error.errc, Errc::kUnavailable);
+}
+
+TEST_F(Combining, LanesDoNotWaitForEachOther) {
+  make({.lanes = 8});
+  const auto answers = crowd(64, [](int i) { return "t" + std::to_string(i); });
+  for (int i = 0; i < 64; ++i) EXPECT_EQ(answers[static_cast<size_t>(i)], 1000 + i);
+}
+
+TEST_F(Combining, ADatabaseThatIsAwayFailsAllInBoundedTime) {
+  pool.emplace(system_env(), PoolOptions{.database_url = "postgresql://nobody@127.0.0.1:1/none", .deadline_ms = 300});
+  combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kEcho, .lanes = 1, .wait_ms = 2000});
+  const int64_t begin_ms = system_env().mono_ms();
+  for (const int64_t answer : crowd(20, [](int) { return "t"; })) EXPECT_EQ(answer, -1);
+  EXPECT_EQ(error.errc, Errc::kUnavailable);
+  EXPECT_LT(system_env().mono_ms() - begin_ms, 10'000);
+}
+
+}  // namespace
+}  // namespace tallygate::api

@@ -1,0 +1,143 @@
+// Operations of a batch do what they do alone: the same lists of operations, one by one for some tenants and as batches
+// for others, must be answered alike and leave alike.
+#include <random>
+
+#include "core/telemetry/json_text.h"
+#include "tests/integration/wallet/world.h"
+
+namespace tallygate::testing {
+namespace {
+
+constexpr size_t kTenants = 3;
+
+struct Operation {
+  std::string function;
+  std::vector<ledger::Param> params;  // after the tenant
+};
+
+Operation random_operation(std::mt19937& random) {
+  const auto pick = [&](int below) { return static_cast<int>(random() % static_cast<unsigned>(below)); };
+  const std::string key = "k" + std::to_string(pick(40)), call = "c" + std::to_string(pick(25));
+  const int64_t amount = 1 + pick(4) * 100;
+  switch (pick(5)) {
+    case 0:
+      return {"check_balance_and_deduct_asset_cost", {key, std::nullopt, std::nullopt, amount, "", kNow, std::nullopt, false}};
+    case 1:
+    case 2:
+      return {"reserve_call_credits",
+              {std::nullopt, std::nullopt, std::nullopt, call, amount, kLater, "", kNow, std::nullopt, false}};
+    case 3:
+      return {"commit_reserved_credits", {std::nullopt, std::nullopt, std::nullopt, call, amount, "", kNow, std::nullopt, false}};
+    default:
+      return {"release_reserved_credits", {std::nullopt, std::nullopt, call, "", kNow}};
+  }
+}
+
+// All of an answer but ids of rows.
+std::string answer_text(const ledger::Rows& rows, size_t row) {
+  std::string text;
+  for (size_t column = 0; column < 21; ++column) {
+    if (column == 3 || column == 12 || column == 13) continue;  // tenant, transaction, reservation
+    text += std::string(rows.text(row, column)) + '|';
+  }
+  return text;
+}
+
+std::string alone(WalletWorld& world, const Operation& operation) {
+  std::string sql = "select * from " + operation.function + "($1";
+  ledger::Params params{world.tenant};
+  for (const auto& param : operation.params) {
+    params.push_back(param);
+    sql += ", $" + std::to_string(params.size());
+  }
+  return answer_text(must(world.api.session.exec(sql + ")", params)), 0);
+}
+
+void add(JsonWriter& json, size_t place, const std::string& tenant, const Operation& operation) {
+  json.begin_object();
+  json.key("n");
+  json.value(static_cast<int64_t>(place));
+  json.key("fn");
+  json.value(operation.function);
+  json.key("a");
+  json.begin_array();
+  json.value(tenant);
+  for (const auto& param : operation.params) param.text ? json.value(*param.text) : json.null();
+  json.end_array();
+  json.end_object();
+}
+
+TEST(Batch, DoesWhatItsOperationsDoAlone) {
+  std::mt19937 random(20261126);
+  std::vector<std::unique_ptr<WalletWorld>> single, batched;
+  for (size_t i = 0; i < kTenants; ++i) {
+    single.push_back(std::make_unique<WalletWorld>(3000, 500));
+    batched.push_back(std::make_unique<WalletWorld>(3000, 500));
+  }
+  ledger::Session session(owner_url(), kApiSetup);
+  std::map<std::string, int> reasons;
+  for (int round = 0; round < 40; ++round) {
+    std::vector<std::pair<size_t, Operation>> operations;
+    for (int i = 0; i < 15; ++i) operations.emplace_back(random() % kTenants, random_operation(random));
+    JsonWriter json;
+    json.begin_array();
+    for (size_t i = 0; i < operations.size(); ++i) add(json, i, batched[operations[i].first]->tenant, operations[i].second);
+    json.end_array();
+    const auto rows = must(session.exec("select (b.r).*, b.n from wallet_batch($1) b", {json.take()}));
+    ASSERT_EQ(rows.size(), operations.size());
+    std::vector<std::string> together(operations.size());
+    for (size_t row = 0; row < rows.size(); ++row) {
+      together[static_cast<size_t>(rows.integer(row, 21))] = answer_text(rows, row);
+      ++reasons[std::string(rows.text(row, 2)) + (rows.boolean(row, 1) ? " duplicate" : "")];
+    }
+    for (size_t i = 0; i < operations.size(); ++i) {
+      EXPECT_EQ(together[i], alone(*single[operations[i].first], operations[i].second))
+          << "round " << round << ", operation " << i << ": " << operations[i].second.function;
+    }
+  }
+  for (size_t i = 0; i < kTenants; ++i) {
+    EXPECT_EQ(single[i]->api.facts().balance, batched[i]->api.facts().balance);
+    EXPECT_EQ(single[i]->api.facts().reserved, batched[i]->api.facts().reserved);
+  }
+  for (const char* reason : {"", " duplicate", "InsufficientBalance", "IdempotencyMismatch", "UnknownReservation", "AlreadyCommitted",
+                             "AlreadyReleased", "DebtLimitExceeded"}) {
+    EXPECT_GT(reasons[reason], 0) << reason;
+  }
+}
+
+TEST(Batch, OfSeveralTenantsShowsEachOperationItsOwnTenantOnly) {
+  WalletWorld one(1000), other(500);
+  ledger::Session session(owner_url(), kApiSetup);
+  const Operation purchase{"check_balance_and_deduct_asset_cost", {"same key", std::nullopt, std::nullopt, 500, "", kNow, std::nullopt, false}};
+  JsonWriter json;
+  json.begin_array();
+  add(json, 0, other.tenant, purchase);
+  add(json, 1, one.tenant, purchase);
+  add(json, 2, "wallets/none", purchase);
+  json.end_array();
+  const auto rows = must(session.exec("select (b.r).*, b.n from wallet_batch($1) b order by b.n", {json.take()}));
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_TRUE(rows.boolean(0, 0));
+  EXPECT_TRUE(rows.boolean(1, 0));
+  EXPECT_FALSE(rows.boolean(1, 1)) << "the other tenant's key is no duplicate";
+  EXPECT_EQ(rows.text(2, 2), "UnknownTenant");
+  EXPECT_EQ(one.api.facts().balance, 500);
+  EXPECT_EQ(other.api.facts().balance, 0);
+}
+
+TEST(Batch, IsUndoneAsAWholeByAnError) {
+  WalletWorld world(1000);
+  ledger::Session session(owner_url(), kApiSetup);
+  JsonWriter json;
+  json.begin_array();
+  add(json, 0, world.tenant, {"check_balance_and_deduct_asset_cost", {"k", std::nullopt, std::nullopt, 500, "", kNow, std::nullopt, false}});
+  add(json, 1, world.tenant, {"check_balance_and_deduct_asset_cost", {"l", std::nullopt, std::nullopt, "x", "", kNow, std::nullopt, false}});
+  json.end_array();
+  const auto rows = session.exec("select (b.r).*, b.n from wallet_batch($1) b", {json.take()});
+  ASSERT_FALSE(rows);
+  EXPECT_EQ(rows.error().errc, Errc::kInvalid);
+  EXPECT_EQ(world.api.facts().balance, 1000);
+}
+
+}  // namespace
+}  // namespace tallygate::testing
