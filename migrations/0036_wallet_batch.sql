@@ -75,3 +75,6 @@ end $$;
 create trigger ledger_postings_zero_sum after insert on ledger_postings referencing new table as new_postings
   for each statement execute function check_zero_sum();
 alter table ledger_postings enable always trigger ledger_postings_zero_sum;
+
+-- A wallet's row is written by each operation. Room for versions on its own page keeps updates heap-only and chains short.
+alter table wallets set (fillfactor = 10);

@@ -1,5 +1,8 @@
 #include "operator/api/api_server.h"
 
+#include <algorithm>
+#include <thread>
+
 #include "core/telemetry/log.h"
 
 namespace tallygate::api {
@@ -11,8 +14,10 @@ PoolOptions pool_options(std::string url, const ApiSettings& settings) {
           .deadline_ms = settings.deadline_ms};
 }
 
+// More lanes than cores share rounds less and gain nothing.
 CombinerOptions combiner_options(const char* statement, const ApiSettings& settings) {
-  return {.statement = statement, .wait_ms = settings.deadline_ms};
+  const size_t lanes = std::clamp<size_t>(std::thread::hardware_concurrency(), 2, 8);
+  return {.statement = statement, .lanes = lanes, .wait_ms = settings.deadline_ms};
 }
 
 FrontOptions front_options(Credentials credentials, const ApiSettings& settings) {

@@ -25,7 +25,7 @@ namespace tallygate::api {
 
 struct CombinerOptions {
   std::string statement = {};
-  size_t lanes = 4;         // rounds at the same time, each on a connection of the pool
+  size_t lanes = 2;         // rounds at the same time, each on a connection of the pool
   size_t batch_max = 64;    // operations of one round
   int64_t wait_ms = 5'000;  // for a round to begin
 };

@@ -1,10 +1,15 @@
 // Latency of the API at 100 concurrent clients, beside pgbench running the same SQL in the same run. One JSON line per
-// operation: requests, errors, throughput, p50 and p99 in microseconds.
+// operation: requests, errors, throughput, p50 and p99 in microseconds, CPU time of each request.
 //   api_latency [REQUESTS PER OPERATION]
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <sstream>
 #include <thread>
 
 #include "core/telemetry/log.h"
@@ -18,8 +23,35 @@ constexpr int kTenants = 50;  // otherwise one wallet's row lock is all that is 
 
 std::string tenant_name(int i) { return "shop/t" + std::to_string(i % kTenants); }
 
-void measure(const char* name, uint16_t port, int requests, const std::function<Ask(int)>& ask) {
+// CPU time so far in microseconds: of PostgreSQL's processes, those that ended included, and of this one (API and clients).
+struct CpuTime {
+  int64_t postgres_us = 0, own_us = 0;
+};
+CpuTime cpu_time(pid_t postmaster) {
+  const int64_t tick_us = 1'000'000 / ::sysconf(_SC_CLK_TCK);
+  CpuTime out;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const int pid = std::atoi(entry.path().filename().c_str());
+    if (pid == 0) continue;
+    std::ifstream file(entry.path() / "stat");
+    std::string text((std::istreambuf_iterator<char>(file)), {});
+    const size_t end = text.rfind(')');  // the name before it may hold anything
+    if (end == std::string::npos) continue;
+    std::istringstream rest(text.substr(end + 2));
+    std::vector<std::string> fields((std::istream_iterator<std::string>(rest)), {});
+    const bool own = pid == postmaster || fields[1] == std::to_string(postmaster);
+    if (own) out.postgres_us += (std::stoll(fields[11]) + std::stoll(fields[12])) * tick_us;
+    if (pid == postmaster) out.postgres_us += (std::stoll(fields[13]) + std::stoll(fields[14])) * tick_us;
+  }
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  out.own_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1'000'000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+  return out;
+}
+
+void measure(const char* name, uint16_t port, pid_t postmaster, int requests, const std::function<Ask(int)>& ask) {
   Env& env = system_env();
+  const CpuTime before = cpu_time(postmaster);
   std::vector<std::vector<int64_t>> taken(kClients);
   std::atomic<int> next = 0, errors = 0;
   const int64_t begin_ns = env.mono_ns();
@@ -38,14 +70,19 @@ void measure(const char* name, uint16_t port, int requests, const std::function<
   }
   for (auto& client : clients) client.join();
   const double seconds = static_cast<double>(env.mono_ns() - begin_ns) / 1e9;
+  const CpuTime after = cpu_time(postmaster);
   std::vector<int64_t> all;
   for (const auto& own : taken) all.insert(all.end(), own.begin(), own.end());
   std::sort(all.begin(), all.end());
   const auto at = [&](size_t percent) {
     return static_cast<long long>(all[std::min(all.size() - 1, all.size() * percent / 100)] / 1000);
   };
-  std::printf("{\"api\":\"%s\",\"requests\":%zu,\"errors\":%d,\"per_second\":%.0f,\"p50_us\":%lld,\"p99_us\":%lld}\n",
-              name, all.size(), errors.load(), static_cast<double>(all.size()) / seconds, at(50), at(99));
+  const auto each = [&](int64_t us) { return static_cast<long long>(us / static_cast<int64_t>(all.size())); };
+  std::printf(
+      "{\"api\":\"%s\",\"requests\":%zu,\"errors\":%d,\"per_second\":%.0f,\"p50_us\":%lld,\"p99_us\":%lld,"
+      "\"postgres_cpu_us\":%lld,\"api_and_client_cpu_us\":%lld}\n",
+      name, all.size(), errors.load(), static_cast<double>(all.size()) / seconds, at(50), at(99),
+      each(after.postgres_us - before.postgres_us), each(after.own_us - before.own_us));
   std::fflush(stdout);
 }
 
@@ -105,14 +142,14 @@ int run(int requests) {
                .tenant = tenant_name(i)};
   };
   const uint16_t port = (*server)->port();
-  measure("warm-up", port, 500, [&](int i) { return post(i, "/v1/status-check", "{}"); });
-  measure("reserve", port, requests, [&](int i) {
+  measure("warm-up", port, postgres.pid(), 500, [&](int i) { return post(i, "/v1/status-check", "{}"); });
+  measure("reserve", port, postgres.pid(), requests, [&](int i) {
     return post(i, "/v1/reservations", R"({"amount":"0.10","callId":"c)" + std::to_string(i) + "\"}");
   });
-  measure("commit", port, requests,
+  measure("commit", port, postgres.pid(), requests,
           [&](int i) { return post(i, "/v1/reservations/c" + std::to_string(i) + "/commit", R"({"cost":"0.05"})"); });
-  measure("purchase", port, requests, [&](int i) { return post(i, "/v1/deductions", R"({"amount":"0.10"})"); });
-  measure("status-check", port, requests, [&](int i) { return post(i, "/v1/status-check", "{}"); });
+  measure("purchase", port, postgres.pid(), requests, [&](int i) { return post(i, "/v1/deductions", R"({"amount":"0.10"})"); });
+  measure("status-check", port, postgres.pid(), requests, [&](int i) { return post(i, "/v1/status-check", "{}"); });
   pgbench("reserve", url, folder,
           "select * from reserve_call_credits('shop/t' || :t, null, null, null, gen_random_uuid()::text, 100000, now() "
           "+ interval '1 hour', '', now());",
