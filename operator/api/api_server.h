@@ -47,7 +47,7 @@ class ApiServer {
   Directory directory_;
   Pool pool_;
   Combiner wallet_operations_, status_checks_;
-  Recaller recaller_;
+  escrow::Recaller recaller_;
   Front front_;
   metrics::Histogram latency_;
   std::vector<std::shared_ptr<metrics::Registry::Collector>> collectors_;

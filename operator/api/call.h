@@ -14,7 +14,7 @@
 #include "operator/api/fields.h"
 #include "operator/api/pool.h"
 #include "operator/api/principal.h"
-#include "operator/api/recall.h"
+#include "operator/escrow/recall.h"
 
 namespace tallygate::api {
 
@@ -25,7 +25,7 @@ struct Services {
   Combiner& wallet_operations;
   Combiner& status_checks;
   Directory& directory;
-  Recaller& recaller;
+  escrow::Recaller& recaller;
 };
 
 struct Call {

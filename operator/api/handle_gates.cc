@@ -94,8 +94,10 @@ Result<void> judge_wallet(Call& call, Verdict& verdict) {
     verdict.refuse("no_wallet");
     return {};
   }
-  // Usage may go into debt as far as the tenant's limit, as it may at the sidecar.
-  if (facts->effective + facts->debt_limit < needed || facts->effective <= 0) verdict.refuse("insufficient_balance");
+  // Usage may go into debt as far as the tenant's limit, as it may at the sidecar. Float is on loan, not spent: it is
+  // recalled where something else needs it.
+  const Micros unreserved = facts->effective + facts->floating;
+  if (unreserved + facts->debt_limit < needed || unreserved <= 0) verdict.refuse("insufficient_balance");
   verdict.wallet = std::move(*facts);
   return {};
 }

@@ -11,6 +11,7 @@
 #include "core/redis_contract/bucket_id.h"
 #include "core/redis_contract/scripts.h"
 #include "core/telemetry/log.h"
+#include "operator/escrow/recall.h"
 #include "operator/ledger/escrow_store.h"
 
 namespace tallygate::escrow {
@@ -217,8 +218,11 @@ struct Funder::Worker {
   // Where the ledger refuses the data of one, halves until the others have what they asked for.
   Result<void> fund_requests(std::span<const FundRequest> requests) {
     if (requests.empty()) return {};
-    const auto answers = store.fund(requests, options.float_units);
-    if (answers) return tell(requests, *answers);
+    auto answers = store.fund(requests, options.float_units);
+    if (answers) {
+      if (Result<void> done = recall_for_short(requests, &*answers); !done) return done;
+      return tell(requests, *answers);
+    }
     if (answers.error().errc != Errc::kInvalid) return tl::unexpected(answers.error());
     if (requests.size() == 1) {
       ++counters.refused;
@@ -228,6 +232,35 @@ struct Funder::Worker {
     }
     if (Result<void> done = fund_requests(requests.first(requests.size() / 2)); !done) return done;
     return fund_requests(requests.subspan(requests.size() / 2));
+  }
+
+  // Wallet buckets that got less than a request needs: idle float of the same wallet's other buckets is taken back for
+  // them, and they are funded once more. Where that does not do, they stay dry; the next scan tries again.
+  Result<void> recall_for_short(std::span<const FundRequest> requests, std::vector<FundAnswer>* answers) {
+    std::vector<FundRequest> lacking;
+    std::vector<size_t> places;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      const FundRequest& r = requests[i];
+      const FundAnswer& a = (*answers)[i];
+      if (a.status != FundStatus::kOk || !r.bucket.ends_with('$')) continue;
+      if (r.free + a.total - r.funded >= std::max<int64_t>(1, r.need)) continue;
+      lacking.push_back(r);
+      places.push_back(i);
+    }
+    if (lacking.empty()) return {};
+    const auto plans = store.recall_plans(lacking);
+    if (!plans) return tl::unexpected(plans.error());
+    for (const ledger::RecallPlan& plan : *plans) {
+      const FundRequest& r = lacking[plan.request];
+      const auto totals = recall(redis, r.tenant, plan.plan);
+      if (!totals) return tl::unexpected(totals.error());
+      if (Result<void> done = store.count_recalled(r.tenant, *totals); !done) return done;
+      const auto again = store.fund(std::span(&r, 1), options.float_units);
+      if (!again) return tl::unexpected(again.error());
+      ++counters.recalls;
+      (*answers)[places[plan.request]] = (*again)[0];
+    }
+    return {};
   }
 
   Result<void> tell(std::span<const FundRequest> requests, const std::vector<FundAnswer>& answers) {

@@ -34,6 +34,7 @@ struct FunderCounters {
   std::atomic<int64_t> funded_units = 0;
   std::atomic<int64_t> funded_calls = 0;  // buckets answered
   std::atomic<int64_t> dry_answers = 0;
+  std::atomic<int64_t> recalls = 0;  // of float from other buckets of a wallet
   std::atomic<int64_t> lost = 0;     // buckets that Redis knew too little of
   std::atomic<int64_t> refused = 0;  // by the ledger, as data: a defect somewhere
   std::atomic<int64_t> dropped = 0;  // messages past the queue's bound; the scan finds them again

@@ -191,6 +191,26 @@ Result<std::vector<FundAnswer>> EscrowStore::fund(std::span<const FundRequest> r
   return answers;
 }
 
+Result<std::vector<RecallPlan>> EscrowStore::recall_plans(std::span<const FundRequest> requests) {
+  Json batch = Json::array();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const FundRequest& r = requests[i];
+    batch.push_back({{"n", i}, {"tenant", r.tenant}, {"bucket", r.bucket}, {"units", std::max<int64_t>(1, r.need - r.free)}});
+  }
+  const Result<Rows> rows = session_.exec("select n, plan from funding_recall_plans($1::jsonb)", {dump(batch)});
+  if (!rows) return tl::unexpected(rows.error());
+  std::vector<RecallPlan> plans;
+  for (size_t i = 0; i < rows->size(); ++i)
+    plans.push_back({static_cast<size_t>(rows->integer(i, 0)), std::string(rows->text(i, 1))});
+  return plans;
+}
+
+Result<void> EscrowStore::count_recalled(const std::string& tenant, const std::string& totals) {
+  const Result<Rows> done = session_.exec("select apply_recall($1, $2::jsonb)", {tenant, totals});
+  if (!done) return tl::unexpected(done.error());
+  return {};
+}
+
 Result<std::vector<BookedIncarnation>> EscrowStore::book(std::span<const StagedRecord> records,
                                                          std::span<const PoisonRecord> poison) {
   const std::string time = now();

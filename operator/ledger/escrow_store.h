@@ -35,6 +35,12 @@ struct FundRequest {
 
 enum class FundStatus : uint8_t { kOk, kEpoch, kLost, kNone };
 
+// What to take back from other buckets of its wallet, so that a request can be funded: operator/escrow/recall.h.
+struct RecallPlan {
+  size_t request = 0;  // its place
+  std::string plan;
+};
+
 // What fund.lua shall be told. kEpoch and kLost: nothing to tell.
 struct FundAnswer {
   FundStatus status = FundStatus::kEpoch;
@@ -75,6 +81,10 @@ class EscrowStore {
   Result<std::vector<ShardEpoch>> open(std::span<const ShardEpoch> expected);
   // As many answers as requests, in order. One transaction.
   Result<std::vector<FundAnswer>> fund(std::span<const FundRequest> requests, int64_t target_units);
+  // For those of the wallet buckets that recalling would help to the units they lack (`need`, or one).
+  Result<std::vector<RecallPlan>> recall_plans(std::span<const FundRequest> requests);
+  // Counts what was recalled by a plan of this tenant's.
+  Result<void> count_recalled(const std::string& tenant, const std::string& totals);
   // One transaction. On kTimeout repeat it: what is booked is not booked again. kInvalid: some record of the batch is
   // refused by the database; split the batch to find it.
   Result<std::vector<BookedIncarnation>> book(std::span<const StagedRecord> records,

@@ -23,6 +23,8 @@ void collect_funder(metrics::Scrape& scrape, const escrow::FunderCounters& c) {
   counter(scrape, "tallygate_operator_funded_buckets_total", "Buckets answered.", c.funded_calls);
   counter(scrape, "tallygate_operator_dry_answers_total", "Buckets told that the ledger has nothing left.",
           c.dry_answers);
+  counter(scrape, "tallygate_operator_recalls_total", "Float taken back from one bucket of a wallet to fund another.",
+          c.recalls);
   counter(scrape, "tallygate_operator_funding_dropped_total", "Requests past the queue's bound.", c.dropped);
   counter(scrape, "tallygate_operator_funding_failures_total", "Turns that PostgreSQL or Redis failed.", c.failures);
 }

@@ -63,6 +63,61 @@ TEST(Loops, ASingleRequestAboveTheTargetIsServed) {
   EXPECT_EQ(w.lease_patiently("a", 101'000).status, "DRY");
 }
 
+// Two meters of one wallet, at 0.04 and at 1.00. What the first has on loan and does not use pays for the second.
+class OneWallet : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto record = tenant_record(w.tenant, {});
+    for (const auto& [name, price] : {std::pair("sms", 40'000), std::pair("numbers", 1'000'000)}) {
+      ledger::PricedMeter meter;
+      meter.meter = *MeterName::parse(name);
+      meter.settlement = tenant::Settlement::kWallet;
+      meter.currency = "GBP";
+      meter.per_units = 1;
+      meter.tiers = {{tenant::kUnbounded, price}};
+      record.meters.push_back(meter);
+    }
+    record.wallet = ledger::WalletTerms{"GBP", 0};
+    ledger::TenantStore tenants(w.env, w.session);
+    must(tenants.publish(std::span(&record, 1), {}));
+    must(w.session.exec("select add_wallet_credits($1, 'k', null, 'GBP', 3000000, '', now())", {w.tenant}));
+    w.start();
+    w.send(hello(w.shard, "a"));
+    w.bucket = "sms$";
+    ASSERT_TRUE(w.registered("a"));
+  }
+  LoopsWorld w;
+};
+
+TEST_F(OneWallet, MoneyIdleInOneBucketFundsAnother) {
+  ASSERT_EQ(w.lease_patiently("a", 1).status, "GRANT");
+  ASSERT_GT(w.number("select held_micros from wallets"), 1'000'000) << "two numbers cannot be paid without it";
+  w.bucket = "numbers$";
+  const auto number = w.lease_patiently("a", 2);
+  EXPECT_EQ(number.status, "GRANT");
+  EXPECT_EQ(number.granted, 2);
+  EXPECT_EQ(w.number("select count(*) from wallets where balance_micros < held_micros"), 0) << "DebtFloor";
+  EXPECT_GT(w.funder->counters().recalls, 0);
+}
+
+TEST_F(OneWallet, WhatSidecarsHoldIsNotTakenAndNoMoneyIsDry) {
+  ASSERT_EQ(w.lease_patiently("a", 60).status, "GRANT");  // 2.40 of 3.00 is in a purse
+  w.bucket = "numbers$";
+  EXPECT_EQ(w.lease_patiently("a", 1).status, "DRY");
+  EXPECT_EQ(w.number("select count(*) from wallets where balance_micros < held_micros"), 0) << "DebtFloor";
+}
+
+TEST_F(OneWallet, MoneyThatComesBackIsFoundByTheScan) {
+  ASSERT_EQ(w.lease_patiently("a", 60).status, "GRANT");
+  w.bucket = "numbers$";
+  ASSERT_EQ(w.lease_patiently("a", 1).status, "DRY");
+  // The sidecar gives back what it did not use, to its bucket.
+  w.bucket = "sms$";
+  w.lease("a", 0, 55);
+  w.bucket = "numbers$";
+  EXPECT_GE(w.eventually([&] { return w.lease("a", 1).status == "GRANT"; }), 0);
+}
+
 TEST(Loops, NonsenseThatAsksForFundingStopsNobody) {
   LoopsWorld w;
   w.publish(100);

@@ -75,8 +75,8 @@ class LoopsWorld {
     std::string status;
     int64_t granted = 0, remaining = 0;
   };
-  // Asks for a cumulative total.
-  Lease lease(const std::string& incarnation, int64_t total) {
+  // Asks for a cumulative total, having given back as much as `returned`.
+  Lease lease(const std::string& incarnation, int64_t total, int64_t returned = 0) {
     using namespace redis_contract;
     const int64_t e = epoch();
     const auto reply =
@@ -85,7 +85,7 @@ class LoopsWorld {
                      watermark_key(shard), held_key(shard, e, incarnation), bucket_key(shard, e, tenant, bucket)},
                     {std::to_string(e), incarnation, std::to_string(env.wall_ms()), want_channel(),
                      std::string(shard < 10 ? "0" : "") + std::to_string(shard), std::to_string(total),
-                     std::to_string(total), "0", "0", member(tenant, bucket)});
+                     std::to_string(total), std::to_string(returned), "0", member(tenant, bucket)});
     if (!reply || !reply->is_array() || reply->elements.empty()) return {};
     Lease lease{reply->elements[0].text};
     if (reply->elements.size() > 3) {

@@ -1,31 +1,20 @@
-#include "operator/api/recall.h"
+#include "operator/escrow/recall.h"
 
 #include <nlohmann/json.hpp>
 
-#include "core/redis_client/client.h"
 #include "core/redis_contract/keys.h"
 #include "core/redis_contract/scripts.h"
 
-namespace tallygate::api {
+namespace tallygate::escrow {
 
-struct Recaller::Client {
-  redis::Client redis;
-};
-
-Recaller::Recaller(Env& env, std::optional<redis::Endpoint> endpoint) {
-  if (endpoint) client_.reset(new Client{redis::Client(env, std::move(*endpoint))});
-}
-Recaller::~Recaller() = default;
-
-Result<std::string> Recaller::recall(const std::string& tenant, std::string_view targets) {
-  if (!client_) return fail(Errc::kUnavailable, "there is no Redis to recall from");
+Result<std::string> recall(redis::Client& redis, const std::string& tenant, std::string_view plan) {
   struct Target {
     int64_t account, epoch;
   };
   std::vector<Target> wanted;
   std::vector<redis::Client::Eval> evals;
   try {
-    for (const auto& one : nlohmann::json::parse(targets)) {
+    for (const auto& one : nlohmann::json::parse(plan)) {
       const int shard = one.at("shard").get<int>();
       const auto epoch = one.at("epoch").get<int64_t>();
       wanted.push_back({one.at("account").get<int64_t>(), epoch});
@@ -37,8 +26,7 @@ Result<std::string> Recaller::recall(const std::string& tenant, std::string_view
   } catch (const nlohmann::json::exception& e) {
     return fail(Errc::kInternal, std::string("the ledger's recall cannot be read: ") + e.what());
   }
-  const std::lock_guard lock(mutex_);
-  const auto replies = client_->redis.eval_all(std::move(evals));
+  const auto replies = redis.eval_all(std::move(evals));
   auto totals = nlohmann::json::array();
   for (size_t i = 0; i < replies.size(); ++i) {
     if (!replies[i]) return tl::unexpected(replies[i].error());
@@ -48,4 +36,14 @@ Result<std::string> Recaller::recall(const std::string& tenant, std::string_view
   return totals.dump();
 }
 
-}  // namespace tallygate::api
+Recaller::Recaller(Env& env, std::optional<redis::Endpoint> endpoint) {
+  if (endpoint) client_ = std::make_unique<redis::Client>(env, std::move(*endpoint));
+}
+
+Result<std::string> Recaller::recall(const std::string& tenant, std::string_view plan) {
+  if (!client_) return fail(Errc::kUnavailable, "there is no Redis to recall from");
+  const std::lock_guard lock(mutex_);
+  return escrow::recall(*client_, tenant, plan);
+}
+
+}  // namespace tallygate::escrow
