@@ -141,13 +141,29 @@ Result<void> Transaction::copy(const std::string& table, const std::vector<std::
   });
 }
 
+std::string with_connection_bounds(const std::string& url) {
+  constexpr std::pair<const char*, const char*> kBounds[] = {
+      {"connect_timeout", "5"},  {"keepalives_idle", "10"},      {"keepalives_interval", "5"},
+      {"keepalives_count", "3"}, {"tcp_user_timeout", "20000"}, {"application_name", "tallygate-operator"}};
+  const size_t mark = url.find('?');
+  const std::string given = mark == std::string::npos ? "" : "&" + url.substr(mark + 1);
+  std::string out = url;
+  char separator = mark == std::string::npos ? '?' : '&';
+  for (const auto& [name, value] : kBounds) {
+    if (given.find(std::string("&") + name + "=") != std::string::npos) continue;
+    (out += separator) += std::string(name) + "=" + value;
+    separator = '&';
+  }
+  return out;
+}
+
 struct Session::State {
   std::string url, setup;
   std::unique_ptr<pqxx::connection> connection;
 };
 
 Session::Session(std::string url, std::string setup)
-    : state_(std::make_unique<State>(State{std::move(url), std::move(setup), nullptr})) {}
+    : state_(std::make_unique<State>(State{with_connection_bounds(url), std::move(setup), nullptr})) {}
 Session::~Session() = default;
 
 bool Session::connected() const { return state_->connection && state_->connection->is_open(); }

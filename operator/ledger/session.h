@@ -70,9 +70,13 @@ class Transaction {
   void* work_;
 };
 
+// The URL with the parameters that it does not have: time-outs, and by what name the server lists its connections.
+std::string with_connection_bounds(const std::string& url);
+
 class Session {
  public:
-  // `setup` runs once on each new connection, before anything else. The URL may hold a password: it is never logged.
+  // `setup` runs once on each new connection, before anything else. The URL may hold a password: it is never logged. What
+  // libpq would wait for without end is bounded, unless the URL's own parameters say how.
   explicit Session(std::string url, std::string setup = "");
   ~Session();
   Session(const Session&) = delete;

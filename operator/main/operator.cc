@@ -15,14 +15,6 @@ constexpr int kExitFailure = 1;
 // Every part ends within its call's time-out; past this the kernel ends the process.
 constexpr unsigned kStopDeadlineS = 40;
 
-// Bounds what libpq would wait for without end. A URL with parameters of its own is left as it is.
-std::string bounded(const config::Url& url) {
-  const std::string bounds =
-      "connect_timeout=5&keepalives_idle=10&keepalives_interval=5&keepalives_count=3&tcp_user_timeout=20000"
-      "&application_name=tallygate-operator";
-  return url.query.empty() ? url.text + "?" + bounds : url.text;
-}
-
 std::string without_slash(std::string text) {
   while (text.ends_with('/')) text.pop_back();
   return text;
@@ -31,7 +23,7 @@ std::string without_slash(std::string text) {
 }  // namespace
 
 Operator::Operator(Env& env, const RunSettings& settings)
-    : env_(env), settings_(settings), database_url_(bounded(settings.database_url)), loop_(env), health_(env) {
+    : env_(env), settings_(settings), database_url_(settings.database_url.text), loop_(env), health_(env) {
   // The probe's answer comes on its own thread.
   parts_.probe = std::make_unique<Probe>(
       env_, ProbeOptions{database_url_, settings_.redis, settings_.migrate},

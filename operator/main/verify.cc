@@ -9,9 +9,7 @@ namespace tallygate::operator_main {
 
 int verify(Env& env, const VerifySettings& settings) {
   verify::Deployment deployment;
-  const config::Url& database = settings.database_url;
-  deployment.database_url =
-      database.query.empty() ? database.text + "?connect_timeout=5&application_name=tallygate-verify" : database.text;
+  deployment.database_url = settings.database_url.text;
   deployment.redis = settings.redis;
   if (settings.stripe == Stripe::kEnabled) {
     std::string base = settings.stripe_api_base.text;
