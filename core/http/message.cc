@@ -51,7 +51,7 @@ std::optional<std::string> Request::query_param(std::string_view name) const {
   return std::nullopt;
 }
 
-std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space) {
+std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space, bool breaks) {
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size(); ++i) {
@@ -62,7 +62,8 @@ std::optional<std::string> percent_decode(std::string_view text, bool plus_is_sp
       if (high < 0 || low < 0) return std::nullopt;
       c = static_cast<char>(high * 16 + low);
       i += 2;
-      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return std::nullopt;
+      const bool is_break = c == '\t' || c == '\n' || c == '\r';
+      if ((static_cast<unsigned char>(c) < 0x20 && !(breaks && is_break)) || c == 0x7f) return std::nullopt;
     } else if (c == '+' && plus_is_space) {
       c = ' ';
     }

@@ -69,8 +69,9 @@ Response problem_response(const Problem& problem, Headers headers = {});
 // "Not Found"; "Unknown" for codes that have no name.
 std::string_view status_phrase(int status);
 
-// Percent-decoding of a path segment; nullopt where an escape is broken or stands for a control character.
-std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space = false);
+// Percent-decoding of a path segment; nullopt where an escape is broken or stands for a control character. In a form's
+// values there may be tabs and line breaks.
+std::optional<std::string> percent_decode(std::string_view text, bool plus_is_space = false, bool breaks = false);
 
 // RFC 9110: a token; a field value without control characters.
 bool is_token(std::string_view text);

@@ -24,6 +24,7 @@ FrontOptions front_options(Credentials credentials, const ApiSettings& settings)
   FrontOptions options;
   options.credentials = std::move(credentials);
   options.rate_limit = {settings.rate_per_second, settings.rate_burst};
+  options.body_bytes_max = static_cast<size_t>(settings.body_bytes_max);
   return options;
 }
 
@@ -34,6 +35,7 @@ Result<std::unique_ptr<ApiServer>> ApiServer::create(Env& env, std::string datab
                                                      metrics::Registry& registry) {
   auto credentials = load_credentials(settings);
   if (!credentials) return tl::unexpected(credentials.error());
+  credentials->providers.count_in(registry);
   return std::unique_ptr<ApiServer>(
       new ApiServer(env, std::move(database_url), std::move(redis), settings, std::move(*credentials), registry));
 }
@@ -87,6 +89,8 @@ Result<void> ApiServer::start() {
   options.tls = {settings_.tls_certificate_file, settings_.tls_key_file};
   options.worker_threads = static_cast<int>(settings_.workers);
   options.body_bytes_max = static_cast<size_t>(settings_.body_bytes_max);
+  if (!settings_.providers_file.empty())
+    options.body_bytes_max = std::max(options.body_bytes_max, kProviderBodyBytesMax);
   options.on_completed = [this](const http::Completed& done) {
     latency_.observe(static_cast<double>(done.duration_ns) / 1e9);
   };

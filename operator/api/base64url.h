@@ -1,4 +1,4 @@
-// base64url without padding (RFC 4648 §5), as JOSE uses it.
+// base64url without padding (RFC 4648 §5), as JOSE uses it; and base64 with padding (§4), as webhooks use it.
 #pragma once
 
 #include <optional>
@@ -10,5 +10,7 @@ namespace tallygate::api {
 // Nothing where there is another character, padding, or bits that an encoder would not have left: one text per value.
 std::optional<std::string> base64url_decode(std::string_view text);
 std::string base64url_encode(std::string_view bytes);
+std::optional<std::string> base64_decode(std::string_view text);
+std::string base64_encode(std::string_view bytes);
 
 }  // namespace tallygate::api

@@ -18,6 +18,8 @@
 
 namespace tallygate::api {
 
+struct Provider;
+
 // What handlers use; outlives the server.
 struct Services {
   Env& env;
@@ -38,6 +40,7 @@ struct Call {
   int64_t now_ns = 0;
   std::shared_ptr<const Snapshot> snapshot;  // null before the first manifests
   bool as_admin = false;                     // writes that only tallygate_admin may make
+  const Provider* provider = nullptr;        // set where it is the caller; `tenant` is then the handler's to find
 };
 
 using CallHandler = http::Response (*)(Call&);
@@ -45,8 +48,8 @@ using CallHandler = http::Response (*)(Call&);
 struct ApiRoute {
   const char* method;
   const char* pattern;
-  Scope scope;
-  bool wants_key;  // Idempotency-Key
+  std::optional<Scope> scope;  // absent: the caller is the path's {provider}, and proves it as its adapter says
+  bool wants_key;              // Idempotency-Key
   CallHandler handler;
 };
 std::span<const ApiRoute> api_routes();
@@ -84,5 +87,6 @@ http::Response get_usage_history(Call& call);
 http::Response get_usage_projection(Call& call);
 http::Response record_usage(Call& call);
 http::Response record_events(Call& call);
+http::Response receive_provider_event(Call& call);
 
 }  // namespace tallygate::api

@@ -57,7 +57,8 @@ void Front::add_routes(http::Router& router) {
 
 http::Response Front::serve(const ApiRoute& route, const http::Request& request) {
   const std::string request_id = request_id_of(request, services_.env);
-  http::Response response = answer(route, request, request_id);
+  http::Response response =
+      route.scope ? answer(route, request, request_id) : answer_provider(route, request, request_id);
   name_request(response, request_id);
   return response;
 }
@@ -123,33 +124,64 @@ tl::expected<std::string, http::Response> Front::choose_tenant(const http::Reque
   if (request.header_count(kTenantHeader) > 1 || !TenantId::parse(wanted)) {
     return tl::unexpected<http::Response>(faulty_fields({{"Tallygate-Tenant", "must be namespace/name, once"}}));
   }
-  const bool allowed = principal.all_tenants ||
-                       std::find(principal.tenants.begin(), principal.tenants.end(), wanted) != principal.tenants.end();
   // The same answer whether such a tenant exists or not.
-  if (!allowed) return refused(forbidden("tenant_not_allowed", "The credentials do not reach this tenant."));
+  if (!principal.may_act_for(wanted))
+    return refused(forbidden("tenant_not_allowed", "The credentials do not reach this tenant."));
   return wanted;
 }
 
+http::Response Front::unauthenticated(const http::Request& request, const std::string& request_id,
+                                      const std::string& why, http::Response response) {
+  stats_.unauthenticated.fetch_add(1, std::memory_order_relaxed);
+  log::debug("credentials refused", {{"why", why}, {"peer", request.peer}, {"request_id", request_id}});
+  return response;
+}
+
+std::optional<http::Response> Front::limit_rate(const std::string& key, const char* whose) {
+  const int64_t wait_ms = limiter_.take(key, services_.env.mono_ns());
+  if (wait_ms <= 0) return std::nullopt;
+  stats_.rate_limited.fetch_add(1, std::memory_order_relaxed);
+  return http::problem_response({429, "rate_limited", std::string("Too many requests for this ") + whose + ".", "", {}},
+                                {{"Retry-After", std::to_string((wait_ms + 999) / 1000)}});
+}
+
+http::Response Front::answer_provider(const ApiRoute& route, const http::Request& request,
+                                      const std::string& request_id) {
+  const Provider* provider = options_.credentials.providers.find(request.param("provider"));
+  if (provider == nullptr) return http::problem_response({404, "unknown_provider", "", "", {}});
+  std::string why;
+  if (!provider->adapter->authenticate(request, services_.env.wall_s(), why)) {
+    provider->count(EventResult::kUnauthenticated);
+    return unauthenticated(request, request_id, why, http::problem_response({401, "unauthorized", "", "", {}}));
+  }
+  // No tenant's name has a colon.
+  if (auto refused = limit_rate(provider->principal.actor, "provider")) {
+    provider->count(EventResult::kRateLimited);
+    return *refused;
+  }
+  Call call{services_, request,    provider->principal,     "",
+            "",        request_id, services_.env.wall_ns(), services_.directory.snapshot(),
+            false,     provider};
+  return route.handler(call);
+}
+
 http::Response Front::answer(const ApiRoute& route, const http::Request& request, const std::string& request_id) {
+  if (request.body.size() > options_.body_bytes_max) {
+    return http::problem_response({413, "body_too_large", "The body is too large.", "", {}});
+  }
   const auto snapshot = services_.directory.snapshot();
   std::string why;
   const auto principal = authenticate(request, snapshot.get(), why);
   if (!principal) {
-    stats_.unauthenticated.fetch_add(1, std::memory_order_relaxed);
-    log::debug("credentials refused", {{"why", why}, {"peer", request.peer}, {"request_id", request_id}});
-    return unauthorized();
+    return unauthenticated(request, request_id, why, unauthorized());
   }
-  if (!principal->has(route.scope)) {
+  if (!principal->has(*route.scope)) {
     stats_.forbidden.fetch_add(1, std::memory_order_relaxed);
-    return forbidden("scope_missing", "The token lacks the scope " + std::string(to_string(route.scope)) + ".");
+    return forbidden("scope_missing", "The token lacks the scope " + std::string(to_string(*route.scope)) + ".");
   }
   auto tenant = choose_tenant(request, *principal);
   if (!tenant) return std::move(tenant.error());
-  if (const int64_t wait_ms = limiter_.take(*tenant, services_.env.mono_ns()); wait_ms > 0) {
-    stats_.rate_limited.fetch_add(1, std::memory_order_relaxed);
-    return http::problem_response({429, "rate_limited", "Too many requests for this tenant.", "", {}},
-                                  {{"Retry-After", std::to_string((wait_ms + 999) / 1000)}});
-  }
+  if (auto refused = limit_rate(*tenant, "tenant")) return *refused;
   Call call{services_,
             request,
             *principal,

@@ -1,5 +1,6 @@
 // From a request to its handler: request id, credentials, tenant, scope, rate limit, idempotency key; and the answer's
-// headers. Every answer carries X-Request-Id.
+// headers. Every answer carries X-Request-Id. Providers prove who they are by their adapter in place of a token, and
+// their tenant is in the payload.
 //
 // Any thread.
 #pragma once
@@ -13,6 +14,7 @@
 #include "core/http/router.h"
 #include "operator/api/call.h"
 #include "operator/api/jwt.h"
+#include "operator/api/provider/providers.h"
 #include "operator/api/rate_limiter.h"
 #include "operator/api/service_tokens.h"
 
@@ -22,12 +24,17 @@ struct Credentials {
   std::optional<JwtKeys> jwt_keys;  // absent: no JWT is taken
   JwtRules jwt_rules;
   ServiceTokens service_tokens;
+  Providers providers;
 };
+
+// A provider's report may hold a whole conversation.
+inline constexpr size_t kProviderBodyBytesMax = 1024 * 1024;
 
 struct FrontOptions {
   Credentials credentials;
   RateLimit rate_limit;
   size_t rate_limited_tenants_max = 10'000;
+  size_t body_bytes_max = 256 * 1024;  // of all but providers' requests
 };
 
 struct FrontStats {
@@ -44,6 +51,11 @@ class Front {
  private:
   http::Response serve(const ApiRoute& route, const http::Request& request);
   http::Response answer(const ApiRoute& route, const http::Request& request, const std::string& request_id);
+  http::Response answer_provider(const ApiRoute& route, const http::Request& request, const std::string& request_id);
+  http::Response unauthenticated(const http::Request& request, const std::string& request_id, const std::string& why,
+                                 http::Response response);
+  // Nothing where the request may go on.
+  std::optional<http::Response> limit_rate(const std::string& key, const char* whose);
   // The caller, or nothing: `why` is for logs.
   std::optional<Principal> authenticate(const http::Request& request, const Snapshot* snapshot, std::string& why) const;
   // The tenant to act for; else the refusal.

@@ -122,26 +122,23 @@ http::Response check_status(Call& call) {
   const auto currency = fields.currency();
   const std::string call_id = fields.text("callId", 255, false);
   if (auto refused = fields.refusal()) return *refused;
-  auto own = call.services.status_checks.run(
-      call.tenant, operation_of("", {call.tenant, nullable(currency), call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id)}));
-  if (!own) return failure_response(call, own.error());
-  enum Column : size_t { kEndCall, kReason, kCurrency, kBalance, kReserved, kFloat, kEffective, kDebtLimit, kCallHold };
-  const std::string code(own->rows.text(own->row, kCurrency));
+  const auto status = run_status_check(call, currency, call_id);
+  if (!status) return failure_response(call, status.error());
   JsonWriter json;
   json.begin_object();
   json.key("endCall");
-  json.value(own->rows.boolean(own->row, kEndCall));
+  json.value(status->end_call);
   json.key("reason");
-  json.value(own->rows.text(own->row, kReason));
-  if (!code.empty()) {
+  json.value(status->reason);
+  if (!status->currency.empty()) {
     json.key("currency");
-    json.value(code);
-    put_money(json, "balance", own->rows.integer(own->row, kBalance), code);
-    put_money(json, "reserved", own->rows.integer(own->row, kReserved), code);
-    put_money(json, "float", own->rows.integer(own->row, kFloat), code);
-    put_money(json, "effective", own->rows.integer(own->row, kEffective), code);
-    put_money(json, "debtLimit", own->rows.integer(own->row, kDebtLimit), code);
-    put_money(json, "callHold", own->rows.integer(own->row, kCallHold), code);
+    json.value(status->currency);
+    put_money(json, "balance", status->balance, status->currency);
+    put_money(json, "reserved", status->reserved, status->currency);
+    put_money(json, "float", status->floating, status->currency);
+    put_money(json, "effective", status->effective, status->currency);
+    put_money(json, "debtLimit", status->debt_limit, status->currency);
+    put_money(json, "callHold", status->call_hold, status->currency);
   }
   json.end_object();
   return http::json_response(200, json.take());

@@ -104,18 +104,6 @@ Result<std::vector<std::string>> scopes_of(const json& claims) {
   return scopes;
 }
 
-Result<std::string> text_at(const json& claims, const std::string& pointer) {
-  try {
-    const json::json_pointer path(pointer);
-    if (!claims.contains(path)) return std::string();
-    const json& found = claims.at(path);
-    if (!found.is_string()) return refuse("the tenant's claim is no string");
-    return found.get<std::string>();
-  } catch (const json::exception&) {
-    return refuse("the tenant's claim cannot be reached");
-  }
-}
-
 Result<JwtClaims> claims_of(const json& claims, const JwtRules& rules, int64_t now_s) {
   if (const auto timely = check_times(claims, now_s, rules.leeway_s); !timely) return tl::unexpected(timely.error());
   const auto issuer = claims.find("iss");
@@ -130,7 +118,7 @@ Result<JwtClaims> claims_of(const json& claims, const JwtRules& rules, int64_t n
   if (!scopes) return tl::unexpected(scopes.error());
   out.scopes = std::move(*scopes);
   auto external_id = text_at(claims, rules.tenant_claim);
-  if (!external_id) return tl::unexpected(external_id.error());
+  if (!external_id) return refuse("the tenant's claim is no string");
   out.external_id = std::move(*external_id);
   return out;
 }

@@ -8,13 +8,13 @@
 #include <openssl/ecdsa.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/param_build.h>
 #include <openssl/pem.h>
 
 #include <nlohmann/json.hpp>
 
 #include "operator/api/base64url.h"
+#include "operator/api/hmac.h"
 
 namespace tallygate::api {
 namespace {
@@ -130,16 +130,6 @@ Result<JwtKeys::Key> key_of(const nlohmann::json& jwk) {
   return key;
 }
 
-bool hmac_fits(const std::string& secret, std::string_view signed_part, const std::string& signature) {
-  unsigned char mac[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  if (HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()),
-           reinterpret_cast<const unsigned char*>(signed_part.data()), signed_part.size(), mac, &size) == nullptr) {
-    return false;
-  }
-  return signature.size() == size && CRYPTO_memcmp(mac, signature.data(), size) == 0;
-}
-
 // r ‖ s, as JOSE has it, to the DER that OpenSSL wants; empty where it is not possible.
 std::string der_of(const std::string& signature) {
   if (signature.size() != kEs256Bytes) return "";
@@ -175,7 +165,8 @@ std::string_view to_string(JwtAlgorithm algorithm) {
 }
 
 bool signature_fits(const JwtKeys::Key& key, std::string_view signed_part, const std::string& signature) {
-  if (key.algorithm == JwtAlgorithm::kHs256) return hmac_fits(key.secret, signed_part, signature);
+  if (key.algorithm == JwtAlgorithm::kHs256)
+    return equal_in_constant_time(hmac_sha256(key.secret, signed_part), signature);
   const std::string der = key.algorithm == JwtAlgorithm::kEs256 ? der_of(signature) : signature;
   if (der.empty()) return false;
   const DigestContext context(EVP_MD_CTX_new());

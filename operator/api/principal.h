@@ -1,6 +1,7 @@
 // Who calls, and what they may do.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -16,13 +17,16 @@ std::string_view to_string(Scope scope);
 uint8_t scope_bit(std::string_view name);
 
 struct Principal {
-  std::string actor;                 // for the audit log: "jwt:<subject>", "token:<name>"
+  std::string actor;                 // for the audit log: "jwt:<subject>", "token:<name>", "provider:<name>"
   uint8_t scopes = 0;                // bits of Scope
   bool all_tenants = false;          // service tokens only
   std::vector<std::string> tenants;  // namespace/name, those it may act for
   // admin holds every scope.
   bool has(Scope scope) const {
     return (scopes & (static_cast<uint8_t>(scope) | static_cast<uint8_t>(Scope::kAdmin))) != 0;
+  }
+  bool may_act_for(std::string_view tenant) const {
+    return all_tenants || std::find(tenants.begin(), tenants.end(), tenant) != tenants.end();
   }
 };
 

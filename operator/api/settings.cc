@@ -61,8 +61,9 @@ void declare_rules(config::OptionSet& options, ApiSettings& s) {
       return Refusal{"tokens of any issuer, or for anybody, would pass",
                      "give --api-jwt-issuer and --api-jwt-audience"};
     }
-    if (s.listen && sources == 0 && s.service_tokens_file.empty()) {
-      return Refusal{"nobody could call the API", "give keys for JWTs, or --api-service-tokens-file"};
+    if (s.listen && sources == 0 && s.service_tokens_file.empty() && s.providers_file.empty()) {
+      return Refusal{"nobody could call the API",
+                     "give keys for JWTs, --api-service-tokens-file or --api-providers-file"};
     }
     return std::nullopt;
   });
@@ -80,6 +81,16 @@ Result<JwtKeys> read_keys(const std::string& path, Result<JwtKeys> (*parse)(std:
   auto keys = parse(*content);
   if (!keys) return fail(Errc::kInvalid, path + ": " + keys.error().message);
   return keys;
+}
+
+Result<Providers> read_providers(const std::string& path) {
+  const auto content = read(path);
+  if (!content) return tl::unexpected(content.error());
+  auto providers = Providers::parse(*content, config::process_environment());
+  if (providers) return std::move(*providers);
+  std::string all;
+  for (const auto& fault : providers.error()) all += (all.empty() ? "" : "; ") + fault;
+  return fail(Errc::kInvalid, path + ": " + all);
 }
 
 }  // namespace
@@ -115,6 +126,9 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
   options.add("api-service-tokens-file", &s.service_tokens_file, config::file(config::Must::kExist))
       .env()
       .help("tokens of services, by their SHA-256: JSON");
+  options.add("api-providers-file", &s.providers_file, config::file(config::Must::kExist))
+      .env()
+      .help("providers that may send events, and on which terms: JSON");
   options.add("api-connections", &s.connections, config::integer(1, 256))
       .env()
       .fallback("16")
@@ -152,6 +166,11 @@ Result<Credentials> load_credentials(const ApiSettings& settings) {
     auto tokens = ServiceTokens::parse(*content);
     if (!tokens) return fail(Errc::kInvalid, settings.service_tokens_file + ": " + tokens.error().message);
     credentials.service_tokens = std::move(*tokens);
+  }
+  if (!settings.providers_file.empty()) {
+    auto providers = read_providers(settings.providers_file);
+    if (!providers) return tl::unexpected(providers.error());
+    credentials.providers = std::move(*providers);
   }
   std::optional<Result<JwtKeys>> keys;
   if (!settings.jwks_file.empty()) keys = read_keys(settings.jwks_file, &JwtKeys::parse_jwks);

@@ -16,6 +16,22 @@ bool is_batched(std::string_view function) {
          function == "commit_reserved_credits" || function == "release_reserved_credits";
 }
 
+// A call as the batch functions (migrations/0036) take it.
+std::string operation_of(const std::string& function, const ledger::Params& params) {
+  JsonWriter json;
+  json.begin_object();
+  if (!function.empty()) {
+    json.key("fn");
+    json.value(function);
+  }
+  json.key("a");
+  json.begin_array();
+  for (const auto& param : params) param.text ? json.value(*param.text) : json.null();
+  json.end_array();
+  json.end_object();
+  return json.take();
+}
+
 Result<WalletResult> run_once(Call& call, const std::string& function, const ledger::Params& params) {
   if (is_batched(function)) {
     auto own = call.services.wallet_operations.run(call.tenant, operation_of(function, params));
@@ -82,21 +98,6 @@ WalletResult read_wallet_result(const ledger::Rows& rows, size_t row) {
   return out;
 }
 
-std::string operation_of(const std::string& function, const ledger::Params& params) {
-  JsonWriter json;
-  json.begin_object();
-  if (!function.empty()) {
-    json.key("fn");
-    json.value(function);
-  }
-  json.key("a");
-  json.begin_array();
-  for (const auto& param : params) param.text ? json.value(*param.text) : json.null();
-  json.end_array();
-  json.end_object();
-  return json.take();
-}
-
 Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall) {
   if (may_recall) {
     params.emplace_back(std::nullopt);
@@ -116,6 +117,27 @@ Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger:
     }
     params[params.size() - 2] = ledger::Param(std::move(*recalled));
   }
+}
+
+Result<StatusResult> run_status_check(Call& call, const std::optional<std::string>& currency,
+                                      const std::string& call_id) {
+  auto own = call.services.status_checks.run(
+      call.tenant, operation_of("", {call.tenant, nullable(currency),
+                                     call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id)}));
+  if (!own) return tl::unexpected(own.error());
+  const ledger::Rows& rows = own->rows;
+  enum Column : size_t { kEndCall, kReason, kCurrency, kBalance, kReserved, kFloat, kEffective, kDebtLimit, kCallHold };
+  StatusResult out;
+  out.end_call = rows.boolean(own->row, kEndCall);
+  out.reason = rows.text(own->row, kReason);
+  out.currency = rows.text(own->row, kCurrency);
+  out.balance = rows.integer(own->row, kBalance);
+  out.reserved = rows.integer(own->row, kReserved);
+  out.floating = rows.integer(own->row, kFloat);
+  out.effective = rows.integer(own->row, kEffective);
+  out.debt_limit = rows.integer(own->row, kDebtLimit);
+  out.call_hold = rows.integer(own->row, kCallHold);
+  return out;
 }
 
 }  // namespace tallygate::api

@@ -1,6 +1,7 @@
 // The wallet's SQL functions (operator/api/SQL.md) as calls, and what they answer.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "core/money.h"
@@ -28,8 +29,14 @@ struct WalletResult {
 // answer is what the ledger alone can give.
 Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall);
 
-// A call as the batch functions (migrations/0036) take it.
-std::string operation_of(const std::string& function, const ledger::Params& params);
+// The kill switch (status_check), read-only. Without a currency: the tenant's only wallet.
+struct StatusResult {
+  bool end_call = false;
+  std::string reason, currency;  // no currency: no wallet
+  Micros balance = 0, reserved = 0, floating = 0, effective = 0, debt_limit = 0, call_hold = 0;
+};
+Result<StatusResult> run_status_check(Call& call, const std::optional<std::string>& currency,
+                                      const std::string& call_id);
 
 WalletResult read_wallet_result(const ledger::Rows& rows, size_t row = 0);
 

@@ -17,6 +17,8 @@ Housekeeper::Housekeeper(Env& env, std::string database_url, HousekeeperOptions 
                          std::function<bool()> is_leader, metrics::Registry& registry)
     : env_(env), options_(options), is_leader_(std::move(is_leader)), session_(std::move(database_url)), loop_(env) {
   expired_ = registry.counter("tallygate_operator_reservations_expired_total", "Holds freed because they expired.");
+  settled_ = registry.counter("tallygate_operator_unpaid_calls_settled_total", "Providers' calls charged after all.");
+  unpaid_ = registry.gauge("tallygate_operator_unpaid_calls", "Providers' calls that took place and could not be charged yet.");
   dropped_ = registry.counter("tallygate_operator_usage_partitions_dropped_total", "Partitions past their retention.");
   failures_ = registry.counter("tallygate_operator_job_failures_total", "Runs of periodic jobs that failed.");
   audits_ = registry.counter("tallygate_operator_ledger_audits_total", "Audits of the ledger that ran to the end.");
@@ -49,6 +51,17 @@ Result<int64_t> Housekeeper::expire() {
     expired_.add(static_cast<double>(freed));
     if (freed < options_.expiry_batch || stopping_) return total;
   }
+}
+
+Result<int64_t> Housekeeper::settle() {
+  const auto rows = session_.exec("select count(*) from settle_unpaid_calls($1, $2)",
+                                  {ledger::timestamp_text(env_.wall_ns()), options_.settle_batch});
+  if (!rows) return tl::unexpected<Error>(rows.error());
+  settled_.add(static_cast<double>(rows->integer(0, 0)));
+  const auto left = session_.exec("select count(*) from provider_calls where status = 'unpaid'");
+  if (!left) return tl::unexpected<Error>(left.error());
+  unpaid_.set(static_cast<double>(left->integer(0, 0)));
+  return rows->integer(0, 0);
 }
 
 Result<int64_t> Housekeeper::retain() {
@@ -88,6 +101,7 @@ void Housekeeper::attempt(Job& job) {
 
 void Housekeeper::run() {
   Job jobs[] = {{"expire", options_.expiry_interval_ms, &Housekeeper::expire},
+                {"settle", options_.settle_interval_ms, &Housekeeper::settle},
                 {"audit", options_.audit_interval_ms, &Housekeeper::audit},
                 {"retain", options_.retention_interval_ms, &Housekeeper::retain}};
   while (!stopping_) {

@@ -1,6 +1,7 @@
-// The ledger's periodic jobs: frees reservations that expired (each few seconds), drops usage partitions past their
+// The ledger's periodic jobs: frees reservations that expired and charges providers' calls that could not be paid and now
+// can (each few seconds), drops usage partitions past their
 // retention (hourly), audits the ledger (each ten minutes: zero sum, balances equal postings, holds equal reservations).
-// The rules are SQL (migrations 0022, 0025). Lifecycle: start(), stop(); one thread, one connection.
+// The rules are SQL (migrations 0022, 0025, 0032). Lifecycle: start(), stop(); one thread, one connection.
 #pragma once
 
 #include <atomic>
@@ -19,6 +20,8 @@ namespace tallygate::jobs {
 struct HousekeeperOptions {
   int64_t expiry_interval_ms = 5'000;
   int64_t expiry_batch = 1'000;
+  int64_t settle_interval_ms = 5'000;
+  int64_t settle_batch = 1'000;
   int64_t audit_interval_ms = 600'000;
   int64_t retention_interval_ms = 3'600'000;
   int64_t retention_days = 400;  // of usage records; aggregates and postings stay
@@ -32,8 +35,9 @@ class Housekeeper {
   void start();
   void stop();
 
-  // Each once, now; how many holds were freed, partitions dropped, differences found. For the thread and for tests.
+  // Each once, now; how many holds were freed, calls charged, partitions dropped, differences found. For the thread and for tests.
   Result<int64_t> expire();
+  Result<int64_t> settle();
   Result<int64_t> retain();
   Result<int64_t> audit();
 
@@ -53,8 +57,8 @@ class Housekeeper {
   EventLoop loop_;
   std::atomic<bool> stopping_ = false;
   std::thread thread_;
-  metrics::Counter expired_, dropped_, failures_, audits_;
-  metrics::Gauge differences_;
+  metrics::Counter expired_, settled_, dropped_, failures_, audits_;
+  metrics::Gauge unpaid_, differences_;
 };
 
 }  // namespace tallygate::jobs

@@ -60,20 +60,28 @@ def schemathesis():
     return str(program)
 
 
+def start_api(test, flags_of, env=None):
+    """A stack of the test's own whose operator serves the API: test.stack, test.address. flags_of(folder) → its further flags."""
+    test.stack = Stack()
+    test.addCleanup(test.stack.__exit__, None, None, None)
+    test.stack.__enter__()
+    test.stack.start_servers()
+    test.stack.write_manifests(PLANS + "---" + TENANT)
+    test.address = f"127.0.0.1:{free_port()}"
+    test.stack.start_operator(flags=["--api", test.address, *flags_of(pathlib.Path(test.stack.folder))], env=env)
+
+
 class ApiTest(unittest.TestCase):
     def setUp(self):
-        self.stack = Stack()
-        self.addCleanup(self.stack.__exit__, None, None, None)
-        self.stack.__enter__()
-        self.stack.start_servers()
-        self.stack.write_manifests(PLANS + "---" + TENANT)
-        tokens = pathlib.Path(self.stack.folder) / "tokens.json"
+        start_api(self, self.flags)
+        wait_until(lambda: self.call("GET", "/v1/wallet")[0] == 200, 20, "the API knows the tenant")
+
+    @staticmethod
+    def flags(folder):
+        tokens = folder / "tokens.json"
         tokens.write_text(json.dumps({"tokens": [{"name": "e2e", "sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "scopes": ["admin"],
                                                   "tenants": ["shop/acme"]}]}))
-        self.address = f"127.0.0.1:{free_port()}"
-        self.stack.start_operator(flags=["--api", self.address, "--api-service-tokens-file", str(tokens), "--api-rate", "100000", "--api-burst",
-                                         "100000"])
-        wait_until(lambda: self.call("GET", "/v1/wallet")[0] == 200, 20, "the API knows the tenant")
+        return ["--api-service-tokens-file", str(tokens), "--api-rate", "100000", "--api-burst", "100000"]
 
     def call(self, method, path, body=None, key=None):
         """→ (status, JSON); 0 where nobody listens."""

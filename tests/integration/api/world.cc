@@ -3,7 +3,9 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
+#include <filesystem>
 #include <fstream>
+#include <regex>
 
 #include "operator/api/base64url.h"
 #include "operator/api/service_tokens.h"
@@ -157,7 +159,8 @@ void publish_tenants(ledger::Session& session, const plan::Compiled& compiled) {
   ASSERT_TRUE(done) << done.error().message;
 }
 
-ApiWorld::ApiWorld() : url(PostgresServer::shared().create_database()), folder(make_temporary_folder()), session(url) {
+ApiWorld::ApiWorld(const std::string& providers, const std::function<void(ApiWorld&)>& before_start)
+    : url(PostgresServer::shared().create_database()), folder(make_temporary_folder()), session(url) {
   const auto manifests = sample_manifests(system_env().wall_s());
   publish_tenants(session, *manifests);
   settings.listen = config::ListenAddress{"127.0.0.1", 0};
@@ -167,6 +170,11 @@ ApiWorld::ApiWorld() : url(PostgresServer::shared().create_database()), folder(m
   settings.jwt_audience = kAudience;
   settings.jwt_tenant_claim = "/app_metadata/org_id";
   settings.rate_per_second = settings.rate_burst = 1'000'000;
+  if (!providers.empty()) {
+    settings.providers_file = folder + "/providers.json";
+    std::ofstream(settings.providers_file) << std::regex_replace(providers, std::regex("FOLDER"), folder);
+  }
+  if (before_start) before_start(*this);
   registry = std::make_unique<metrics::Registry>();
   auto made = api::ApiServer::create(system_env(), url, std::nullopt, settings, *registry);
   if (!made) throw std::runtime_error(made.error().message);
@@ -177,8 +185,7 @@ ApiWorld::ApiWorld() : url(PostgresServer::shared().create_database()), folder(m
 
 ApiWorld::~ApiWorld() {
   server.reset();
-  std::remove((folder + "/tokens.json").c_str());
-  std::remove(folder.c_str());
+  std::filesystem::remove_all(folder);
 }
 
 void ApiWorld::credit(const std::string& tenant, int64_t micros) {

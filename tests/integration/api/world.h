@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -63,7 +64,8 @@ std::shared_ptr<const plan::Compiled> sample_manifests(int64_t now_s);
 
 class ApiWorld {
  public:
-  ApiWorld();
+  // `providers`: the text of a providers file, where there is one; FOLDER in it stands for `folder`.
+  explicit ApiWorld(const std::string& providers = "", const std::function<void(ApiWorld&)>& before_start = nullptr);
   ~ApiWorld();
   Answer send(const Ask& ask) { return ApiClient(server->port()).send(ask); }
   // As shop/acme.

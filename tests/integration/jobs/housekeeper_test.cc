@@ -39,6 +39,30 @@ TEST_F(HousekeeperTest, AuditTellsOfABalanceThatNoPostingExplains) {
   EXPECT_EQ(must(keeper.audit()), 0);
 }
 
+TEST_F(HousekeeperTest, ChargesUnpaidCallsOnceThereIsMoneyAndOnlyThose) {
+  WalletWorld world(0, 5'000'000), poor(0, 5'000'000);
+  const auto report = [](WalletWorld& of, const std::string& call, int64_t micros) {
+    return must(of.owner.exec(
+        "select reason from provider_call_ended($1, 'p', $2, 'GBP', $3, '', '{\"cost\": \"1\"}', null, null, "
+        "'r', $4)",
+        {of.tenant, of.tenant + call, micros, kNow}));
+  };
+  EXPECT_EQ(report(world, "small", 6'000'000).text(0, 0), "DebtLimitExceeded");
+  EXPECT_EQ(report(world, "large", 60'000'000).text(0, 0), "DebtLimitExceeded");
+  EXPECT_EQ(report(poor, "none", 6'000'000).text(0, 0), "DebtLimitExceeded");
+  EXPECT_EQ(must(keeper.settle()), 0);
+  EXPECT_NE(registry.text().find("tallygate_operator_unpaid_calls 3"), std::string::npos) << registry.text();
+  must(world.owner.exec("select add_wallet_credits($1, 'top-up', null, 'GBP', 1000000, '', $2)", {world.tenant, kNow}));
+  EXPECT_EQ(must(keeper.settle()), 1);
+  EXPECT_EQ(must(keeper.settle()), 0);
+  EXPECT_EQ(world.number("select balance_micros from wallets where tenant = $1", {world.tenant}), -5'000'000);
+  EXPECT_EQ(world.number("select count(*) from provider_calls where status = 'unpaid'"), 2);
+  EXPECT_TRUE(report(world, "small", 6'000'000).text(0, 0).empty()) << "reported again: charged before";
+  EXPECT_EQ(world.number("select balance_micros from wallets where tenant = $1", {world.tenant}), -5'000'000);
+  EXPECT_FALSE(world.api.session.exec("select * from settle_unpaid_calls(now(), 1)"));
+  EXPECT_EQ(must(keeper.audit()), 0);
+}
+
 TEST_F(HousekeeperTest, RetentionDropsNothingThatIsYoung) { EXPECT_EQ(must(keeper.retain()), 0); }
 
 }  // namespace

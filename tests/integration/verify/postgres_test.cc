@@ -77,7 +77,7 @@ const Damage kDamages[] = {
      "postgres: function aggregate_account_kind(p_settlement text)", Outcome::kWrong, "body"},
     {"FunctionForEverybody", "grant execute on function secure_tables() to public",
      "postgres: function secure_tables()", Outcome::kWrong, "executed by public"},
-    {"DroppedTable", "drop table provider_calls", "postgres: table provider_calls", Outcome::kMissing, "not there"},
+    {"DroppedTable", "drop table provider_calls cascade", "postgres: table provider_calls", Outcome::kMissing, "not there"},
     {"DroppedIndex", "drop index escrow_accounts_window", "postgres: index escrow_accounts_window", Outcome::kMissing,
      "not there"},
     {"DroppedColumn", "alter table wallets drop column suspended_reason", "postgres: column wallets.suspended_reason",

@@ -95,6 +95,11 @@ TEST(Isolation, FunctionsServeTheirTransactionsTenantOnly) {
           .reason,
       "UnknownTenant");
   EXPECT_EQ(must(mine.api.call("wallet_facts($1, null)", {other.tenant})).reason, "UnknownTenant");
+  for (const char* function : {"provider_call_starting($1, 'p', 'c', 'GBP', 1, 'infinity', null, $2)",
+                               "provider_call_ended($1, 'p', 'c', 'GBP', 1, '', '{}', null, null, '', $2)",
+                               "provider_message_settled($1, 'p', 'c', 'GBP', true, 1, '', '{}', '', $2)"}) {
+    EXPECT_EQ(must(mine.api.call(function, {other.tenant, kNow})).reason, "UnknownTenant") << function;
+  }
   EXPECT_EQ(must(mine.api.session.exec("select count(*) from wallet_transactions($1, null, null, 10)", {other.tenant}))
                 .integer(0, 0),
             0);

@@ -104,6 +104,34 @@ TEST(Recall, APurchaseTakesIdleFloatBack) {
   EXPECT_EQ(w.number("select available(id, $2) from escrow_accounts where tenant = $1", {w.tenant, kNow}), 0);
 }
 
+TEST(Recall, AProvidersReportTakesIdleFloatBackAndLeavesNothingBeforeIt) {
+  WalletWorld w(10'000'000);
+  must(w.owner.exec("insert into tenant_meters values ($1, 'sms', 'wallet', 'GBP', 1, '[{\"price_micros\": 50000}]')",
+                    {w.tenant}));
+  const int64_t epoch = w.number("select number from shard_epochs where shard = 1");
+  EXPECT_EQ(w.number("select o_granted from fund(1, $1, $2, 'sms$', 0, 0, 0, 100, 100, $3)", {epoch, w.tenant, kNow}),
+            100);
+  const auto report = [&](const std::string& recalled, bool may_recall) {
+    return must(
+        w.api.call("provider_call_ended($1, 'p', $1, 'GBP', 8000000, '', '{\"cost\": \"8\"}', null, null, '', $2, " +
+                       recalled + ", $3)",
+                   {w.tenant, kNow, may_recall}));
+  };
+  const std::string of_tenant = " from provider_calls where tenant = $1";
+  EXPECT_EQ(report("null", true).reason, "RecallFloat");
+  EXPECT_EQ(w.number("select count(*)" + of_tenant, {w.tenant}), 0);
+  EXPECT_EQ(report("null", false).reason, "DebtLimitExceeded");
+  EXPECT_EQ(w.number("select count(*)" + of_tenant + " and status = 'unpaid'", {w.tenant}), 1);
+  const Answer done = report(
+      "jsonb_build_array(jsonb_build_object('account', (select id from escrow_accounts where tenant = $1), "
+      "'epoch', " +
+          std::to_string(epoch) + ", 'total', 60))",
+      true);
+  EXPECT_TRUE(done.success) << done.reason;
+  EXPECT_EQ(done.balance, 2'000'000);
+  EXPECT_EQ(w.number("select count(*)" + of_tenant + " and status = 'committed'", {w.tenant}), 1);
+}
+
 TEST(Recall, ReservationsAreNotSoldToSidecars) {
   WalletWorld w(1'000'000);
   must(w.owner.exec("insert into tenant_meters values ($1, 'sms', 'wallet', 'GBP', 1, '[{\"price_micros\": 50000}]')",

@@ -44,7 +44,10 @@ TEST(ApiDocument, SaysOfEachRouteItsScopeAndWhetherItWantsAKey) {
     const std::string name = std::string(route.method) + " " + route.pattern;
     ASSERT_TRUE(operations.contains(name));
     const auto summary = operations[name]["summary"].as<std::string>();
-    EXPECT_TRUE(summary.ends_with("Scope " + std::string(to_string(route.scope)) + ".")) << name << ": " << summary;
+    const std::string access =
+        route.scope ? "Scope " + std::string(to_string(*route.scope)) + "." : "Authenticated as the provider does.";
+    EXPECT_TRUE(summary.ends_with(access)) << name << ": " << summary;
+    EXPECT_EQ(operations[name]["security"].IsDefined(), !route.scope) << name << ": bearer tokens";
     bool wants_key = false;
     for (const auto& parameter : operations[name]["parameters"]) {
       wants_key = wants_key || (parameter["$ref"] && parameter["$ref"].as<std::string>().ends_with("/IdempotencyKey"));

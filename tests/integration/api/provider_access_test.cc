@@ -1,0 +1,170 @@
+// Who may report, for whom, and what a refusal costs: nothing.
+#include "tests/integration/api/provider_world.h"
+
+namespace tallygate::testing {
+namespace {
+
+using World = ProviderWorld;
+
+TEST(ProviderAccess, AnUnknownProviderIs404AndAnUnsignedRequest401AndNothingElseIsSaid) {
+  World world;
+  world.credit("shop/acme", 10'000'000);
+  const std::string books = world.books();
+  EXPECT_EQ(world.send(World::standard("call.starting", World::of("c"), "nobody")).status, 404);
+  Ask unsigned_event = World::standard("call.starting", World::of("c"));
+  unsigned_event.headers.clear();
+  Ask tampered = World::standard("call.starting", World::of("c"));
+  tampered.body += " ";
+  Ask stale = World::standard("call.starting", World::of("c"));
+  stale.headers = standard_headers(stale.body, system_env().wall_s() - 400);
+  Ask with_token = unsigned_event;
+  with_token.token = kAdminToken;
+  Ask wrong_secret = World::vapi("assistant-request", "v");
+  wrong_secret.headers[0].second += "x";
+  Ask twice = World::vapi("assistant-request", "v");
+  twice.headers.push_back(twice.headers[0]);
+  Ask other_url = World::twilio("sent", "m");
+  other_url.path += "&x=1";
+  for (const auto& ask : {unsigned_event, tampered, stale, with_token, wrong_secret, twice, other_url}) {
+    const Answer answer = world.send(ask);
+    EXPECT_EQ(answer.status, 401) << answer.body;
+    EXPECT_EQ(answer.member("reason"), "unauthorized");
+    EXPECT_EQ(answer.member("detail"), "");
+    EXPECT_FALSE(answer.member("requestId").empty());
+  }
+  EXPECT_EQ(world.books(), books);
+  const std::string metrics = world.registry->text();
+  EXPECT_NE(metrics.find(R"(provider_events_total{provider="dialer",result="unauthenticated"} 4)"), std::string::npos)
+      << metrics;
+  EXPECT_NE(metrics.find("tallygate_operator_api_unauthenticated_total 7"), std::string::npos) << metrics;
+}
+
+TEST(ProviderAccess, AProvidersSecretOpensNoOtherProvider) {
+  World world;
+  EXPECT_EQ(world.send(World::standard("call.starting", World::of("c"), "dialer", kIntercomSecret)).status, 401);
+  EXPECT_EQ(world.send(World::standard("call.starting", World::of("c"), "intercom", kStandardSecret)).status, 401);
+  Ask elsewhere = World::vapi("assistant-request", "v");
+  elsewhere.path = "/v1/providers/dialer/events";
+  EXPECT_EQ(world.send(elsewhere).status, 401);
+}
+
+TEST(ProviderAccess, AProviderReachesItsOwnTenantsOnly) {
+  World world;
+  for (const char* tenant : {"shop/acme", "shop/globex", "shop/initech"}) world.credit(tenant, 10'000'000);
+  // Dialer may report for acme and globex.
+  const Answer refused = world.send(World::standard("call.starting", World::of("c", "ext-initech")));
+  EXPECT_EQ(refused.member("allowed"), "false");
+  EXPECT_EQ(refused.member("reason"), "UnknownTenant") << "the same as for one that does not exist";
+  EXPECT_EQ(world.send(World::standard("call.ended", World::of("c", "ext-initech") + R"(,"cost":1)")).status, 422);
+  EXPECT_EQ(world.balance("shop/initech"), 10'000'000);
+  // Intercom is for initech, whatever it says.
+  const std::string acmes = World::of("c", "ext-acme") + R"(,"cost":1)";
+  EXPECT_EQ(world.send(World::standard("call.ended", acmes, "intercom", kIntercomSecret)).member("status"), "settled");
+  EXPECT_EQ(world.balance(), 10'000'000);
+  EXPECT_EQ(world.balance("shop/initech"), 9'000'000);
+}
+
+TEST(ProviderAccess, CallsOfTwoProvidersAndOfTwoTenantsNeverMeet) {
+  World world;
+  for (const char* tenant : {"shop/acme", "shop/globex", "shop/initech"}) world.credit(tenant, 10'000'000);
+  EXPECT_EQ(world.send(World::standard("call.ended", World::of("same") + R"(,"cost":1)")).member("status"), "settled");
+  EXPECT_EQ(world.send(World::vapi("end-of-call-report", "same", R"(,"cost":1)")).status, 200);
+  EXPECT_EQ(world.balance(), 10'000'000 - 1'000'000 - 948'000);
+  // The same provider names another tenant for a call that is acme's.
+  const std::string books = world.books();
+  EXPECT_EQ(world.send(World::standard("call.ended", World::of("same", "ext-globex") + R"(,"cost":2)")).status, 422);
+  EXPECT_EQ(world.books(), books);
+}
+
+TEST(ProviderAccess, ARefusedStartCostsNothing) {
+  World world;
+  world.credit("shop/acme", 1'000'000);
+  ASSERT_TRUE(world.session.exec("update tenants set suspended = true where id = 'shop/globex'"));
+  world.credit("shop/globex", 10'000'000);
+  const std::string books = world.books();
+  const auto refused = [&](const Ask& ask, const std::string& reason) {
+    const Answer answer = world.send(ask);
+    EXPECT_EQ(answer.status, 200);
+    EXPECT_EQ(answer.member("allowed"), "false");
+    EXPECT_EQ(answer.member("reason"), reason) << answer.body;
+  };
+  refused(World::standard("call.starting", World::of("c")), "InsufficientBalance");
+  refused(World::standard("call.starting", World::of("c", "ext-globex")), "Suspended");
+  refused(World::standard("call.starting", World::of("c", "nobody")), "UnknownTenant");
+  refused(World::standard("call.starting", R"("callId":"c","tenant":7)"), "UnknownTenant");
+  for (const char* tenant : {"ext-acme", "ext-globex", "nobody"}) {
+    EXPECT_EQ(world.send(World::vapi("assistant-request", "v", "", tenant)).body, R"({"error":"No credit."})");
+  }
+  EXPECT_EQ(world.send(World::standard("call.status", World::of("c", "nobody"))).member("endCall"), "true");
+  EXPECT_EQ(world.books(), books);
+  world.credit("shop/acme", 500'000);
+  EXPECT_EQ(world.send(World::standard("call.starting", World::of("c"))).member("allowed"), "true")
+      << "the same call, later";
+}
+
+TEST(ProviderAccess, WhatNobodyKnowsIsRefusedOrIgnoredAsTheSettingsSay) {
+  World world;
+  const Answer refused = world.send(World::standard("call.transferred", World::of("c")));
+  EXPECT_EQ(refused.status, 422);
+  EXPECT_EQ(refused.member("field"), "type");
+  EXPECT_EQ(world.send(World::standard("call.transferred", "", "intercom", kIntercomSecret)).body,
+            R"({"status":"ignored"})");
+  EXPECT_EQ(world.send(World::standard("call.ended", World::of("c"))).status, 422) << "no cost";
+}
+
+TEST(ProviderAccess, BodiesMayBeLargeWhereReportsAre) {
+  World world;
+  world.credit("shop/acme", 10'000'000);
+  const std::string transcript = R"(,"cost":1,"transcript":")" + std::string(700'000, 'x') + '"';
+  EXPECT_EQ(world.send(World::vapi("end-of-call-report", "v", transcript)).status, 200);
+  EXPECT_EQ(world.send(World::vapi("end-of-call-report", "w", R"(,"t":")" + std::string(1'100'000, 'x') + '"')).status,
+            413);
+  const Answer api =
+      world.post("/v1/deductions", R"({"amount":"1","description":")" + std::string(300'000, 'x') + "\"}", "k");
+  EXPECT_EQ(api.status, 413);
+  EXPECT_EQ(world.balance(), 10'000'000 - 948'000);
+}
+
+TEST(ProviderAccess, AProvidersRateIsLimited) {
+  World world([](ApiWorld& before) { before.settings.rate_per_second = before.settings.rate_burst = 1; });
+  world.credit("shop/acme", 10'000'000);
+  int limited = 0;
+  for (int i = 0; i < 3; ++i) {
+    const Answer answer = world.send(World::standard("call.status", World::of("c")));
+    if (answer.status == 429) ++limited;
+    EXPECT_TRUE(answer.status == 200 || answer.head.find("Retry-After: 1") != std::string::npos) << answer.head;
+  }
+  EXPECT_GE(limited, 1);
+}
+
+TEST(ProviderAccess, WhileTheLedgerIsBusyTheProviderIsToSendItAgain) {
+  World world([](ApiWorld& before) { before.settings.deadline_ms = 200; });
+  world.credit("shop/acme", 10'000'000);
+  const Ask report = World::standard("call.ended", World::of("c") + R"(,"cost":1)");
+  ledger::Session other(world.url);
+  const auto held = other.transact([&](ledger::Transaction& transaction) -> Result<void> {
+    if (auto locked = transaction.exec("lock table wallets"); !locked) return tl::unexpected(locked.error());
+    const Answer answer = world.send(report);
+    EXPECT_EQ(answer.status, 503) << answer.body;
+    EXPECT_NE(answer.head.find("Retry-After"), std::string::npos) << answer.head;
+    return {};
+  });
+  ASSERT_TRUE(held) << held.error().message;
+  EXPECT_EQ(world.send(report).member("duplicate"), "false");
+  EXPECT_EQ(world.balance(), 9'000'000);
+}
+
+TEST(ProviderAccess, FaultsOfTheFileStopTheStartAllAtOnce) {
+  const std::string broken = R"({"providers":[{"name":"A b"},{"name":"b","adapter":"acme"}]})";
+  try {
+    ApiWorld world(broken);
+    FAIL() << "it started";
+  } catch (const std::runtime_error& error) {
+    for (const char* part : {"providers.json", "providers[0].name", "providers[0].secrets", "providers[1].adapter"}) {
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tallygate::testing
