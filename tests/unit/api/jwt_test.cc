@@ -33,8 +33,10 @@ struct KeyPair {
   std::string number(const char* name) const {
     BIGNUM* value = nullptr;
     EVP_PKEY_get_bn_param(key, name, &value);
-    std::string bytes(static_cast<size_t>(BN_num_bytes(value)), '\0');
-    BN_bn2bin(value, reinterpret_cast<unsigned char*>(bytes.data()));
+    // A coordinate has its field's length, leading zeros and all (RFC 7518 §6.2.1.2).
+    const int size = EVP_PKEY_is_a(key, "EC") == 1 ? 32 : BN_num_bytes(value);
+    std::string bytes(static_cast<size_t>(size), '\0');
+    BN_bn2binpad(value, reinterpret_cast<unsigned char*>(bytes.data()), size);
     BN_free(value);
     return base64url_encode(bytes);
   }
