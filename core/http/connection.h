@@ -70,6 +70,7 @@ class Connection final : public ConnectionBase, public std::enable_shared_from_t
   void read_some(size_t size, Next next);
 
   void handshake();
+  void refuse_plain();
   void await_request();
   void read_head_bytes();
   void take_head(size_t size);
@@ -78,6 +79,8 @@ class Connection final : public ConnectionBase, public std::enable_shared_from_t
   void read_chunked();
   void send_continue();
   void dispatch();
+  void handle();
+  void answer_overload();
   void refuse(int status, std::string reason, std::string detail);
   void respond();
   void written(beast::error_code error);
@@ -216,6 +219,8 @@ void Connection<Stream>::read_chunked() {
       break;
   }
   if (buffer_.size() > kReadBytes) return refuse(400, "malformed_request", "A chunk's head is too large.");
+  // What is left is the begin of a chunk's head; such a one would never be complete.
+  if (has_bare_line_feed(buffered())) return refuse(400, "malformed_request", "A chunk's head ends without CR.");
   read_some(kReadBytes, [this] { read_chunked(); });
 }
 
@@ -224,23 +229,40 @@ void Connection<Stream>::dispatch() {
   shared_.requests.fetch_add(1, std::memory_order_relaxed);
   tcp_layer().expires_never();
   keep_alive_ = head_.keep_alive;
-  const bool queued = shared_.workers.submit([self = self()]() mutable {
-    Connection& c = *self;
-    try {
-      c.response_ = c.shared_.router.handle(c.head_.request);
-    } catch (const std::exception&) {  // handlers do not throw; if one does, its request fails, not the process
-      static log::Throttle throttle(10);
-      log::error(throttle, "handler threw", {{"route", c.head_.request.route}});
-      c.response_ = problem_response({500, "internal", "The server made a mistake."});
-    }
-    // Moved, so that the connection is never let go of on this thread.
-    auto& context = c.io_.context;
-    net::post(context, [self = std::move(self)] { self->respond(); });
-  });
+  head_.request.received_ns = shared_.env.mono_ns();
+  const uint64_t lane = shared_.options.lane_of ? shared_.options.lane_of(head_.request) : 0;
+  const bool queued = shared_.workers.submit(
+      [self = self()]() mutable {
+        self->handle();
+        // Moved, so that the connection is never let go of on this thread.
+        auto& context = self->io_.context;
+        net::post(context, [self = std::move(self)] { self->respond(); });
+      },
+      lane);
   if (queued) return;
+  answer_overload();
+  respond();
+}
+
+// On a worker's thread.
+template <class Stream>
+void Connection<Stream>::handle() {
+  const int64_t waited_ns = shared_.env.mono_ns() - head_.request.received_ns;
+  const int64_t limit_ms = shared_.options.queue_timeout_ms;
+  if (limit_ms > 0 && waited_ns > limit_ms * 1'000'000) return answer_overload();
+  try {
+    response_ = shared_.router.handle(head_.request);
+  } catch (const std::exception&) {  // handlers do not throw; if one does, its request fails, not the process
+    static log::Throttle throttle(10);
+    log::error(throttle, "handler threw", {{"route", head_.request.route}});
+    response_ = problem_response({500, "internal", "The server made a mistake."});
+  }
+}
+
+template <class Stream>
+void Connection<Stream>::answer_overload() {
   shared_.overload.fetch_add(1, std::memory_order_relaxed);
   response_ = problem_response({503, "overloaded", "The server is busy; try again."}, {{"Retry-After", "1"}});
-  respond();
 }
 
 // For requests that no handler sees. What follows on the connection cannot be trusted, so it ends.

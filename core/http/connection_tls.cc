@@ -7,13 +7,47 @@ namespace tallygate::http {
 // Not beast::ssl_stream: in Boost 1.74 it ends a write of several buffers after the first one, without an error.
 using TlsStream = net::ssl::stream<beast::tcp_stream>;
 
+namespace {
+constexpr unsigned char kHandshakeRecord = 22;  // RFC 8446, 5.1: what a client's first record is
+}  // namespace
+
+// In plain HTTP, so that the client can read it; like all that ends a connection it lingers.
+template <>
+void Connection<TlsStream>::refuse_plain() {
+  shared_.malformed.fetch_add(1, std::memory_order_relaxed);
+  out_ = serialise(problem_response({400, "tls_required", "This port speaks TLS: use https."}),
+                   date_now(io_, shared_.env), false, false, false);
+  net::async_write(tcp_layer(), net::buffer(out_), [this, self = self()](beast::error_code error, size_t) {
+    if (error) return close_socket();
+    deadline(1'000);
+    linger(kLingerBytesMax);
+  });
+}
+
+// The first bytes are looked at before OpenSSL gets them. One deadline for all of it: a client cannot stretch it by
+// sending byte after byte.
 template <>
 void Connection<TlsStream>::handshake() {
   deadline(shared_.options.head_timeout_ms);
-  stream_.async_handshake(net::ssl::stream_base::server, [this, self = self()](beast::error_code error) {
-    if (error) return close_socket();
-    await_request();
-  });
+  tcp_layer().async_read_some(
+      buffer_.prepare(kHeadReadBytes), [this, self = self()](beast::error_code error, size_t size) {
+        if (error) {
+          shared_.handshakes_failed.fetch_add(1, std::memory_order_relaxed);
+          return close_socket();
+        }
+        buffer_.commit(size);
+        const auto first = static_cast<unsigned char>(buffered().front());
+        if (first != kHandshakeRecord) return refuse_plain();
+        stream_.async_handshake(net::ssl::stream_base::server, buffer_.data(),
+                                [this, self](beast::error_code failed, size_t used) {
+                                  if (failed || used != buffer_.size()) {
+                                    shared_.handshakes_failed.fetch_add(1, std::memory_order_relaxed);
+                                    return close_socket();
+                                  }
+                                  buffer_.clear();
+                                  await_request();
+                                });
+      });
 }
 
 void open_tls(Shared& shared, IoThread& io, tcp::socket socket, std::shared_ptr<net::ssl::context> context) {

@@ -22,7 +22,8 @@ struct Request {
   std::string body;
   std::string peer;  // the client's IP address, as text
   bool tls = false;
-  bool head = false;  // a HEAD that is answered by the GET handler
+  bool head = false;        // a HEAD that is answered by the GET handler
+  int64_t received_ns = 0;  // monotonic, when it was complete
   // What the route's {name} segments matched, percent-decoded, and which route it was, e.g. "/v1/tenants/{tenant}".
   std::vector<std::pair<std::string_view, std::string>> params;
   std::string_view route;

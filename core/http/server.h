@@ -21,7 +21,8 @@
 
 namespace tallygate::http {
 
-// PEM files. Without a certificate the server speaks plain HTTP.
+// PEM files. Without a certificate the server speaks plain HTTP. With one it speaks TLS 1.2 and 1.3, HTTP/1.1 by ALPN;
+// who talks plain HTTP to it is told so, in plain HTTP.
 struct TlsFiles {
   std::string certificate_file;  // with the chain
   std::string key_file;
@@ -41,7 +42,11 @@ struct ServerOptions {
   TlsFiles tls = {};
   int io_threads = 1;
   int worker_threads = 4;
-  size_t queue_max = 1024;        // requests that wait for a worker; more are answered 503
+  size_t queue_max = 1024;       // requests that wait for a worker; more are answered 503
+  int64_t queue_timeout_ms = 0;  // what has waited longer is answered 503 when its turn comes; 0: never
+  // Requests of one lane are served in their order, lanes in turn. On an I/O thread; must be quick. Absent: one lane.
+  std::function<uint64_t(const Request&)> lane_of = nullptr;
+  size_t running_per_lane_max = SIZE_MAX;
   size_t connections_max = 4096;  // more are answered 503 and closed
   size_t head_bytes_max = 16 * 1024;
   size_t body_bytes_max = 1024 * 1024;
@@ -56,6 +61,7 @@ struct ServerOptions {
 struct ServerStats {
   uint64_t connections_open = 0, connections_total = 0, connections_refused_total = 0;
   uint64_t requests_total = 0, requests_malformed_total = 0, requests_overload_total = 0;
+  uint64_t handshakes_failed_total = 0;
   uint64_t queue_length = 0;
 };
 

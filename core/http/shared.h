@@ -41,14 +41,18 @@ struct IoThread {
 
 struct Shared {
   Shared(ServerOptions o, Router r, Env& e)
-      : options(std::move(o)), router(std::move(r)), env(e), workers(options.worker_threads, options.queue_max) {}
+      : options(std::move(o)),
+        router(std::move(r)),
+        env(e),
+        workers(options.worker_threads, options.queue_max, options.running_per_lane_max) {}
 
   const ServerOptions options;
   const Router router;
   Env& env;
   Workers workers;
   std::atomic<bool> draining{false};
-  std::atomic<uint64_t> connections_total{0}, connections_refused{0}, requests{0}, malformed{0}, overload{0};
+  std::atomic<uint64_t> connections_total{0}, connections_refused{0}, requests{0}, malformed{0}, overload{0},
+      handshakes_failed{0};
 
   void opened() {
     const std::lock_guard lock(mutex);

@@ -1,10 +1,12 @@
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
 
 #include "core/http/server.h"
+#include "core/http/workers.h"
 #include "tests/unit/core_http/raw_client.h"
 
 namespace tallygate::http {
@@ -83,9 +85,10 @@ TEST_F(LimitsTest, RefusesMalformedHeadsAndChunks) {
     EXPECT_NE(answer.find("Connection: close\r\n"), std::string::npos);
     EXPECT_NE(answer.find("malformed_request"), std::string::npos);
   }
-  for (const char* chunks : {"0x5\r\nhello\r\n0\r\n\r\n", "+5\r\nhello\r\n0\r\n\r\n", "-1\r\n\r\n",
-                             "5\nhello\r\n0\r\n\r\n", "5\r\nhelloX0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "\r\n", "g\r\n",
-                             "fffffffffffffffff\r\nx", "5 \nhello\r\n0\r\n\r\n", "5;a\nb\r\nhello\r\n0\r\n\r\n"}) {
+  for (const char* chunks :
+       {"0x5\r\nhello\r\n0\r\n\r\n", "+5\r\nhello\r\n0\r\n\r\n", "-1\r\n\r\n", "5\nhello\r\n0\r\n\r\n",
+        "5\r\nhelloX0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "\r\n", "g\r\n", "fffffffffffffffff\r\nx",
+        "5 \nhello\r\n0\r\n\r\n", "5;a\nb\r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n"}) {
     const std::string answer =
         once(std::string("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n") + chunks);
     EXPECT_TRUE(answer.starts_with("HTTP/1.1 4")) << chunks << answer;
@@ -112,6 +115,67 @@ TEST_F(LimitsTest, AnswersOverloadWhenTheQueueIsFull) {
   refused.send(kGet);
   EXPECT_TRUE(refused.read_response().ends_with("done")) << "an overload does not cost the connection";
   EXPECT_EQ(server_->stats().requests_overload_total, 1u);
+}
+
+TEST_F(LimitsTest, AnswersOverloadToWhatHasWaitedTooLong) {
+  ServerOptions options;
+  options.worker_threads = 1;
+  options.queue_timeout_ms = 20;
+  start(options);
+  RawClient running(server_->port()), waiting(server_->port());
+  running.send(kGet);
+  gate_.await_waiting(1);
+  waiting.send(kGet);
+  while (server_->stats().queue_length == 0) system_env().sleep_ms(1);
+  system_env().sleep_ms(30);
+  gate_.open();
+  EXPECT_TRUE(running.read_response().ends_with("done"));
+  const std::string answer = waiting.read_response();
+  EXPECT_TRUE(answer.starts_with("HTTP/1.1 503 ")) << answer;
+  EXPECT_NE(answer.find("Retry-After: 1\r\n"), std::string::npos);
+  waiting.send(kGet);
+  EXPECT_TRUE(waiting.read_response().ends_with("done")) << "an overload does not cost the connection";
+}
+
+// A caller with a hundred requests waiting does not make another one wait for them all, nor take all workers.
+TEST_F(LimitsTest, LanesTakeTurns) {
+  Workers workers(4, 1000, 3);
+  std::mutex mutex;
+  std::vector<uint64_t> order;
+  std::atomic<int> running = 0, most = 0, done = 0;
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(workers.submit(
+        [&] {
+          const int now = ++running;
+          int seen = most;
+          while (now > seen && !most.compare_exchange_weak(seen, now)) {
+          }
+          gate_.wait();
+          {
+            const std::lock_guard lock(mutex);
+            order.push_back(1);
+          }
+          --running;
+          ++done;
+        },
+        1));
+  }
+  gate_.await_waiting(3);
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(workers.submit(
+        [&] {
+          const std::lock_guard lock(mutex);
+          order.push_back(2);
+          ++done;
+        },
+        2));
+  }
+  while (done < 3) system_env().sleep_ms(1);
+  EXPECT_EQ(order, (std::vector<uint64_t>{2, 2, 2})) << "by the worker that the first lane may not have";
+  gate_.open();
+  while (done < 103) system_env().sleep_ms(1);
+  EXPECT_EQ(most, 3);
+  EXPECT_EQ(workers.queue_length(), 0u);
 }
 
 TEST_F(LimitsTest, RefusesConnectionsPastTheLimit) {
