@@ -15,17 +15,35 @@ PoolOptions pool_options(std::string url, const ApiSettings& settings) {
 }
 
 // More lanes than cores share rounds less and gain nothing.
-CombinerOptions combiner_options(const char* statement, const ApiSettings& settings) {
+CombinerOptions combiner_options(const char* statement) {
   const size_t lanes = std::clamp<size_t>(std::thread::hardware_concurrency(), 2, 8);
-  return {.statement = statement, .lanes = lanes, .wait_ms = settings.deadline_ms};
+  return {.statement = statement, .lanes = lanes};
 }
 
-FrontOptions front_options(Credentials credentials, const ApiSettings& settings) {
+FrontOptions front_options(const ApiSettings& settings) {
   FrontOptions options;
-  options.credentials = std::move(credentials);
   options.rate_limit = {settings.rate_per_second, settings.rate_burst};
+  options.deadline_ms = settings.deadline_ms;
   options.body_bytes_max = static_cast<size_t>(settings.body_bytes_max);
   return options;
+}
+
+void collect_server(metrics::Scrape& scrape, const http::ServerStats& stats) {
+  const auto count = [&](const char* name, const char* help, uint64_t value) {
+    scrape.counter(name, help, {}, static_cast<double>(value));
+  };
+  count("tallygate_operator_api_connections_refused_total", "Connections past the limit.",
+        stats.connections_refused_total);
+  count("tallygate_operator_api_malformed_total", "Requests that were no HTTP, or too large.",
+        stats.requests_malformed_total);
+  count("tallygate_operator_api_overload_total", "Requests answered 503: too many waited, or one waited for too long.",
+        stats.requests_overload_total);
+  count("tallygate_operator_api_handshake_failures_total", "TLS handshakes that came to nothing.",
+        stats.handshakes_failed_total);
+  scrape.gauge("tallygate_operator_api_connections", "Open connections.", {},
+               static_cast<double>(stats.connections_open));
+  scrape.gauge("tallygate_operator_api_queued_requests", "Requests that wait for their turn.", {},
+               static_cast<double>(stats.queue_length));
 }
 
 }  // namespace
@@ -33,23 +51,74 @@ FrontOptions front_options(Credentials credentials, const ApiSettings& settings)
 Result<std::unique_ptr<ApiServer>> ApiServer::create(Env& env, std::string database_url,
                                                      std::optional<redis::Endpoint> redis, const ApiSettings& settings,
                                                      metrics::Registry& registry) {
-  auto credentials = load_credentials(settings);
-  if (!credentials) return tl::unexpected(credentials.error());
-  credentials->providers.count_in(registry);
-  return std::unique_ptr<ApiServer>(
-      new ApiServer(env, std::move(database_url), std::move(redis), settings, std::move(*credentials), registry));
+  auto server =
+      std::unique_ptr<ApiServer>(new ApiServer(env, std::move(database_url), std::move(redis), settings, registry));
+  if (auto loaded = server->load(registry); !loaded) return tl::unexpected(loaded.error());
+  return server;
 }
 
 ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::Endpoint> redis,
-                     const ApiSettings& settings, Credentials credentials, metrics::Registry& registry)
+                     const ApiSettings& settings, metrics::Registry& registry)
     : env_(env),
       settings_(settings),
+      credentials_(Credentials{}),
       pool_(env, pool_options(std::move(database_url), settings)),
-      wallet_operations_(env, pool_, combiner_options("select (b.r).*, b.n from wallet_batch($1) b", settings)),
-      status_checks_(env, pool_, combiner_options("select * from status_check_batch($1)", settings)),
+      wallet_operations_(env, pool_, combiner_options("select (b.r).*, b.n from wallet_batch($1) b")),
+      status_checks_(env, pool_, combiner_options("select * from status_check_batch($1)")),
       recaller_(env, std::move(redis)),
-      front_(Services{env, pool_, wallet_operations_, status_checks_, directory_, recaller_}, front_options(std::move(credentials), settings)) {
+      front_(Services{env, pool_, wallet_operations_, status_checks_, directory_, recaller_}, credentials_,
+             front_options(settings)),
+      files_(env, settings.watch_interval_ms, registry),
+      pool_check_(env, settings.watch_interval_ms, [this] { pool_.check(); }) {
+  follow_files();
   collect(registry);
+}
+
+// Before the first load, so that no change is missed.
+void ApiServer::follow_files() {
+  const auto key_file = settings_.jwks_file.empty() ? settings_.jwt_public_key_file : settings_.jwks_file;
+  if (!key_file.empty()) {
+    files_.follow("jwt keys", {key_file}, [this]() -> Result<void> {
+      auto keys = load_jwt_keys(settings_);
+      if (!keys) return tl::unexpected(keys.error());
+      credentials_.change([&](Credentials& next) { next.jwt_keys = std::move(*keys); });
+      return {};
+    });
+  }
+  if (!settings_.service_tokens_file.empty()) {
+    files_.follow("service tokens", {settings_.service_tokens_file}, [this]() -> Result<void> {
+      auto tokens = load_service_tokens(settings_);
+      if (!tokens) return tl::unexpected(tokens.error());
+      credentials_.change([&](Credentials& next) { next.service_tokens = std::move(*tokens); });
+      return {};
+    });
+  }
+  if (!settings_.tls_certificate_file.empty()) {
+    files_.follow("tls", {settings_.tls_certificate_file, settings_.tls_key_file},
+                  [this] { return server_->reload_tls(); });
+  }
+}
+
+Result<void> ApiServer::load(metrics::Registry& registry) {
+  auto credentials = load_credentials(settings_, registry);
+  if (!credentials) return tl::unexpected(credentials.error());
+  credentials_.change([&](Credentials& next) { next = std::move(*credentials); });
+  return {};
+}
+
+std::optional<std::string> ApiServer::not_ready() const {
+  if (stopping_) return "it is stopping";
+  if (!listening_) return "it does not listen yet";
+  if (!directory_.snapshot()) return "the manifests are not loaded yet";
+  if (std::string trouble = pool_.trouble(); !trouble.empty()) return trouble;
+  return std::nullopt;
+}
+
+telemetry::ServiceHealth ApiServer::health() const {
+  using telemetry::ServiceState;
+  if (auto reason = not_ready()) return {listening_ ? ServiceState::kDegraded : ServiceState::kDown, *reason};
+  if (std::string trouble = files_.trouble(); !trouble.empty()) return {ServiceState::kDegraded, trouble};
+  return {};
 }
 
 ApiServer::~ApiServer() { stop(); }
@@ -77,6 +146,7 @@ void ApiServer::collect(metrics::Registry& registry) {
           pool_.stats().in_doubt);
     count("tallygate_operator_api_pool_exhausted_total", "Requests that found no free connection in time.",
           pool_.stats().exhausted);
+    if (listening_) collect_server(scrape, server_->stats());
   }));
 }
 
@@ -89,6 +159,13 @@ Result<void> ApiServer::start() {
   options.tls = {settings_.tls_certificate_file, settings_.tls_key_file};
   options.worker_threads = static_cast<int>(settings_.workers);
   options.body_bytes_max = static_cast<size_t>(settings_.body_bytes_max);
+  options.head_timeout_ms = settings_.head_timeout_ms;
+  options.body_timeout_ms = settings_.body_timeout_ms;
+  // Who waits has at least half of its time left for the work. One caller cannot have all workers, so that one whose
+  // wallet is locked does not stop the others.
+  options.queue_timeout_ms = settings_.deadline_ms / 2;
+  options.lane_of = lane_of;
+  options.running_per_lane_max = static_cast<size_t>(std::max<int64_t>(1, settings_.workers * 3 / 4));
   if (!settings_.providers_file.empty())
     options.body_bytes_max = std::max(options.body_bytes_max, kProviderBodyBytesMax);
   options.on_completed = [this](const http::Completed& done) {
@@ -97,14 +174,19 @@ Result<void> ApiServer::start() {
   auto server = http::Server::start(std::move(options), std::move(router), env_);
   if (!server) return tl::unexpected(server.error());
   server_ = std::move(*server);
+  listening_ = true;
+  files_.start();
+  pool_check_.start();
   log::info("the API listens", {{"address", server_->address()}, {"tls", !settings_.tls_certificate_file.empty()}});
   return {};
 }
 
 void ApiServer::stop() {
+  announce_stop();
   if (!server_) return;
   server_->drain(settings_.drain_ms);
-  server_.reset();
+  files_.stop();
+  pool_check_.stop();
 }
 
 std::string ApiServer::address() const { return server_ ? server_->address() : ""; }

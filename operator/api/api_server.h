@@ -1,6 +1,8 @@
-// The API as one thing to start and stop: connection pool, recall, front, HTTP server.
+// The API as one thing to start and stop: connection pool, recall, front, HTTP server. Credentials and the TLS pair are
+// read again when their files change.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -10,9 +12,12 @@
 #include "core/http/server.h"
 #include "core/redis_client/url.h"
 #include "core/result.h"
+#include "core/telemetry/health.h"
 #include "core/telemetry/metrics.h"
 #include "operator/api/combiner.h"
+#include "operator/api/credentials.h"
 #include "operator/api/directory.h"
+#include "operator/api/file_watch.h"
 #include "operator/api/front.h"
 #include "operator/api/pool.h"
 #include "operator/api/settings.h"
@@ -30,8 +35,13 @@ class ApiServer {
 
   // Takes what the manifests say from now on. Any thread.
   void offer(std::shared_ptr<const plan::Compiled> compiled) { directory_.offer(std::move(compiled)); }
+  // For probes; any thread. nullopt: it can serve.
+  std::optional<std::string> not_ready() const;
+  telemetry::ServiceHealth health() const;
   // Listens before it returns.
   Result<void> start();
+  // Not ready from now on, though it serves.
+  void announce_stop() { stopping_ = true; }
   // Requests under way end, for at most the settings' drain time. Idempotent.
   void stop();
   std::string address() const;
@@ -39,19 +49,25 @@ class ApiServer {
 
  private:
   ApiServer(Env& env, std::string database_url, std::optional<redis::Endpoint> redis, const ApiSettings& settings,
-            Credentials credentials, metrics::Registry& registry);
+            metrics::Registry& registry);
+  Result<void> load(metrics::Registry& registry);
+  void follow_files();
   void collect(metrics::Registry& registry);
 
   Env& env_;
   const ApiSettings settings_;
+  CredentialStore credentials_;
   Directory directory_;
   Pool pool_;
   Combiner wallet_operations_, status_checks_;
   escrow::Recaller recaller_;
   Front front_;
   metrics::Histogram latency_;
+  std::atomic<bool> listening_ = false, stopping_ = false;
+  std::unique_ptr<http::Server> server_;  // there for good once listening_
+  FileWatch files_;
+  Ticker pool_check_;
   std::vector<std::shared_ptr<metrics::Registry::Collector>> collectors_;
-  std::unique_ptr<http::Server> server_;
 };
 
 }  // namespace tallygate::api

@@ -38,9 +38,10 @@ struct Call {
   std::string idempotency_key;  // set where the route wants one
   std::string request_id;
   int64_t now_ns = 0;
-  std::shared_ptr<const Snapshot> snapshot;  // null before the first manifests
-  bool as_admin = false;                     // writes that only tallygate_admin may make
-  const Provider* provider = nullptr;        // set where it is the caller; `tenant` is then the handler's to find
+  int64_t until_ms = 0;  // monotonic: all its work in the database ends by then
+  std::shared_ptr<const Snapshot> snapshot;
+  bool as_admin = false;               // writes that only tallygate_admin may make
+  const Provider* provider = nullptr;  // set where it is the caller; `tenant` is then the handler's to find
 };
 
 using CallHandler = http::Response (*)(Call&);

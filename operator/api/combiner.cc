@@ -11,20 +11,22 @@ Combiner::Combiner(Env& env, Pool& pool, CombinerOptions options)
   TG_ASSERT(options_.lanes > 0 && options_.batch_max > 0);
 }
 
-Result<OwnRow> Combiner::run(const std::string& tenant, std::string operation) {
+Result<OwnRow> Combiner::run(const std::string& tenant, std::string operation, int64_t until_ms) {
   Lane& lane = lanes_[std::hash<std::string>{}(tenant) % lanes_.size()];
-  Waiter self;
-  self.operation = std::move(operation);
-  const int64_t until_ms = env_.mono_ms() + options_.wait_ms;
+  Waiter self{tenant, std::move(operation), until_ms, {}, Waiter::State::kQueued, {}};
   std::unique_lock lock(lane.mutex);
   lane.queue.push_back(&self);
   while (self.state != Waiter::State::kDone) {
+    const int64_t now_ms = env_.mono_ms();
+    const int64_t lead_ms = may_lead_ms(lane, self, now_ms);
     if (self.state == Waiter::State::kTaken) {
       self.changed.wait(lock);  // its round ends within the pool's deadline
-    } else if (!lane.busy) {
-      lead(lane, lock);  // with whoever came first; perhaps not with this one
-    } else if (const int64_t left_ms = until_ms - env_.mono_ms(); left_ms > 0) {
-      self.changed.wait_for(lock, std::chrono::milliseconds(left_ms));
+    } else if (lead_ms <= now_ms) {
+      lead(lane, self, lock);
+    } else if (now_ms < until_ms) {
+      // Looks again in time: a round under way may have become slow.
+      const int64_t wake_ms = std::min({lead_ms, until_ms, now_ms + options_.slow_ms});
+      self.changed.wait_for(lock, std::chrono::milliseconds(wake_ms - now_ms));
     } else {
       std::erase(lane.queue, &self);
       return fail(Errc::kUnavailable, "no round of the ledger's operations began in time");
@@ -33,21 +35,55 @@ Result<OwnRow> Combiner::run(const std::string& tenant, std::string operation) {
   return std::move(self.result);
 }
 
-void Combiner::lead(Lane& lane, std::unique_lock<std::mutex>& lock) {
-  const auto end = lane.queue.begin() + static_cast<std::ptrdiff_t>(std::min(lane.queue.size(), options_.batch_max));
-  const std::vector<Waiter*> batch(lane.queue.begin(), end);
-  lane.queue.erase(lane.queue.begin(), end);
+int64_t Combiner::may_lead_ms(const Lane& lane, const Waiter& waiter, int64_t now_ms) const {
+  if (lane.rounds.size() >= options_.rounds_max) return INT64_MAX;
+  int64_t lead_ms = now_ms;
+  for (const Round& round : lane.rounds) {
+    for (const Waiter* busy : round.batch) {
+      if (busy->tenant == waiter.tenant) return INT64_MAX;
+    }
+    lead_ms = std::max(lead_ms, round.begin_ms + options_.slow_ms);
+  }
+  return lead_ms;
+}
+
+// The first with whoever came before it and may be in its round; the first perhaps not, where there are too many.
+std::vector<Combiner::Waiter*> Combiner::take_batch(Lane& lane, Waiter& first) {
+  const int64_t now_ms = env_.mono_ms();
+  std::erase_if(lane.apart_until_ms, [&](const auto& one) { return one.second <= now_ms; });
+  const bool alone = lane.apart_until_ms.contains(first.tenant);
+  std::vector<Waiter*> batch;
+  std::erase_if(lane.queue, [&](Waiter* waiter) {
+    const bool fits = waiter->tenant == first.tenant || (!alone && !lane.apart_until_ms.contains(waiter->tenant) &&
+                                                         may_lead_ms(lane, *waiter, now_ms) <= now_ms);
+    if (!fits || batch.size() == options_.batch_max) return false;
+    batch.push_back(waiter);
+    return true;
+  });
   for (Waiter* waiter : batch) waiter->state = Waiter::State::kTaken;
-  lane.busy = true;
+  return batch;
+}
+
+void Combiner::keep_apart(Lane& lane, const std::vector<Waiter*>& batch, int64_t now_ms) {
+  for (const Waiter* waiter : batch) lane.apart_until_ms[waiter->tenant] = now_ms + options_.apart_ms;
+}
+
+void Combiner::lead(Lane& lane, Waiter& first, std::unique_lock<std::mutex>& lock) {
+  const auto round = lane.rounds.insert(lane.rounds.end(), Round{env_.mono_ms(), take_batch(lane, first)});
   lock.unlock();
-  serve(batch);
+  serve(round->batch);
   lock.lock();
-  lane.busy = false;
-  for (Waiter* waiter : batch) {
+  const int64_t now_ms = env_.mono_ms();
+  const bool slow = now_ms - round->begin_ms >= options_.slow_ms;
+  if (slow && !round->batch.front()->result) keep_apart(lane, round->batch, now_ms);
+  for (Waiter* waiter : round->batch) {
     waiter->state = Waiter::State::kDone;
     waiter->changed.notify_one();
   }
-  if (!lane.queue.empty()) lane.queue.front()->changed.notify_one();  // to lead the next round
+  lane.rounds.erase(round);
+  const auto next = std::find_if(lane.queue.begin(), lane.queue.end(),
+                                 [&](const Waiter* waiter) { return may_lead_ms(lane, *waiter, now_ms) <= now_ms; });
+  if (next != lane.queue.end()) (*next)->changed.notify_one();  // to lead the next round
 }
 
 void Combiner::serve(std::span<Waiter* const> batch) {
@@ -82,7 +118,9 @@ Result<ledger::Rows> Combiner::execute(std::span<Waiter* const> batch) {
     operations.append(batch[i]->operation, 1);  // after its brace
   }
   operations += ']';
-  return pool_.exec(options_.statement, {std::move(operations)});
+  const auto* latest = *std::max_element(batch.begin(), batch.end(),
+                                         [](const Waiter* a, const Waiter* b) { return a->until_ms < b->until_ms; });
+  return pool_.exec(options_.statement, {std::move(operations)}, latest->until_ms);
 }
 
 }  // namespace tallygate::api

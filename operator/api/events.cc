@@ -50,7 +50,7 @@ UsageItem read_event(const Call& call, const json& event, const std::string& pla
   }
   for (const auto& [name, value] : event.items()) {
     if (!kKnown.contains(name) && !is_attribute_name(name)) {
-      faults.emplace_back(place + (is_clean_text(name) ? name.substr(0, 63) : "?"),
+      faults.emplace_back(place + (is_clean_text(name) ? std::string(cut_text(name, 63)) : "?"),
                           "is no attribute of CloudEvents 1.0");
     }
   }

@@ -269,11 +269,12 @@ std::vector<std::pair<std::string, std::string>> Fields::take_faults() {
 
 void Fields::refuse_unasked() {
   for (const auto& [name, value] : json_->value.items()) {
-    if (!asked_.contains(name)) refuse(is_clean_text(name) ? name.substr(0, 63) : "?", "is no field of this request");
+    if (!asked_.contains(name))
+      refuse(is_clean_text(name) ? std::string(cut_text(name, 63)) : "?", "is no field of this request");
   }
   for (const auto& [name, value] : query_) {
     if (!asked_query_.contains(name))
-      refuse(is_clean_text(name) ? name.substr(0, 63) : "?", "is no parameter of this request");
+      refuse(is_clean_text(name) ? std::string(cut_text(name, 63)) : "?", "is no parameter of this request");
   }
 }
 

@@ -11,6 +11,7 @@ namespace tallygate::api {
 namespace {
 
 constexpr char kTenantHeader[] = "tallygate-tenant";
+constexpr size_t kActorBytesMax = 200;
 
 std::string request_id_of(const http::Request& request, Env& env) {
   const std::string_view given = request.header("x-request-id");
@@ -27,6 +28,23 @@ http::Response forbidden(std::string reason, std::string detail) {
   return http::problem_response({403, std::move(reason), std::move(detail), "", {}});
 }
 
+// A body that two readers could take for two things, or that is compressed.
+std::optional<http::Response> refuse_media(const http::Request& request) {
+  if (request.header_count("content-type") > 1) {
+    return http::problem_response({415, "unsupported_media_type", "Content-Type must be given once.", "", {}});
+  }
+  if (request.header_count("content-encoding") > 0) {
+    return http::problem_response({415, "unsupported_media_type", "No Content-Encoding is taken.", "", {}},
+                                  {{"Accept-Encoding", "identity"}});
+  }
+  return std::nullopt;
+}
+
+http::Response not_ready() {
+  return http::problem_response({503, "not_ready", "The manifests are not loaded yet. Repeat the request.", "", {}},
+                                {{"Retry-After", "1"}});
+}
+
 // Puts the request's id into a problem, so that people can quote it.
 void name_request(http::Response& response, const std::string& request_id) {
   response.headers.emplace_back("X-Request-Id", request_id);
@@ -40,8 +58,16 @@ void name_request(http::Response& response, const std::string& request_id) {
 
 }  // namespace
 
-Front::Front(Services services, FrontOptions options)
+uint64_t lane_of(const http::Request& request) {
+  const std::hash<std::string_view> hash;
+  const std::string_view authorization = request.header("authorization");
+  return hash(authorization.empty() ? std::string_view(request.path) : authorization) * 31 +
+         hash(request.header(kTenantHeader));
+}
+
+Front::Front(Services services, const CredentialStore& credentials, FrontOptions options)
     : services_(services),
+      credentials_(credentials),
       options_(std::move(options)),
       limiter_(options_.rate_limit, options_.rate_limited_tenants_max) {}
 
@@ -74,30 +100,31 @@ std::optional<Principal> Front::authenticate(const http::Request& request, const
   std::transform(scheme.begin(), scheme.end(), scheme.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   const std::string_view token = header.substr(7);
+  const auto credentials = credentials_.current();
   if (scheme != "bearer " || token.find(' ') != std::string_view::npos) {
     why = "no bearer token";
     return std::nullopt;
   }
   if (token.starts_with(kServiceTokenPrefix)) {
-    const Principal* known = options_.credentials.service_tokens.find(token);
+    const Principal* known = credentials->service_tokens.find(token);
     if (known == nullptr) {
       why = "unknown service token";
       return std::nullopt;
     }
     return *known;
   }
-  if (!options_.credentials.jwt_keys) {
+  if (!credentials->jwt_keys) {
     why = "no JWT is taken here";
     return std::nullopt;
   }
-  const auto claims =
-      verify_jwt(token, *options_.credentials.jwt_keys, options_.credentials.jwt_rules, services_.env.wall_s());
+  const auto claims = verify_jwt(token, *credentials->jwt_keys, credentials->jwt_rules, services_.env.wall_s());
   if (!claims) {
     why = claims.error().message;
     return std::nullopt;
   }
   Principal principal;
-  principal.actor = "jwt:" + (is_clean_text(claims->subject) ? claims->subject.substr(0, 200) : "");
+  principal.actor =
+      "jwt:" + (is_clean_text(claims->subject) ? std::string(cut_text(claims->subject, kActorBytesMax)) : "");
   for (const auto& scope : claims->scopes) principal.scopes |= scope_bit(scope);
   const std::string* tenant = snapshot != nullptr && !claims->external_id.empty()
                                   ? snapshot->tenant_of_external_id(claims->external_id)
@@ -147,7 +174,8 @@ std::optional<http::Response> Front::limit_rate(const std::string& key, const ch
 
 http::Response Front::answer_provider(const ApiRoute& route, const http::Request& request,
                                       const std::string& request_id) {
-  const Provider* provider = options_.credentials.providers.find(request.param("provider"));
+  const auto credentials = credentials_.current();  // they own the provider
+  const Provider* provider = credentials->providers->find(request.param("provider"));
   if (provider == nullptr) return http::problem_response({404, "unknown_provider", "", "", {}});
   std::string why;
   if (!provider->adapter->authenticate(request, services_.env.wall_s(), why)) {
@@ -159,9 +187,19 @@ http::Response Front::answer_provider(const ApiRoute& route, const http::Request
     provider->count(EventResult::kRateLimited);
     return *refused;
   }
-  Call call{services_, request,    provider->principal,     "",
-            "",        request_id, services_.env.wall_ns(), services_.directory.snapshot(),
-            false,     provider};
+  auto snapshot = services_.directory.snapshot();
+  if (!snapshot) return not_ready();
+  Call call{services_,
+            request,
+            provider->principal,
+            "",
+            "",
+            request_id,
+            services_.env.wall_ns(),
+            request.received_ns / 1'000'000 + options_.deadline_ms,
+            std::move(snapshot),
+            false,
+            provider};
   return route.handler(call);
 }
 
@@ -175,6 +213,7 @@ http::Response Front::answer(const ApiRoute& route, const http::Request& request
   if (!principal) {
     return unauthenticated(request, request_id, why, unauthorized());
   }
+  if (!snapshot) return not_ready();
   if (!principal->has(*route.scope)) {
     stats_.forbidden.fetch_add(1, std::memory_order_relaxed);
     return forbidden("scope_missing", "The token lacks the scope " + std::string(to_string(*route.scope)) + ".");
@@ -182,6 +221,7 @@ http::Response Front::answer(const ApiRoute& route, const http::Request& request
   auto tenant = choose_tenant(request, *principal);
   if (!tenant) return std::move(tenant.error());
   if (auto refused = limit_rate(*tenant, "tenant")) return *refused;
+  if (auto refused = refuse_media(request)) return *refused;
   Call call{services_,
             request,
             *principal,
@@ -189,6 +229,7 @@ http::Response Front::answer(const ApiRoute& route, const http::Request& request
             "",
             request_id,
             services_.env.wall_ns(),
+            request.received_ns / 1'000'000 + options_.deadline_ms,
             snapshot,
             route.scope == Scope::kAdmin};
   if (route.wants_key) {

@@ -1,6 +1,7 @@
-// From a request to its handler: request id, credentials, tenant, scope, rate limit, idempotency key; and the answer's
-// headers. Every answer carries X-Request-Id. Providers prove who they are by their adapter in place of a token, and
-// their tenant is in the payload.
+// From a request to its handler: request id, credentials, scope, tenant, rate limit, idempotency key; and the answer's
+// headers. Before the first manifests a caller with valid credentials gets a 503: nobody can say yet what it may do.
+// Every answer carries X-Request-Id. Providers prove who they are by their adapter in place of a token, and their
+// tenant is in the payload.
 //
 // Any thread.
 #pragma once
@@ -13,26 +14,17 @@
 
 #include "core/http/router.h"
 #include "operator/api/call.h"
-#include "operator/api/jwt.h"
-#include "operator/api/provider/providers.h"
+#include "operator/api/credentials.h"
 #include "operator/api/rate_limiter.h"
-#include "operator/api/service_tokens.h"
 
 namespace tallygate::api {
-
-struct Credentials {
-  std::optional<JwtKeys> jwt_keys;  // absent: no JWT is taken
-  JwtRules jwt_rules;
-  ServiceTokens service_tokens;
-  Providers providers;
-};
 
 // A provider's report may hold a whole conversation.
 inline constexpr size_t kProviderBodyBytesMax = 1024 * 1024;
 
 struct FrontOptions {
-  Credentials credentials;
   RateLimit rate_limit;
+  int64_t deadline_ms = 5'000;  // from a request's arrival
   size_t rate_limited_tenants_max = 10'000;
   size_t body_bytes_max = 256 * 1024;  // of all but providers' requests
 };
@@ -43,7 +35,8 @@ struct FrontStats {
 
 class Front {
  public:
-  Front(Services services, FrontOptions options);
+  // `credentials` outlives it.
+  Front(Services services, const CredentialStore& credentials, FrontOptions options);
   // Adds every route of the API, and GET /openapi.yaml. The router must not outlive this.
   void add_routes(http::Router& router);
   const FrontStats& stats() const { return stats_; }
@@ -62,10 +55,15 @@ class Front {
   tl::expected<std::string, http::Response> choose_tenant(const http::Request& request, const Principal& principal);
 
   Services services_;
+  const CredentialStore& credentials_;
   const FrontOptions options_;
   RateLimiter limiter_;
   FrontStats stats_;
 };
+
+// Requests of one caller are of one lane: its credentials as they were sent, and the tenant that it names. Providers
+// have their own by their paths.
+uint64_t lane_of(const http::Request& request);
 
 // The document that is served as /openapi.yaml.
 std::string_view openapi_document();

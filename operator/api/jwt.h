@@ -22,6 +22,7 @@ class JwtKeys {
  public:
   // A JWK set (RFC 7517): "oct" of at least 32 bytes, "RSA" of at least 2048 bits, "EC" on P-256. Private keys,
   // algorithms that do not belong to their key, and two keys of one kid are refused. Keys for encryption are skipped.
+  // The error tells all faults.
   static Result<JwtKeys> parse_jwks(std::string_view json);
   // One key: a secret for HS256, or a public key in PEM for RS256 or ES256, by its type.
   static Result<JwtKeys> from_secret(std::string_view secret, std::string kid = "");
@@ -34,6 +35,7 @@ class JwtKeys {
   const Key* find(const std::optional<std::string>& kid) const;
 
  private:
+  bool has(const std::string& kid) const;
   std::vector<std::shared_ptr<const Key>> keys_;
 };
 

@@ -11,6 +11,7 @@
 #include <openssl/param_build.h>
 #include <openssl/pem.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "operator/api/base64url.h"
@@ -184,20 +185,22 @@ Result<JwtKeys> JwtKeys::parse_jwks(std::string_view json) {
     if (!document.is_object() || !document.contains("keys") || !document["keys"].is_array()) {
       return fail(Errc::kInvalid, "it is no JWK set: {\"keys\": [...]}");
     }
+    if (document["keys"].size() > kKeysMax) return fail(Errc::kInvalid, "it has more than 64 keys");
     JwtKeys set;
+    std::string faults;
     size_t place = 0;
     for (const auto& jwk : document["keys"]) {
-      const std::string where = "key " + std::to_string(++place) + ": ";
-      if (!jwk.is_object()) return fail(Errc::kInvalid, where + "it is no object");
-      if (jwk.value("use", "sig") != "sig") continue;
-      auto key = key_of(jwk);
-      if (!key) return fail(key.error().errc, where + key.error().message);
-      for (const auto& other : set.keys_) {
-        if (other->kid == key->kid) return fail(Errc::kInvalid, where + "its kid is another's too, or both have none");
+      ++place;
+      if (jwk.is_object() && jwk.value("use", "sig") != "sig") continue;
+      Result<Key> key = jwk.is_object() ? key_of(jwk) : fail(Errc::kInvalid, "it is no object");
+      if (key && set.has(key->kid)) key = fail(Errc::kInvalid, "its kid is another's too, or both have none");
+      if (key) {
+        set.keys_.push_back(std::make_shared<const Key>(std::move(*key)));
+        continue;
       }
-      if (set.keys_.size() == kKeysMax) return fail(Errc::kInvalid, "it has more than 64 keys");
-      set.keys_.push_back(std::make_shared<const Key>(std::move(*key)));
+      faults += (faults.empty() ? "key " : "; key ") + std::to_string(place) + ": " + key.error().message;
     }
+    if (!faults.empty()) return fail(Errc::kInvalid, faults);
     if (set.keys_.empty()) return fail(Errc::kInvalid, "it has no key for signatures");
     return set;
   } catch (const nlohmann::json::exception&) {
@@ -233,6 +236,10 @@ Result<JwtKeys> JwtKeys::from_pem(std::string_view pem, std::string kid) {
   JwtKeys set;
   set.keys_.push_back(std::make_shared<const Key>(Key{std::move(kid), algorithm, "", std::move(key)}));
   return set;
+}
+
+bool JwtKeys::has(const std::string& kid) const {
+  return std::any_of(keys_.begin(), keys_.end(), [&](const auto& key) { return key->kid == kid; });
 }
 
 const JwtKeys::Key* JwtKeys::find(const std::optional<std::string>& kid) const {

@@ -7,6 +7,7 @@ namespace tallygate::api {
 namespace {
 
 constexpr int64_t kBackoffMs = 5;
+constexpr int64_t kCheckAfterMs = 900;
 
 // As the API's role, so that row-level security holds even where a statement forgets its tenant.
 std::string setup_of(int64_t deadline_ms) {
@@ -21,47 +22,89 @@ Pool::Pool(Env& env, PoolOptions options) : env_(env), options_(std::move(option
   TG_ASSERT(options_.connections_max > 0 && options_.attempts_max > 0);
 }
 
-std::unique_ptr<ledger::Session> Pool::acquire(int64_t until_ms) {
+void Pool::hand_out() {
+  const size_t tenant_max = std::max<size_t>(1, options_.connections_max * 3 / 4);
+  for (auto it = waiting_.begin(); it != waiting_.end() && (!free_.empty() || made_ < options_.connections_max);) {
+    Waiter& waiter = **it;
+    const auto used = in_use_.find(waiter.tenant);
+    if (!waiter.tenant.empty() && used != in_use_.end() && used->second >= tenant_max) {
+      ++it;
+      continue;
+    }
+    if (free_.empty()) {
+      ++made_;
+      waiter.session = std::make_unique<ledger::Session>(options_.database_url, setup_of(options_.deadline_ms));
+    } else {
+      waiter.session = std::move(free_.back());
+      free_.pop_back();
+    }
+    ++in_use_[waiter.tenant];
+    waiter.ready.notify_one();
+    it = waiting_.erase(it);
+  }
+}
+
+std::unique_ptr<ledger::Session> Pool::acquire(int64_t until_ms, const std::string& tenant) {
+  Waiter self{tenant, nullptr, {}};
   std::unique_lock lock(mutex_);
+  waiting_.push_back(&self);
+  hand_out();
   const auto wait = std::chrono::milliseconds(std::max<int64_t>(0, until_ms - env_.mono_ms()));
-  const auto ready = [this] { return !free_.empty() || made_ < options_.connections_max; };
-  if (!freed_.wait_for(lock, wait, ready)) return nullptr;
-  if (free_.empty()) {
-    ++made_;
-    return std::make_unique<ledger::Session>(options_.database_url, setup_of(options_.deadline_ms));
-  }
-  auto session = std::move(free_.back());
-  free_.pop_back();
-  return session;
+  if (!self.ready.wait_for(lock, wait, [&] { return self.session != nullptr; })) waiting_.remove(&self);
+  return std::move(self.session);
 }
 
-void Pool::release(std::unique_ptr<ledger::Session> session) {
-  {
-    const std::lock_guard lock(mutex_);
-    free_.push_back(std::move(session));
-  }
-  freed_.notify_one();
+void Pool::release(std::unique_ptr<ledger::Session> session, const std::string& tenant) {
+  const std::lock_guard lock(mutex_);
+  free_.push_back(std::move(session));
+  if (const auto used = in_use_.find(tenant); --used->second == 0) in_use_.erase(used);
+  hand_out();
 }
 
-Result<void> Pool::run(const std::function<Result<void>(ledger::Transaction&)>& body) {
-  return repeat([&](ledger::Session& session) { return session.transact(body); });
+Result<void> Pool::run(const std::function<Result<void>(ledger::Transaction&)>& body, int64_t until_ms,
+                       const std::string& tenant) {
+  return repeat([&](ledger::Session& session) { return session.transact(body); }, until_ms, tenant);
 }
 
-Result<ledger::Rows> Pool::exec(const std::string& sql, const ledger::Params& params) {
+Result<ledger::Rows> Pool::exec(const std::string& sql, const ledger::Params& params, int64_t until_ms) {
   ledger::Rows rows;
-  const auto done = repeat([&](ledger::Session& session) -> Result<void> {
+  const auto attempt = [&](ledger::Session& session) -> Result<void> {
     auto got = session.autocommit(sql, params);
     if (!got) return tl::unexpected(got.error());
     rows = std::move(*got);
     return {};
-  });
-  if (!done) return tl::unexpected(done.error());
+  };
+  if (const auto done = repeat(attempt, until_ms, ""); !done) return tl::unexpected(done.error());
   return rows;
 }
 
-Result<void> Pool::repeat(const std::function<Result<void>(ledger::Session&)>& attempt) {
-  const int64_t until_ms = env_.mono_ms() + options_.deadline_ms;
-  auto session = acquire(until_ms);
+void Pool::set_trouble(std::string trouble) {
+  const std::lock_guard lock(mutex_);
+  if (trouble.empty()) reached_ms_ = env_.mono_ms();
+  trouble_ = std::move(trouble);
+}
+
+// Only this finds trouble: a request may fail because of a lock that another one holds.
+void Pool::check() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (trouble_.empty() && env_.mono_ms() - reached_ms_ < kCheckAfterMs) return;
+  }
+  auto session = acquire(latest_ms(), "");
+  if (!session) return;
+  const auto answer = session->exec("select 1");
+  release(std::move(session), "");
+  set_trouble(answer ? "" : answer.error().message);
+}
+
+std::string Pool::trouble() const {
+  const std::lock_guard lock(mutex_);
+  return trouble_;
+}
+
+Result<void> Pool::repeat(const std::function<Result<void>(ledger::Session&)>& attempt, int64_t until_ms,
+                          const std::string& tenant) {
+  auto session = acquire(until_ms, tenant);
   if (!session) {
     stats_.exhausted.fetch_add(1, std::memory_order_relaxed);
     return fail(Errc::kUnavailable, "no connection to PostgreSQL became free in time");
@@ -79,7 +122,8 @@ Result<void> Pool::repeat(const std::function<Result<void>(ledger::Session&)>& a
     if (errc == Errc::kUnavailable) stats_.rollbacks.fetch_add(1, std::memory_order_relaxed);
     env_.sleep_ms(pause_ms);
   }
-  release(std::move(session));
+  release(std::move(session), tenant);
+  if (result) set_trouble("");
   return result;
 }
 

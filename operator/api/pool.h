@@ -1,6 +1,7 @@
-// A bounded number of connections to PostgreSQL, each made on first use. Who finds none free waits, but not past a
-// deadline. A transaction that the database rolled back (deadlock, serialization fault, a lost connection) is run
-// again, and one whose COMMIT went unanswered too: bodies must be safe to repeat, as those that begin with an
+// A bounded number of connections to PostgreSQL, each made on first use. Who finds none free waits, in the order of
+// arrival, but not past a deadline. A tenant has at most three quarters of them, so that one whose rows are locked does
+// not stop the others. A transaction that the database rolled back (deadlock, serialization fault, a lost connection)
+// is run again, and one whose COMMIT went unanswered too: bodies must be safe to repeat, as those that begin with an
 // idempotency key are.
 //
 // Any thread.
@@ -9,6 +10,8 @@
 #include <atomic>
 #include <condition_variable>
 #include <functional>
+#include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -22,7 +25,7 @@ namespace tallygate::api {
 struct PoolOptions {
   std::string database_url;
   size_t connections_max = 16;
-  int64_t deadline_ms = 5'000;  // for one run(), waiting and repeating included
+  int64_t deadline_ms = 5'000;  // for one run() that has none of its own, waiting and repeating included
   int attempts_max = 5;
 };
 
@@ -37,23 +40,44 @@ class Pool {
   // `env` outlives it.
   Pool(Env& env, PoolOptions options);
 
-  // In one transaction. kUnavailable past the deadline.
-  Result<void> run(const std::function<Result<void>(ledger::Transaction&)>& body);
+  // In one transaction. kUnavailable past `until_ms`, of the monotonic clock.
+  // `tenant`: whom it is for; "" where it is for several.
+  Result<void> run(const std::function<Result<void>(ledger::Transaction&)>& body, int64_t until_ms,
+                   const std::string& tenant = "");
+  Result<void> run(const std::function<Result<void>(ledger::Transaction&)>& body) { return run(body, latest_ms()); }
   // One statement that is a transaction of its own.
-  Result<ledger::Rows> exec(const std::string& sql, const ledger::Params& params);
+  Result<ledger::Rows> exec(const std::string& sql, const ledger::Params& params, int64_t until_ms);
   const PoolStats& stats() const { return stats_; }
 
+  // Asks the database where no transaction has told lately how it is.
+  void check();
+  // Why the database cannot be reached; empty: it can be. Waits for nothing.
+  std::string trouble() const;
+
  private:
-  Result<void> repeat(const std::function<Result<void>(ledger::Session&)>& attempt);
-  std::unique_ptr<ledger::Session> acquire(int64_t until_ms);
-  void release(std::unique_ptr<ledger::Session> session);
+  Result<void> repeat(const std::function<Result<void>(ledger::Session&)>& attempt, int64_t until_ms,
+                      const std::string& tenant);
+  int64_t latest_ms() const { return env_.mono_ms() + options_.deadline_ms; }
+  struct Waiter {
+    const std::string& tenant;
+    std::unique_ptr<ledger::Session> session;
+    std::condition_variable ready;
+  };
+  std::unique_ptr<ledger::Session> acquire(int64_t until_ms, const std::string& tenant);
+  void release(std::unique_ptr<ledger::Session> session, const std::string& tenant);
+  // Gives what is free to those who may have it, the first first.
+  void hand_out();
+  void set_trouble(std::string trouble);
 
   Env& env_;
   const PoolOptions options_;
   PoolStats stats_;
-  std::mutex mutex_;
-  std::condition_variable freed_;
+  mutable std::mutex mutex_;
+  std::list<Waiter*> waiting_;
+  std::map<std::string, size_t, std::less<>> in_use_;  // connections by tenant
   size_t made_ = 0;
+  int64_t reached_ms_ = 0;  // when the database last did what it was asked
+  std::string trouble_ = "not asked yet";
   std::vector<std::unique_ptr<ledger::Session>> free_;
 };
 

@@ -1,4 +1,6 @@
 // The route table, and what all handlers share.
+#include <algorithm>
+
 #include "core/telemetry/log.h"
 #include "operator/api/call.h"
 #include "operator/api/service_tokens.h"
@@ -37,15 +39,20 @@ std::string fingerprint_of(const Call& call, const Fields& fields) {
 }
 
 Result<void> as_tenant(Call& call, const std::function<Result<void>(ledger::Transaction&)>& body) {
-  return call.services.pool.run([&](ledger::Transaction& transaction) -> Result<void> {
+  const auto within = [&](ledger::Transaction& transaction) -> Result<void> {
     // The role first: what follows is seen by its eyes only.
     if (call.as_admin) {
       if (auto set = transaction.exec("set local role tallygate_admin"); !set) return tl::unexpected(set.error());
     }
-    auto chosen = transaction.exec("select set_config('tallygate.tenant', $1, true)", {call.tenant});
+    // What is left of the request's time; PostgreSQL takes 0 for no limit.
+    const int64_t left_ms = std::max<int64_t>(1, call.until_ms - call.services.env.mono_ms());
+    auto chosen =
+        transaction.exec("select set_config('tallygate.tenant', $1, true), set_config('statement_timeout', $2, true)",
+                         {call.tenant, left_ms});
     if (!chosen) return tl::unexpected(chosen.error());
     return body(transaction);
-  });
+  };
+  return call.services.pool.run(within, call.until_ms, call.tenant);
 }
 
 Result<ledger::Rows> select_as_tenant(Call& call, const std::string& sql, const ledger::Params& params) {

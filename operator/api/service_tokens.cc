@@ -24,7 +24,7 @@ bool is_hash(const std::string& text) {
 Result<void> add_scopes(const nlohmann::json& names, Principal& principal) {
   for (const auto& name : names) {
     const uint8_t bit = name.is_string() ? scope_bit(name.get_ref<const std::string&>()) : uint8_t{0};
-    if (bit == 0) return fail(Errc::kInvalid, "a scope is none of wallet:read, wallet:write, usage:write, admin");
+    if (bit == 0) return fail(Errc::kInvalid, "a scope is unknown: use wallet:read, wallet:write, usage:write, admin");
     principal.scopes |= bit;
   }
   return {};
@@ -37,7 +37,7 @@ Result<void> add_tenants(const nlohmann::json& names, Principal& principal) {
       continue;
     }
     if (!name.is_string() || !TenantId::parse(name.get_ref<const std::string&>())) {
-      return fail(Errc::kInvalid, "a tenant is neither namespace/name nor \"*\"");
+      return fail(Errc::kInvalid, "a tenant is malformed: write namespace/name, or \"*\" for all");
     }
     principal.tenants.push_back(name.get<std::string>());
   }
@@ -46,21 +46,23 @@ Result<void> add_tenants(const nlohmann::json& names, Principal& principal) {
 
 Result<std::pair<std::string, Principal>> entry_of(const nlohmann::json& token) {
   static const std::set<std::string> kMembers = {"name", "sha256", "scopes", "tenants"};
-  if (!token.is_object()) return fail(Errc::kInvalid, "it is no object");
+  if (!token.is_object()) return fail(Errc::kInvalid, "it is no object: write {\"name\": ...}");
   for (const auto& [name, value] : token.items()) {
-    if (!kMembers.contains(name)) return fail(Errc::kInvalid, "it has an unknown member");
+    if (!kMembers.contains(name)) {
+      return fail(Errc::kInvalid, "it has an unknown member: use name, sha256, scopes, tenants");
+    }
   }
   for (const auto& name : kMembers) {
-    if (!token.contains(name)) return fail(Errc::kInvalid, "it has no \"" + name + "\"");
+    if (!token.contains(name)) return fail(Errc::kInvalid, "it has no \"" + name + "\": add it");
   }
   if (!token["name"].is_string() || !is_dns_label(token["name"].get_ref<const std::string&>())) {
-    return fail(Errc::kInvalid, "its name is no DNS label");
+    return fail(Errc::kInvalid, "its name is no DNS label: use lower-case letters, digits and '-'");
   }
   if (!token["sha256"].is_string() || !is_hash(token["sha256"].get_ref<const std::string&>())) {
-    return fail(Errc::kInvalid, "its sha256 is not 64 lower-case hexadecimal digits");
+    return fail(Errc::kInvalid, "its sha256 is not 64 lower-case hexadecimal digits: take those of sha256sum");
   }
   if (!token["scopes"].is_array() || !token["tenants"].is_array()) {
-    return fail(Errc::kInvalid, "its scopes or tenants are no array");
+    return fail(Errc::kInvalid, "its scopes or tenants are no array: write [\"...\"]");
   }
   Principal principal;
   principal.actor = "token:" + token["name"].get<std::string>();
@@ -108,21 +110,24 @@ std::string sha256_hex(std::string_view bytes) {
 Result<ServiceTokens> ServiceTokens::parse(std::string_view text) {
   std::string why;
   const auto document = parse_strict(text, why);
-  if (!document) return fail(Errc::kInvalid, why);
+  if (!document) return fail(Errc::kInvalid, why + ": correct the file");
   if (!document->is_object() || document->size() != 1 || !document->contains("tokens") ||
       !(*document)["tokens"].is_array() || (*document)["tokens"].size() > kTokensMax) {
-    return fail(Errc::kInvalid, "it is not {\"tokens\": [...]} with at most 1000 of them");
+    return fail(Errc::kInvalid, "it is not {\"tokens\": [...]} with at most 1000 of them: write it so");
   }
   ServiceTokens tokens;
+  std::string faults;
   size_t place = 0;
   for (const auto& token : (*document)["tokens"]) {
-    const std::string where = "token " + std::to_string(++place) + ": ";
     auto entry = entry_of(token);
-    if (!entry) return fail(entry.error().errc, where + entry.error().message);
-    if (!tokens.by_hash_.insert(std::move(*entry)).second) {
-      return fail(Errc::kInvalid, where + "its sha256 is another's too");
+    if (entry && tokens.by_hash_.insert(std::move(*entry)).second) {
+      ++place;
+      continue;
     }
+    faults += (faults.empty() ? "token " : "; token ") + std::to_string(++place) + ": " +
+              (entry ? "its sha256 is another's too: make a token for each" : entry.error().message);
   }
+  if (!faults.empty()) return fail(Errc::kInvalid, faults);
   return tokens;
 }
 

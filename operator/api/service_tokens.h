@@ -18,6 +18,7 @@ inline constexpr std::string_view kServiceTokenPrefix = "tgs_";
 // Immutable; any thread.
 class ServiceTokens {
  public:
+  // The error tells all faults.
   static Result<ServiceTokens> parse(std::string_view json);
   // Null: no such token.
   const Principal* find(std::string_view token) const;

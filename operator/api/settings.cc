@@ -1,14 +1,9 @@
 #include "operator/api/settings.h"
 
-#include "core/config/yaml_settings.h"
-#include "operator/api/front.h"
-
 namespace tallygate::api {
 namespace {
 
 using config::Refusal;
-
-constexpr size_t kFileBytesMax = 1024 * 1024;
 
 bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
 
@@ -69,37 +64,13 @@ void declare_rules(config::OptionSet& options, ApiSettings& s) {
   });
 }
 
-Result<std::string> read(const std::string& path) {
-  auto content = config::read_small_file(path, kFileBytesMax);
-  if (!content) return fail(Errc::kInvalid, content.error().problem);
-  return std::move(*content);
-}
-
-Result<JwtKeys> read_keys(const std::string& path, Result<JwtKeys> (*parse)(std::string_view)) {
-  const auto content = read(path);
-  if (!content) return tl::unexpected(content.error());
-  auto keys = parse(*content);
-  if (!keys) return fail(Errc::kInvalid, path + ": " + keys.error().message);
-  return keys;
-}
-
-Result<Providers> read_providers(const std::string& path) {
-  const auto content = read(path);
-  if (!content) return tl::unexpected(content.error());
-  auto providers = Providers::parse(*content, config::process_environment());
-  if (providers) return std::move(*providers);
-  std::string all;
-  for (const auto& fault : providers.error()) all += (all.empty() ? "" : "; ") + fault;
-  return fail(Errc::kInvalid, path + ": " + all);
-}
-
 }  // namespace
 
 void declare_api(config::OptionSet& options, ApiSettings& s) {
   options.add("api", &s.listen, optional_address()).env().help("where the API listens; without it there is no API");
   options.add("api-tls-cert", &s.tls_certificate_file, config::file(config::Must::kExist))
       .env()
-      .help("PEM, with its chain");
+      .help("PEM, with its chain; like the other files, read again when it changes");
   options.add("api-tls-key", &s.tls_key_file, config::file(config::Must::kExist)).env().help("PEM");
   options.add("api-insecure", &s.insecure, config::boolean())
       .env()
@@ -148,40 +119,12 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
   options.add("api-deadline", &s.deadline_ms, config::duration_ms(100, 60'000))
       .env()
       .fallback("5s")
-      .help("for one request's work in the database, waiting included");
+      .help("for a request from its arrival; at most half of it waiting for a turn");
   options.add("api-drain", &s.drain_ms, config::duration_ms(0, 30'000))
       .env()
       .fallback("10s")
       .help("how long requests under way may take at the end");
   declare_rules(options, s);
-}
-
-Result<Credentials> load_credentials(const ApiSettings& settings) {
-  Credentials credentials;
-  credentials.jwt_rules = {settings.jwt_issuer, settings.jwt_audience, settings.jwt_tenant_claim,
-                           settings.jwt_leeway_ms / 1000};
-  if (!settings.service_tokens_file.empty()) {
-    const auto content = read(settings.service_tokens_file);
-    if (!content) return tl::unexpected(content.error());
-    auto tokens = ServiceTokens::parse(*content);
-    if (!tokens) return fail(Errc::kInvalid, settings.service_tokens_file + ": " + tokens.error().message);
-    credentials.service_tokens = std::move(*tokens);
-  }
-  if (!settings.providers_file.empty()) {
-    auto providers = read_providers(settings.providers_file);
-    if (!providers) return tl::unexpected(providers.error());
-    credentials.providers = std::move(*providers);
-  }
-  std::optional<Result<JwtKeys>> keys;
-  if (!settings.jwks_file.empty()) keys = read_keys(settings.jwks_file, &JwtKeys::parse_jwks);
-  if (!settings.jwt_secret.empty()) keys = JwtKeys::from_secret(settings.jwt_secret);
-  if (!settings.jwt_public_key_file.empty()) {
-    keys = read_keys(settings.jwt_public_key_file, [](std::string_view pem) { return JwtKeys::from_pem(pem); });
-  }
-  if (!keys) return credentials;
-  if (!*keys) return tl::unexpected(keys->error());
-  credentials.jwt_keys = std::move(**keys);
-  return credentials;
 }
 
 }  // namespace tallygate::api

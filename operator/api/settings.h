@@ -10,8 +10,6 @@
 
 namespace tallygate::api {
 
-struct Credentials;
-
 struct ApiSettings {
   std::optional<config::ListenAddress> listen;  // absent: no API
   std::string tls_certificate_file, tls_key_file;
@@ -22,12 +20,11 @@ struct ApiSettings {
   int64_t connections = 16, workers = 128, rate_per_second = 200, rate_burst = 400;
   int64_t deadline_ms = 5'000, drain_ms = 10'000;
   int64_t body_bytes_max = 256 * 1024;
+  int64_t watch_interval_ms = 1'000;  // of files that may change, and of the database
+  int64_t head_timeout_ms = 10'000, body_timeout_ms = 30'000;
 };
 
 // `settings` outlives the parse.
 void declare_api(config::OptionSet& options, ApiSettings& settings);
-
-// Reads the files that the settings name. kInvalid: says which is wrong, and how.
-Result<Credentials> load_credentials(const ApiSettings& settings);
 
 }  // namespace tallygate::api

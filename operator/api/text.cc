@@ -140,6 +140,13 @@ bool is_clean_text(std::string_view text) {
   return true;
 }
 
+std::string_view cut_text(std::string_view text, size_t bytes_max) {
+  if (text.size() <= bytes_max) return text;
+  size_t end = bytes_max;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end);
+}
+
 bool is_key(std::string_view text) {
   return !text.empty() && text.size() <= 255 &&
          std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7F; });

@@ -34,7 +34,7 @@ std::string operation_of(const std::string& function, const ledger::Params& para
 
 Result<WalletResult> run_once(Call& call, const std::string& function, const ledger::Params& params) {
   if (is_batched(function)) {
-    auto own = call.services.wallet_operations.run(call.tenant, operation_of(function, params));
+    auto own = call.services.wallet_operations.run(call.tenant, operation_of(function, params), call.until_ms);
     if (!own) return tl::unexpected(own.error());
     return read_wallet_result(own->rows, own->row);
   }
@@ -103,27 +103,32 @@ Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger:
     params.emplace_back(std::nullopt);
     params.emplace_back(call.services.recaller.possible());
   }
+  std::string last;
   for (int round = 0;; ++round) {
     auto result = run_once(call, function, params);
     if (!result || result->reason != "RecallFloat") return result;
     if (round > kRecallRounds) return fail(Errc::kInternal, "the ledger asks for float that it was told cannot be had");
-    auto recalled = round < kRecallRounds ? call.services.recaller.recall(call.tenant, result->recall)
+    auto recalled = round < kRecallRounds ? call.services.recaller.recall(call.tenant, result->recall, call.until_ms)
                                           : fail(Errc::kExhausted, "float is recalled as fast as it is funded");
     if (!recalled) {
-      log::warn("float could not be recalled for a wallet",
+      static log::Throttle throttle(10);
+      log::warn(throttle, "float could not be recalled for a wallet",
                 {{"tenant", call.tenant}, {"error", recalled.error().message}});
       params.back() = ledger::Param(false);
       continue;
     }
-    params[params.size() - 2] = ledger::Param(std::move(*recalled));
+    // Nothing more was idle: the rest is with the sidecars.
+    if (*recalled == last) params.back() = ledger::Param(false);
+    params[params.size() - 2] = ledger::Param(*recalled);
+    last = std::move(*recalled);
   }
 }
 
 Result<StatusResult> run_status_check(Call& call, const std::optional<std::string>& currency,
                                       const std::string& call_id) {
+  const auto call_param = call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id);
   auto own = call.services.status_checks.run(
-      call.tenant, operation_of("", {call.tenant, nullable(currency),
-                                     call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id)}));
+      call.tenant, operation_of("", {call.tenant, nullable(currency), call_param}), call.until_ms);
   if (!own) return tl::unexpected(own.error());
   const ledger::Rows& rows = own->rows;
   enum Column : size_t { kEndCall, kReason, kCurrency, kBalance, kReserved, kFloat, kEffective, kDebtLimit, kCallHold };

@@ -1,11 +1,16 @@
 #include "operator/escrow/recall.h"
 
+#include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "core/redis_contract/keys.h"
 #include "core/redis_contract/scripts.h"
 
 namespace tallygate::escrow {
+namespace {
+constexpr int64_t kAwayMs = 1'000;
+}  // namespace
 
 Result<std::string> recall(redis::Client& redis, const std::string& tenant, std::string_view plan) {
   struct Target {
@@ -36,14 +41,29 @@ Result<std::string> recall(redis::Client& redis, const std::string& tenant, std:
   return totals.dump();
 }
 
-Recaller::Recaller(Env& env, std::optional<redis::Endpoint> endpoint) {
+Recaller::Recaller(Env& env, std::optional<redis::Endpoint> endpoint) : env_(env) {
   if (endpoint) client_ = std::make_unique<redis::Client>(env, std::move(*endpoint));
 }
 
-Result<std::string> Recaller::recall(const std::string& tenant, std::string_view plan) {
+Result<std::string> Recaller::recall(const std::string& tenant, std::string_view plan, int64_t until_ms) {
   if (!client_) return fail(Errc::kUnavailable, "there is no Redis to recall from");
-  const std::lock_guard lock(mutex_);
-  return escrow::recall(*client_, tenant, plan);
+  std::unique_lock lock(mutex_);
+  const auto wait = std::chrono::milliseconds(std::max<int64_t>(0, until_ms - env_.mono_ms()));
+  if (!turn_.wait_for(lock, wait, [this] { return !busy_; })) {
+    return fail(Errc::kUnavailable, "others recall, for longer than the request may take");
+  }
+  if (env_.mono_ms() < away_until_ms_) {
+    turn_.notify_one();  // the next one's, too
+    return fail(Errc::kUnavailable, "Redis did not answer a moment ago");
+  }
+  busy_ = true;
+  lock.unlock();
+  auto totals = escrow::recall(*client_, tenant, plan);
+  lock.lock();
+  busy_ = false;
+  if (!totals) away_until_ms_ = env_.mono_ms() + kAwayMs;
+  turn_.notify_one();
+  return totals;
 }
 
 }  // namespace tallygate::escrow

@@ -82,8 +82,18 @@ void declare_health(telemetry::Health& health, const Parts& parts, Env& env, con
   health.add_service("redis", [&] { return health_of(parts.probe->redis()); });
   health.add_service("backgroundJobs", [&] { return background_health(parts, env, settings); });
   health.add_service("webhookQueue", [] { return ServiceHealth{ServiceState::kOk, "this version takes no webhooks"}; });
+  if (settings.api.listen) {
+    health.add_service("api", [&] {
+      return parts.api ? parts.api->health() : ServiceHealth{ServiceState::kDown, "it is not built yet"};
+    });
+  }
   if (parts.feed) health.add_service("manifests", [&] { return manifest_health(*parts.feed); });
   declare_readiness(health, parts);
+  if (settings.api.listen) {
+    health.add_readiness("api", [&]() -> std::optional<std::string> {
+      return parts.api ? parts.api->not_ready() : "it is not built yet";
+    });
+  }
   // Of the outbox to Stripe: the only queue of this version.
   health.set_queue_metrics([&] {
     telemetry::QueueMetrics queue;

@@ -115,6 +115,7 @@ int Operator::run() {
   if (!build_api()) return config::kExitUsage;
   SignalWatch signals(loop_, {SIGTERM, SIGINT}, [this](int number) {
     log::info("stopping", {{"signal", number}});
+    if (parts_.api) parts_.api->announce_stop();  // readiness goes first
     loop_.stop();
   });
   auto admin = telemetry::AdminServer::start(settings_.telemetry.admin_listen, registry_, health_, env_);

@@ -29,7 +29,7 @@ class Combining : public ::testing::Test {
     for (int i = 0; i < size; ++i) {
       threads.emplace_back([&, i] {
         const std::string value = i == bad ? "\"bad\"" : std::to_string(1000 + i);
-        const auto own = combiner->run(tenant(i), "{\"v\":" + value + "}");
+        const auto own = combiner->run(tenant(i), "{\"v\":" + value + "}", system_env().mono_ms() + wait_ms);
         if (!own) {
           const std::lock_guard lock(mutex);
           error = own.error();
@@ -42,6 +42,7 @@ class Combining : public ::testing::Test {
   }
 
   const std::string url = testing::PostgresServer::shared().create_database();
+  int64_t wait_ms = 5000;
   std::optional<Pool> pool;
   std::optional<Combiner> combiner;
   std::mutex mutex;
@@ -59,7 +60,8 @@ TEST_F(Combining, ACrowdSharesRoundsAndEachGetsItsOwnRow) {
 
 TEST_F(Combining, OneOperationsFaultIsItsOwn) {
   make({.lanes = 1});
-  const auto answers = crowd(40, [](int) { return "t"; }, 17);
+  const auto answers = crowd(
+      40, [](int) { return "t"; }, 17);
   for (int i = 0; i < 40; ++i) EXPECT_EQ(answers[static_cast<size_t>(i)], i == 17 ? -1 : 1000 + i);
   EXPECT_EQ(error.errc, Errc::kInvalid) << error.message;
 }
@@ -71,7 +73,8 @@ TEST_F(Combining, ALoneCallerWaitsForNobody) {
 }
 
 TEST_F(Combining, WhoGetsNoRoundInTimeIsToldSo) {
-  make({.lanes = 1, .batch_max = 1, .wait_ms = 60});
+  wait_ms = 60;
+  make({.lanes = 1, .batch_max = 1});
   const auto answers = crowd(12, [](int) { return "t"; });
   int served = 0;
   for (const int64_t answer : answers) served += answer >= 1000 ? 1 : 0;
@@ -86,9 +89,44 @@ TEST_F(Combining, LanesDoNotWaitForEachOther) {
   for (int i = 0; i < 64; ++i) EXPECT_EQ(answers[static_cast<size_t>(i)], 1000 + i);
 }
 
+// Takes a lock for "v" of 7, which another transaction holds.
+constexpr char kLocking[] =
+    "select (e ->> 'v')::bigint, case when e ->> 'v' = '7' then pg_advisory_xact_lock(7) is null end, "
+    "(e ->> 'n')::integer from jsonb_array_elements($1::jsonb) e";
+
+TEST_F(Combining, ATenantThatWaitsForALockStopsNobodyElseOfItsLane) {
+  pool.emplace(system_env(), PoolOptions{.database_url = url, .deadline_ms = 1500});
+  combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kLocking, .lanes = 1, .slow_ms = 50});
+  const auto ask = [&](const std::string& tenant, int value) {
+    return combiner->run(tenant, "{\"v\":" + std::to_string(value) + "}", system_env().mono_ms() + 1500);
+  };
+  ledger::Session holder(url);
+  std::vector<std::thread> locked;
+  int64_t slowest_ms = 0;
+  const auto held = holder.transact([&](ledger::Transaction& transaction) -> Result<void> {
+    (void)transaction.exec("select pg_advisory_xact_lock(7)");
+    for (int i = 0; i < 10; ++i) locked.emplace_back([&] { EXPECT_FALSE(ask("locked", 7)); });
+    const int64_t end_ms = system_env().mono_ms() + 4'000;
+    system_env().sleep_ms(100);
+    while (system_env().mono_ms() < end_ms) {
+      const int64_t began_ms = system_env().mono_ms();
+      const auto own = ask("other", 1);
+      EXPECT_TRUE(own) << own.error().message;
+      slowest_ms = std::max(slowest_ms, system_env().mono_ms() - began_ms);
+      system_env().sleep_ms(5);
+    }
+    return {};
+  });
+  EXPECT_TRUE(held);
+  for (auto& thread : locked) thread.join();
+  EXPECT_LT(slowest_ms, 300);
+  EXPECT_TRUE(ask("locked", 7)) << "and it goes on once the lock is free";
+}
+
 TEST_F(Combining, ADatabaseThatIsAwayFailsAllInBoundedTime) {
   pool.emplace(system_env(), PoolOptions{.database_url = "postgresql://nobody@127.0.0.1:1/none", .deadline_ms = 300});
-  combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kEcho, .lanes = 1, .wait_ms = 2000});
+  combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kEcho, .lanes = 1});
+  wait_ms = 2000;
   const int64_t begin_ms = system_env().mono_ms();
   for (const int64_t answer : crowd(20, [](int) { return "t"; })) EXPECT_EQ(answer, -1);
   EXPECT_EQ(error.errc, Errc::kUnavailable);

@@ -122,17 +122,21 @@ std::shared_ptr<const plan::Compiled> sample_manifests(int64_t now_s) {
   return compiled;
 }
 
+std::string service_token(const std::string& name, const std::string& token, const std::string& scopes,
+                          const std::string& tenants) {
+  return R"({"name":")" + name + R"(","sha256":")" + api::sha256_hex(token) + R"(","scopes":[)" + scopes +
+         R"(],"tenants":[)" + tenants + "]}";
+}
+
 std::string write_service_tokens(const std::string& folder) {
-  const auto entry = [](const std::string& name, const std::string& token, const std::string& scopes,
-                        const std::string& tenants) {
-    return R"({"name":")" + name + R"(","sha256":")" + api::sha256_hex(token) + R"(","scopes":[)" + scopes +
-           R"(],"tenants":[)" + tenants + "]}";
-  };
   const std::string all = R"("wallet:read","wallet:write","usage:write")";
-  std::ofstream(folder + "/tokens.json") << R"({"tokens":[)" + entry("acme", kAcmeToken, all, R"("shop/acme")") + "," +
-                                                entry("read", kReadToken, R"("wallet:read")", R"("shop/acme")") + "," +
-                                                entry("globex", kGlobexToken, all, R"("shop/globex")") + "," +
-                                                entry("admin", kAdminToken, R"("admin")", R"("*")") + "]}";
+  std::ofstream(folder + "/tokens.json") << R"({"tokens":[)" +
+                                                service_token("acme", kAcmeToken, all, R"("shop/acme")") + "," +
+                                                service_token("read", kReadToken, R"("wallet:read")",
+                                                              R"("shop/acme")") +
+                                                "," + service_token("globex", kGlobexToken, all, R"("shop/globex")") +
+                                                "," + service_token("admin", kAdminToken, R"("admin")", R"("*")") +
+                                                "]}";
   return folder + "/tokens.json";
 }
 
@@ -159,8 +163,13 @@ void publish_tenants(ledger::Session& session, const plan::Compiled& compiled) {
   ASSERT_TRUE(done) << done.error().message;
 }
 
-ApiWorld::ApiWorld(const std::string& providers, const std::function<void(ApiWorld&)>& before_start)
-    : url(PostgresServer::shared().create_database()), folder(make_temporary_folder()), session(url) {
+ApiWorld::ApiWorld(Options options)
+    : url(!options.url.empty()
+              ? options.url
+              : (options.postgres != nullptr ? *options.postgres : PostgresServer::shared()).create_database()),
+      folder(make_temporary_folder()),
+      api_url(url),
+      session(url) {
   const auto manifests = sample_manifests(system_env().wall_s());
   publish_tenants(session, *manifests);
   settings.listen = config::ListenAddress{"127.0.0.1", 0};
@@ -170,22 +179,30 @@ ApiWorld::ApiWorld(const std::string& providers, const std::function<void(ApiWor
   settings.jwt_audience = kAudience;
   settings.jwt_tenant_claim = "/app_metadata/org_id";
   settings.rate_per_second = settings.rate_burst = 1'000'000;
-  if (!providers.empty()) {
+  settings.watch_interval_ms = 100;
+  if (!options.providers.empty()) {
     settings.providers_file = folder + "/providers.json";
-    std::ofstream(settings.providers_file) << std::regex_replace(providers, std::regex("FOLDER"), folder);
+    std::ofstream(settings.providers_file) << std::regex_replace(options.providers, std::regex("FOLDER"), folder);
   }
-  if (before_start) before_start(*this);
+  if (options.prepare) options.prepare(*this);
   registry = std::make_unique<metrics::Registry>();
-  auto made = api::ApiServer::create(system_env(), url, std::nullopt, settings, *registry);
+  auto made = api::ApiServer::create(system_env(), api_url, std::move(options.redis), settings, *registry);
   if (!made) throw std::runtime_error(made.error().message);
   server = std::move(*made);
-  server->offer(manifests);
+  if (options.offer) server->offer(manifests);
   if (auto started = server->start(); !started) throw std::runtime_error(started.error().message);
 }
 
 ApiWorld::~ApiWorld() {
   server.reset();
-  std::filesystem::remove_all(folder);
+  std::error_code ignored;
+  std::filesystem::remove_all(folder, ignored);
+}
+
+double ApiWorld::metric_of(const metrics::Registry& registry, const std::string& name) {
+  const std::string text = "\n" + registry.text();
+  const size_t at = text.find("\n" + name + " ");
+  return at == std::string::npos ? 0 : std::stod(text.substr(at + name.size() + 2));
 }
 
 void ApiWorld::credit(const std::string& tenant, int64_t micros) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,8 +65,18 @@ std::shared_ptr<const plan::Compiled> sample_manifests(int64_t now_s);
 
 class ApiWorld {
  public:
-  // `providers`: the text of a providers file, where there is one; FOLDER in it stands for `folder`.
-  explicit ApiWorld(const std::string& providers = "", const std::function<void(ApiWorld&)>& before_start = nullptr);
+  struct Options {
+    std::string url = "";                              // of a database that is there; empty: a new one
+    PostgresServer* postgres = nullptr;                // null: the shared one
+    std::string providers = "";                        // a providers file's text; FOLDER in it stands for `folder`
+    std::function<void(ApiWorld&)> prepare = nullptr;  // before the server is made: settings, files
+    std::optional<redis::Endpoint> redis = std::nullopt;
+    bool offer = true;  // the manifests
+  };
+  ApiWorld() : ApiWorld(Options{}) {}
+  explicit ApiWorld(Options options);
+  explicit ApiWorld(const std::string& providers, const std::function<void(ApiWorld&)>& prepare = nullptr)
+      : ApiWorld(Options{.providers = providers, .prepare = prepare}) {}
   ~ApiWorld();
   Answer send(const Ask& ask) { return ApiClient(server->port()).send(ask); }
   // As shop/acme.
@@ -77,7 +88,12 @@ class ApiWorld {
   void credit(const std::string& tenant, int64_t micros);
   int64_t number(const std::string& sql);
 
+  // Of the server's metrics; 0 where there is none.
+  double metric(const std::string& name) const { return metric_of(*registry, name); }
+  static double metric_of(const metrics::Registry& registry, const std::string& name);
+
   std::string url, folder;
+  std::string api_url;  // where the API finds the database
   ledger::Session session;
   api::ApiSettings settings;
   std::unique_ptr<metrics::Registry> registry;
@@ -87,6 +103,9 @@ class ApiWorld {
   int credits_ = 0;
 };
 
+// An entry of the file of service tokens; scopes and tenants are lists of JSON strings.
+std::string service_token(const std::string& name, const std::string& token, const std::string& scopes,
+                          const std::string& tenants);
 std::string write_service_tokens(const std::string& folder);
 void publish_tenants(ledger::Session& session, const plan::Compiled& compiled);
 

@@ -13,7 +13,10 @@ namespace tallygate::testing {
 
 class LoopsWorld {
  public:
-  LoopsWorld() : client(env, redis.endpoint()) { bucket = today("calls-day"); }
+  explicit LoopsWorld(std::string database_url = PostgresServer::shared().create_database())
+      : url(std::move(database_url)), client(env, redis.endpoint()) {
+    bucket = today("calls-day");
+  }
 
   void start_pump() {
     pump = std::make_unique<pump::Pump>(env, pump_options());
@@ -108,7 +111,7 @@ class LoopsWorld {
   const int shard = redis_contract::shard_of(tenant);
   std::string bucket;
   Env& env = system_env();
-  std::string url = PostgresServer::shared().create_database();
+  std::string url;
   ledger::Session session{url};
   RedisServer redis;
   redis::Client client;

@@ -2,8 +2,11 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "core/env.h"
 #include "operator/ledger/migrator.h"
@@ -75,6 +78,24 @@ void PostgresServer::start() {
 void PostgresServer::stop() {
   process_.signal(SIGINT);
   process_.wait();
+}
+
+// They see the postmaster's end by themselves; while one is left, no new one starts on the same data.
+void PostgresServer::kill() {
+  const std::string pid = std::to_string(process_.pid());
+  std::ifstream list("/proc/" + pid + "/task/" + pid + "/children");
+  const std::vector<std::string> children{std::istream_iterator<std::string>(list), {}};
+  process_.signal(SIGKILL);
+  process_.wait();
+  const auto lives = [](const std::string& child) {
+    std::string word;
+    std::ifstream stat("/proc/" + child + "/stat");
+    for (int i = 0; i < 3; ++i) stat >> word;  // pid, (name), state
+    return !word.empty() && word != "Z";
+  };
+  for (int i = 0; i < kStartTries && std::any_of(children.begin(), children.end(), lives); ++i) {
+    system_env().sleep_ms(kTry_ms);
+  }
 }
 
 std::string PostgresServer::url(const std::string& database) const {

@@ -20,6 +20,7 @@ class PostgresServer {
   // A new database; migrated unless told otherwise. The answer is its URL.
   std::string create_database(bool migrated = true);
   void stop();   // fast shutdown: connections are cut
+  void kill();   // SIGKILL of the postmaster; returns when its children, too, have gone
   void start();  // on the same port and data
   pid_t pid() const { return process_.pid(); }
 

@@ -1,0 +1,72 @@
+#include "operator/api/credentials.h"
+
+#include "core/config/yaml_settings.h"
+
+namespace tallygate::api {
+namespace {
+
+constexpr size_t kFileBytesMax = 1024 * 1024;
+
+Result<std::string> read(const std::string& path) {
+  auto content = config::read_small_file(path, kFileBytesMax);
+  if (!content) return fail(Errc::kInvalid, content.error().problem + ": " + content.error().fix);
+  return std::move(*content);
+}
+
+Result<Providers> read_providers(const std::string& path) {
+  const auto content = read(path);
+  if (!content) return tl::unexpected(content.error());
+  auto providers = Providers::parse(*content, config::process_environment());
+  if (providers) return std::move(*providers);
+  std::string all;
+  for (const auto& fault : providers.error()) all += (all.empty() ? "" : "; ") + fault;
+  return fail(Errc::kInvalid, path + ": " + all);
+}
+
+template <class T>
+Result<T> parse_file(const std::string& path, Result<T> (*parse)(std::string_view)) {
+  const auto content = read(path);
+  if (!content) return tl::unexpected(content.error());
+  auto parsed = parse(*content);
+  if (!parsed) return fail(Errc::kInvalid, path + ": " + parsed.error().message);
+  return parsed;
+}
+
+}  // namespace
+
+Result<std::optional<JwtKeys>> load_jwt_keys(const ApiSettings& settings) {
+  std::optional<Result<JwtKeys>> keys;
+  if (!settings.jwks_file.empty()) keys = parse_file(settings.jwks_file, &JwtKeys::parse_jwks);
+  if (!settings.jwt_secret.empty()) keys = JwtKeys::from_secret(settings.jwt_secret);
+  if (!settings.jwt_public_key_file.empty()) {
+    keys =
+        parse_file<JwtKeys>(settings.jwt_public_key_file, [](std::string_view pem) { return JwtKeys::from_pem(pem); });
+  }
+  if (!keys) return std::optional<JwtKeys>();
+  if (!*keys) return tl::unexpected(keys->error());
+  return std::optional<JwtKeys>(std::move(**keys));
+}
+
+Result<ServiceTokens> load_service_tokens(const ApiSettings& settings) {
+  if (settings.service_tokens_file.empty()) return ServiceTokens();
+  return parse_file(settings.service_tokens_file, &ServiceTokens::parse);
+}
+
+Result<Credentials> load_credentials(const ApiSettings& settings, metrics::Registry& registry) {
+  auto tokens = load_service_tokens(settings);
+  if (!tokens) return tl::unexpected(tokens.error());
+  auto keys = load_jwt_keys(settings);
+  if (!keys) return tl::unexpected(keys.error());
+  auto providers = std::make_shared<Providers>();
+  if (!settings.providers_file.empty()) {
+    auto made = read_providers(settings.providers_file);
+    if (!made) return tl::unexpected(made.error());
+    *providers = std::move(*made);
+    providers->count_in(registry);
+  }
+  const JwtRules rules = {settings.jwt_issuer, settings.jwt_audience, settings.jwt_tenant_claim,
+                          settings.jwt_leeway_ms / 1000};
+  return Credentials{std::move(*keys), rules, std::move(*tokens), std::move(providers)};
+}
+
+}  // namespace tallygate::api
