@@ -14,7 +14,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from tests.e2e.test_api import USAGE, start_api
+from tests.e2e.api_base import start_api
+from tests.e2e.test_api import USAGE
 from tests.support.process import wait_until
 from tests.support.stack import ROOT, binary
 
