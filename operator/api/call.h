@@ -87,6 +87,7 @@ http::Response get_usage(Call& call);
 http::Response get_usage_history(Call& call);
 http::Response get_usage_projection(Call& call);
 http::Response record_usage(Call& call);
+http::Response correct_usage(Call& call);
 http::Response record_events(Call& call);
 http::Response receive_provider_event(Call& call);
 

@@ -12,7 +12,6 @@ namespace {
 
 constexpr int64_t kNano = 1'000'000'000;
 constexpr int64_t kLateMaxS = 35 * 86'400, kAheadMaxS = 300;
-constexpr int64_t kUnitsMax = 1'000'000'000'000;
 
 const tenant::Meter* meter_of(const tenant::Tenant& tenant, const std::string& name) {
   for (const auto& meter : tenant.meters) {
@@ -75,15 +74,17 @@ std::string answer_of(const std::vector<UsageItem>& items, const std::vector<boo
 
 }  // namespace
 
+int64_t oldest_billable_ns(int64_t now_ns) { return now_ns - kLateMaxS * kNano; }
+
 void read_usage(Fields& fields, UsageItem& item) {
   item.meter = fields.text("meter", 63);
   if (!item.meter.empty() && !is_meter_name(item.meter)) fields.refuse("meter", "must be a meter's name");
-  item.units = fields.integer("units", 1, kUnitsMax).value_or(0);
+  item.units = fields.integer("units", 1, kUsageUnitsMax).value_or(0);
   item.dimensions = fields.labels("dimensions");
 }
 
 void check_moment(const Call& call, Fields& fields, const std::string& name, int64_t at_ns) {
-  if (at_ns < call.now_ns - kLateMaxS * kNano || at_ns > call.now_ns + kAheadMaxS * kNano) {
+  if (at_ns < oldest_billable_ns(call.now_ns) || at_ns > call.now_ns + kAheadMaxS * kNano) {
     fields.refuse(name, "must be within the last 35 days, and at most 5 minutes ahead");
   }
 }

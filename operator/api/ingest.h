@@ -1,6 +1,7 @@
 // Usage that no proxy can see, booked once by its request id.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,10 @@
 namespace tallygate::api {
 
 struct Call;
+
+inline constexpr int64_t kUsageUnitsMax = 1'000'000'000'000;
+// Usage of before this moment cannot be billed any more.
+int64_t oldest_billable_ns(int64_t now_ns);
 
 struct UsageItem {
   std::string id;     // unique per tenant: what makes it once

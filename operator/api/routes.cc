@@ -24,6 +24,7 @@ constexpr ApiRoute kRoutes[] = {
     {"GET", "/v1/usage/history", Scope::kWalletRead, false, get_usage_history},
     {"GET", "/v1/usage/projection", Scope::kWalletRead, false, get_usage_projection},
     {"POST", "/v1/usage", Scope::kUsageWrite, false, record_usage},
+    {"POST", "/v1/usage/corrections", Scope::kUsageWrite, false, correct_usage},
     {"POST", "/v1/events", Scope::kUsageWrite, false, record_events},
     {"POST", "/v1/providers/{provider}/events", std::nullopt, false, receive_provider_event},
 };

@@ -10,6 +10,7 @@ using nlohmann::json;
 constexpr char kNoCustomer[] = "the tenant has no Stripe customer";
 constexpr char kNoMeter[] = "the meter is not in the tenant's plan";
 constexpr char kNotInvoiced[] = "the meter is not settled by invoice any more";
+constexpr char kCorrection[] = "waits until the usage that it corrects is delivered";
 
 const char* to_text(Outcome::State state) {
   switch (state) {
@@ -55,7 +56,8 @@ Result<Enqueued> Outbox::enqueue(int64_t limit) {
     if (rows->empty()) return {};
     json out = json::array();
     for (size_t i = 0; i < rows->size(); ++i) {
-      const std::string held = held_reason(*rows, i);
+      const bool takes_off = rows->integer(i, 5) < 0;
+      const std::string held = takes_off ? kCorrection : held_reason(*rows, i);
       const std::string customer(rows->text(i, 7));
       const auto tenant = rows->text(i, 1), meter = rows->text(i, 2);
       out.push_back(
@@ -68,7 +70,7 @@ Result<Enqueued> Outbox::enqueue(int64_t limit) {
            {"value", rows->integer(i, 5)},
            {"event_time", rows->integer(i, 3)},
            {"held", held}});
-      if (!held.empty()) ++enqueued.held;
+      if (!held.empty() && !takes_off) ++enqueued.held;
     }
     enqueued.taken = static_cast<int64_t>(rows->size());
     return work.exec("select enqueue_submissions($1::jsonb, $2)", {dump(out), now()}).map([](const auto&) {});
@@ -85,7 +87,7 @@ Result<int64_t> Outbox::release_held(int64_t limit) {
         "select s.id, s.tenant, s.meter, extract(epoch from a.minute)::bigint, a.revision, m.stripe_customer_id"
         " from meter_submissions s join usage_aggregates a on a.id = s.aggregate_id"
         " join tenant_meters m on m.tenant = s.tenant and m.meter = s.meter"
-        " where s.state = 'held' and m.settlement = 'invoice' and m.stripe_customer_id <> ''"
+        " where s.state = 'held' and s.value > 0 and m.settlement = 'invoice' and m.stripe_customer_id <> ''"
         " order by s.id limit $1 for update of s skip locked",
         {limit});
     if (!rows) return tl::unexpected<Error>(rows.error());
@@ -106,6 +108,43 @@ Result<int64_t> Outbox::release_held(int64_t limit) {
             " as x (id bigint, customer text, identifier text) where s.id = x.id",
             {dump(out), now()})
         .map([](const auto&) {});
+  };
+  if (auto done = session_.transact(body); !done) return tl::unexpected<Error>(done.error());
+  return released;
+}
+
+Result<int64_t> Outbox::release_corrections(int64_t limit) {
+  int64_t released = 0;
+  const auto body = [&](ledger::Transaction& work) -> Result<void> {
+    released = 0;
+    const auto rows = work.exec(
+        "select s.id, s.tenant, s.meter, a.minute, extract(epoch from a.minute)::bigint, a.revision, s.value"
+        " from meter_submissions s join usage_aggregates a on a.id = s.aggregate_id"
+        " where s.state = 'held' and s.value < 0 order by s.id limit $1 for update of s skip locked",
+        {limit});
+    if (!rows) return tl::unexpected<Error>(rows.error());
+    // One after another: each counts what those before it have taken off.
+    for (size_t i = 0; i < rows->size(); ++i) {
+      const auto target =
+          work.exec("select o_customer, o_event_time, o_held from correction_target($1, $2, $3, $4, $5)",
+                    {rows->text(i, 1), rows->text(i, 2), rows->text(i, 3), rows->integer(i, 6), now()});
+      if (!target) return tl::unexpected<Error>(target.error());
+      const std::string customer(target->text(0, 0));
+      const std::string held(target->text(0, 2));
+      const auto changed =
+          held.empty() ? work.exec(
+                             "update meter_submissions set state = 'pending', last_error = '', identifier = $2,"
+                             " stripe_customer_id = $3, event_time = $4, next_attempt_at = $5 where id = $1",
+                             {rows->integer(i, 0),
+                              event_identifier(rows->text(i, 1), customer, rows->text(i, 2), rows->integer(i, 4),
+                                               rows->integer(i, 5)),
+                              customer, target->text(0, 1), now()})
+                       : work.exec("update meter_submissions set last_error = $2 where id = $1 and last_error <> $2",
+                                   {rows->integer(i, 0), held});
+      if (!changed) return tl::unexpected<Error>(changed.error());
+      if (held.empty()) ++released;
+    }
+    return {};
   };
   if (auto done = session_.transact(body); !done) return tl::unexpected<Error>(done.error());
   return released;

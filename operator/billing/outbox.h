@@ -50,6 +50,9 @@ class Outbox {
   Result<Enqueued> enqueue(int64_t limit);
   // Rows that were held and whose tenant has a Stripe customer now become pending. Returns how many.
   Result<int64_t> release_held(int64_t limit);
+  // Rows that take off what was reported too much, and that are held until that was delivered, become pending as far as
+  // what was delivered stays at or above zero. Returns how many.
+  Result<int64_t> release_corrections(int64_t limit);
   // Makes due what others have claimed and not recorded. Only for a leader that has nothing in flight.
   Result<int64_t> take_over();
   // Rows that are due, at most `per_key` of one customer and meter; nobody else gets them for `lease_ms`.

@@ -1,6 +1,7 @@
 #include "operator/billing/submitter.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/telemetry/log.h"
 #include "operator/billing/submitter_metrics.h"
@@ -113,11 +114,12 @@ void Submitter::enqueue_due() {
   for (bool more = true; more && !stopping_;) {
     const auto enqueued = outbox_.enqueue(kEnqueueLimit);
     const auto released = enqueued ? outbox_.release_held(kEnqueueLimit) : Result<int64_t>(0);
-    if (!enqueued || !released) {
+    const auto corrected = enqueued && released ? outbox_.release_corrections(kEnqueueLimit) : Result<int64_t>(0);
+    if (!enqueued || !released || !corrected) {
       metrics_->failures.add();
       static log::Throttle throttle(10);
-      log::warn(throttle, "submissions not enqueued",
-                {{"error", (enqueued ? released.error() : enqueued.error()).message}});
+      const auto& error = !enqueued ? enqueued.error() : !released ? released.error() : corrected.error();
+      log::warn(throttle, "submissions not enqueued", {{"error", error.message}});
       next_enqueue_ms_ = env_.mono_ms() + std::min<int64_t>(options_.interval_ms, 1'000);
       return;
     }
@@ -129,7 +131,7 @@ void Submitter::enqueue_due() {
                 {{"events", enqueued->held}});
     }
     more = enqueued->taken == kEnqueueLimit;
-    if (enqueued->taken > 0 || *released > 0) next_claim_ms_ = 0;
+    if (enqueued->taken > 0 || *released > 0 || *corrected > 0) next_claim_ms_ = 0;
   }
 }
 
@@ -227,7 +229,10 @@ void Submitter::tell(const Finished& finished, const Outcome& outcome) {
                                          {"units", event.value},
                                          {"error", outcome.error}});
   }
-  if (outcome.state == Outcome::State::kDelivered) metrics_->delivered_units.add(static_cast<double>(event.value));
+  if (outcome.state == Outcome::State::kDelivered) {
+    const auto& units = event.value < 0 ? metrics_->taken_off_units : metrics_->delivered_units;
+    units.add(std::abs(static_cast<double>(event.value)));
+  }
   if (!finished.refused.empty() || finished.decision.verdict != Verdict::kBlocked) return;
   blocked_until_ms_ = env_.mono_ms() + options_.blocked_pause_ms;
   metrics_->blocked.set(1);

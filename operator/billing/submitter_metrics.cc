@@ -14,6 +14,8 @@ constexpr const char* kResults[] = {"accepted", "duplicate",   "rate_limited", "
 
 Submitter::Metrics::Metrics(metrics::Registry& registry)
     : delivered_units(registry.counter("tallygate_operator_stripe_units_total", "Units that Stripe has taken.")),
+      taken_off_units(registry.counter("tallygate_operator_stripe_units_taken_off_total",
+                                       "Units that corrections have taken off at Stripe.")),
       dead(registry.counter("tallygate_operator_stripe_dead_letters_total", "Meter events put aside for people.")),
       held(registry.counter("tallygate_operator_stripe_held_total",
                             "Meter events held back because their tenant cannot be billed yet.")),

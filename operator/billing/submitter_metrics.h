@@ -11,7 +11,7 @@ struct Submitter::Metrics {
   const metrics::Counter& result(const char* name) const;
 
   std::vector<std::pair<std::string, metrics::Counter>> results;
-  metrics::Counter delivered_units, dead, held, enqueued, failures;
+  metrics::Counter delivered_units, taken_off_units, dead, held, enqueued, failures;
   metrics::Histogram call_seconds;
   metrics::Gauge waiting, held_now, dead_now, blocked, age;
 };

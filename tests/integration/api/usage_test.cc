@@ -57,6 +57,58 @@ TEST(ApiUsage, OneIdSentManyTimesAtOnceIsBookedOnce) {
   EXPECT_EQ(world.get("/v1/usage").member("used"), "5");
 }
 
+TEST(ApiCorrections, ChangeWhatUsageCountsAs) {
+  ApiWorld world;
+  world.credit("shop/acme", 1'000'000);
+  ASSERT_EQ(world.post("/v1/usage", usage("m", "sms", 10)).status, 201);
+  ASSERT_EQ(world.post("/v1/usage", usage("u", "api_calls", 100)).status, 201);
+  const auto correct = [&](const std::string& id, const std::string& corrects, const std::string& units) {
+    return world.post("/v1/usage/corrections", R"({"id":")" + id + R"(","corrects":")" + corrects + R"(","units":)" +
+                                                   units + R"(,"reason":"counted twice"})");
+  };
+  const Answer first = correct("c1", "m", "4");
+  ASSERT_EQ(first.status, 201) << first.body;
+  EXPECT_EQ(first.member("previousUnits"), "10");
+  EXPECT_EQ(first.member("units"), "4");
+  EXPECT_EQ(first.member("duplicate"), "false");
+  EXPECT_EQ(world.get("/v1/wallet").member("balance"), "0.84");
+  const Answer again = correct("c1", "m", "4");
+  EXPECT_EQ(again.status, 201);
+  EXPECT_EQ(again.member("duplicate"), "true");
+  EXPECT_EQ(again.member("previousUnits"), "10");
+  EXPECT_EQ(again.member("time"), first.member("time"));
+  EXPECT_EQ(world.get("/v1/wallet").member("balance"), "0.84");
+  ASSERT_EQ(correct("c2", "u", "0").status, 201);
+  EXPECT_EQ(world.get("/v1/usage").member("remaining"), "100") << "capacity comes back at once";
+  EXPECT_EQ(world.number("select count(*) from audit_log where action = 'usage.correct' and reason = 'counted twice' "
+                         "and actor = 'token:acme'"),
+            2);
+  EXPECT_EQ(world.number("select count(*) from ledger_audit()"), 0);
+
+  const Answer other_body = correct("c1", "m", "5");
+  EXPECT_EQ(other_body.status, 422);
+  EXPECT_NE(other_body.body.find("was used for another correction"), std::string::npos);
+  const Answer unknown = correct("c3", "nothing", "5");
+  EXPECT_EQ(unknown.status, 404);
+  EXPECT_NE(unknown.body.find("unknown_usage"), std::string::npos);
+  world.number("update usage_records set second = second - interval '36 days' where units = 100 returning 1");
+  world.number(
+      "alter table direct_usage disable trigger user; "
+      "update direct_usage set booked_at = booked_at - interval '36 days' returning 1");
+  const Answer old = correct("c4", "u", "5");
+  EXPECT_EQ(old.status, 422);
+  EXPECT_NE(old.body.find("35 days"), std::string::npos) << old.body;
+  for (const char* units : {"-1", "1000000000001", "1.5", "null"}) EXPECT_EQ(correct("c5", "u", units).status, 422);
+  EXPECT_EQ(world
+                .send({.method = "POST",
+                       .path = "/v1/usage/corrections",
+                       .body = R"({"id":"x","corrects":"u","units":1,"reason":"r"})",
+                       .token = kGlobexToken})
+                .status,
+            404)
+      << "another tenant's usage does not exist";
+}
+
 TEST(ApiEvents, OneAndABatchAreBookedOnce) {
   ApiWorld world;
   const auto event = [](const std::string& id, int units) {

@@ -105,6 +105,8 @@ TEST(Isolation, FunctionsServeTheirTransactionsTenantOnly) {
             0);
   EXPECT_FALSE(mine.api.session.exec("select recall_plan($1, 'GBP', 1)", {other.tenant}));
   EXPECT_FALSE(mine.api.session.exec("select apply_recall($1, '[]')", {other.tenant}));
+  EXPECT_FALSE(mine.api.session.exec("select correct_usage($1, 1, 'c', 'f', 'u', 1, 'why', 'who', 'r', now(), now())",
+                                     {other.tenant}));
   EXPECT_FALSE(mine.api.session.exec("select * from cleanup_expired_reservations(now(), 1)"));
 }
 
