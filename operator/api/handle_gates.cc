@@ -102,9 +102,19 @@ Result<void> judge_wallet(Call& call, Verdict& verdict) {
   return {};
 }
 
+// By a manifest, or by the ledger.
+Result<bool> is_suspended(Call& call, const tenant::Tenant& tenant) {
+  if (tenant.suspended) return true;
+  const auto rows = select_as_tenant(call, "select from suspended_tenants($1)", {call.tenant});
+  if (!rows) return tl::unexpected(rows.error());
+  return !rows->empty();
+}
+
 Result<Verdict> judge(Call& call, const tenant::Tenant& tenant, const tenant::Route& route, int64_t times) {
   Verdict verdict;
-  if (tenant.suspended) verdict.refuse("suspended");
+  const auto suspended = is_suspended(call, tenant);
+  if (!suspended) return tl::unexpected(suspended.error());
+  if (*suspended) verdict.refuse("suspended");
   if (route.action == tenant::RouteAction::kDeny) verdict.refuse("denied_by_policy");
   const auto& features = tenant.entitlements;
   if (!route.entitlement.empty() && std::find(features.begin(), features.end(), route.entitlement) == features.end()) {

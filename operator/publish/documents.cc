@@ -67,6 +67,19 @@ Desired desired_of(const plan::Compiled& compiled, const plan::Compiled* before,
   return out;
 }
 
+std::shared_ptr<const plan::Compiled> with_suspensions(std::shared_ptr<const plan::Compiled> compiled,
+                                                       const Suspensions& suspensions) {
+  if (suspensions.empty()) return compiled;
+  auto copy = std::make_shared<plan::Compiled>(*compiled);
+  for (auto& tenant : copy->tenants) {
+    const auto found = suspensions.find(tenant.id.str());
+    if (found == suspensions.end() || tenant.suspended) continue;
+    tenant.suspended = true;
+    tenant.suspend_reason = found->second;
+  }
+  return copy;
+}
+
 std::string key_of(std::string_view name) {
   const std::string_view rest = name.substr(1);
   switch (static_cast<Entry::Kind>(name.front())) {

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,6 +33,12 @@ using Desired = std::map<std::string, Entry, std::less<>>;
 // change among ten thousand tenants costs a comparison each.
 Desired desired_of(const plan::Compiled& compiled, const plan::Compiled* before = nullptr,
                    const Desired* desired_before = nullptr);
+
+// Tenants that the ledger has suspended, with the reason for their 403s.
+using Suspensions = std::map<std::string, std::string, std::less<>>;
+// The snapshot with these suspended too: itself where there are none. What the manifests say of a suspension stays.
+std::shared_ptr<const plan::Compiled> with_suspensions(std::shared_ptr<const plan::Compiled> compiled,
+                                                       const Suspensions& suspensions);
 
 // For each of `now`, the place of the equal object in `before`, or kNone. Both sorted by `id`.
 inline constexpr size_t kNone = static_cast<size_t>(-1);

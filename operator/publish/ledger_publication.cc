@@ -69,6 +69,18 @@ Result<int64_t> LedgerPublication::begin(int64_t at_least, const std::string& ge
   return rows->integer(0, 0);
 }
 
+Result<Suspensions> LedgerPublication::suspensions() {
+  const auto rows = session_.exec("select tenant, reason from suspended_tenants()");
+  if (!rows) return tl::unexpected<Error>(rows.error());
+  Suspensions out;
+  for (size_t i = 0; i < rows->size(); ++i) {
+    out[std::string(rows->text(i, 0))] = rows->text(i, 1).starts_with("~dispute/")
+                                             ? "its wallet is suspended because of a disputed payment"
+                                             : "its wallet is suspended";
+  }
+  return out;
+}
+
 Result<LedgerPublication::TermChanges> LedgerPublication::changes(const plan::Compiled& compiled) {
   if (!known_) {
     const auto ids = store_.list();

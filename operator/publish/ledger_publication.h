@@ -30,6 +30,9 @@ class LedgerPublication {
   // Reserves the next version, above `at_least`.
   Result<int64_t> begin(int64_t at_least, const std::string& generation);
 
+  // Tenants that the ledger itself has suspended, with the reason that their requests are refused with.
+  Result<Suspensions> suspensions();
+
   // Forgets what it knows of the ledger: the next changes() are of all tenants.
   void forget() {
     known_.reset();

@@ -121,18 +121,41 @@ Result<void> Publisher::run_once() {
     // Another may have published in the meantime.
     known_ = false;
     published_.reset();
+    suspensions_.reset();
     ledger_.forget();
     was_leader_ = true;
   }
   const Snapshot snapshot = newest();
   if (!snapshot.compiled) return {};
-  auto done = look_at_redis();
+  auto done = look_at_suspensions();
+  if (done) done = look_at_redis();
   if (done) done = publish(snapshot);
   const std::lock_guard lock(mutex_);
   status_.error = done ? "" : done.error().message;
   status_.version = done ? meta_.version : status_.version;
   status_.in_sync = done && offered_.compiled == snapshot.compiled;
   return done;
+}
+
+// Makes sure that suspensions_ are the ledger's, or the last that were seen where it is away.
+Result<void> Publisher::look_at_suspensions() {
+  auto found = ledger_.suspensions();
+  if (!found && suspensions_) return {};
+  if (!found) return tl::unexpected<Error>(found.error());
+  if (suspensions_ == *found) return {};
+  const Suspensions before = suspensions_.value_or(Suspensions{}), now = std::move(*found);
+  for (const auto* one : {&before, &now}) {
+    for (const auto& [tenant, reason] : *one) {
+      if (before.contains(tenant) == now.contains(tenant)) continue;
+      // What is in the ledger was validated when it came in.
+      if (auto id = TenantId::parse(tenant)) resuspended_.push_back(std::move(*id));
+    }
+  }
+  if (suspensions_) log::info("the ledger's suspensions have changed", {{"suspended", now.size()}});
+  suspensions_ = now;
+  suspensions_changed_ns_ = env_.mono_ns();
+  published_.reset();
+  return {};
 }
 
 // Makes sure that held_ and meta_ are what Redis holds.
@@ -168,8 +191,9 @@ Result<void> Publisher::look_at_redis() {
 
 Result<void> Publisher::publish(const Snapshot& snapshot) {
   if (published_ == snapshot.compiled && !new_generation_) return {};
-  desired_ = desired_of(*snapshot.compiled, desired_source_.get(), &desired_);
-  desired_source_ = snapshot.compiled;
+  const auto shown = with_suspensions(snapshot.compiled, *suspensions_);
+  desired_ = desired_of(*shown, desired_source_.get(), &desired_);
+  desired_source_ = shown;
   if (removals(held_) > static_cast<int64_t>(options_.removals_remembered_max)) new_generation_ = true;
   if (new_generation_) {
     for (auto& [name, held] : held_) held.state = Held::State::kUnknown;
@@ -182,6 +206,8 @@ Result<void> Publisher::publish(const Snapshot& snapshot) {
   healing_ = false;
   for (const size_t index : terms->written) options_.on_tenant_changed(snapshot.compiled->tenants[index].id);
   for (const auto& id : terms->removed) options_.on_tenant_changed(id);
+  for (const auto& id : resuspended_) options_.on_tenant_changed(id);
+  resuspended_.clear();
   return {};
 }
 
@@ -199,7 +225,7 @@ Result<void> Publisher::publish_changes(const Snapshot& snapshot, const Changes&
   const auto versions = versions_of(terms.written, *snapshot.compiled, held_, changes, next.version);
   if (auto done = ledger_.apply(terms, snapshot.compiled, versions); !done) return done;
   if (to_redis) {
-    if (auto done = redis_.apply(changes, *snapshot.compiled, desired_, next, new_generation_); !done) {
+    if (auto done = redis_.apply(changes, *desired_source_, desired_, next, new_generation_); !done) {
       if (done.error().errc == Errc::kConflict) meta_ = next;  // it is out, with holes: the next look finds them
       known_ = known_ && done.error().errc != Errc::kConflict;
       distrust(changes);
@@ -232,7 +258,8 @@ void Publisher::distrust(const Changes& changes) {
 
 void Publisher::report(const Snapshot& snapshot, const Changes& changes, const LedgerPublication::TermChanges& terms) {
   // Healing an old snapshot is not late by that snapshot's age.
-  const int64_t latency_ns = env_.mono_ns() - std::max(snapshot.noticed_ns, healing_ ? looked_anew_ns_ : 0);
+  const int64_t latency_ns =
+      env_.mono_ns() - std::max({snapshot.noticed_ns, suspensions_changed_ns_, healing_ ? looked_anew_ns_ : 0});
   metrics_->publications.add();
   metrics_->written.add(static_cast<double>(changes.written.size()));
   metrics_->removed.add(static_cast<double>(changes.removed.size()));

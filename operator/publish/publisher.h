@@ -5,8 +5,10 @@
 // new generation is given out where Redis has no publication of ours (it was wiped), or a different one: everything is
 // then published anew, and readers start from nothing. Where the last publication may be half there (this process died
 // in it), everything is written again under the same generation.
-// Each `check_interval_ms` it looks whether the publication is still whole. Retries with backoff while PostgreSQL or
-// Redis is away; the newest snapshot wins.
+// Each `check_interval_ms` it looks whether the publication is still whole, and whom the ledger has suspended: by
+// level, so that nothing is missed over restarts. Their documents say so, beside what the manifests say; the ledger's
+// terms of them do not, so that whoever resumes a wallet waits for nobody. Where PostgreSQL is away, those suspended
+// last stay so. Retries with backoff while PostgreSQL or Redis is away; the newest snapshot wins.
 //
 // Lifecycle: start(), stop(); one thread with connections of its own. offer() and status() from any thread.
 #pragma once
@@ -31,12 +33,12 @@ namespace tallygate::publish {
 struct PublisherOptions {
   std::string database_url;
   redis::Endpoint redis;
-  int64_t check_interval_ms = 500;
+  int64_t check_interval_ms = 200;  // a suspension is in force a second after it was committed
   int64_t retry_min_ms = 50;
   int64_t retry_max_ms = 2'000;
   size_t removals_remembered_max = 50'000;  // past that a new generation forgets them
   std::function<bool()> is_leader = [] { return true; };
-  // After a publication, for each tenant whose terms have changed.
+  // After a publication, for each tenant whose terms or suspension have changed.
   std::function<void(const TenantId&)> on_tenant_changed = [](const TenantId&) {};
 };
 
@@ -69,6 +71,7 @@ class Publisher {
 
   void run();
   Snapshot newest() const;
+  Result<void> look_at_suspensions();
   Result<void> look_at_redis();
   Result<void> publish(const Snapshot& snapshot);
   Result<void> publish_changes(const Snapshot& snapshot, const Changes& changes,
@@ -93,7 +96,10 @@ class Publisher {
   bool new_generation_ = false;  // the next publication starts a generation
   Meta meta_;                    // of the publication that is in Redis
   Holding held_;
-  size_t index_size_ = 0;                            // names in the change index as of meta_
+  size_t index_size_ = 0;                   // names in the change index as of meta_
+  std::optional<Suspensions> suspensions_;  // as last seen; none before the first look
+  int64_t suspensions_changed_ns_ = 0;
+  std::vector<TenantId> resuspended_;                // whose suspension changed and is not published yet
   std::shared_ptr<const plan::Compiled> published_;  // the last one that was published as a whole
   Desired desired_;                                  // of desired_source_
   std::shared_ptr<const plan::Compiled> desired_source_;

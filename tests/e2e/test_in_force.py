@@ -1,13 +1,18 @@
 """Manifests, edited, are in force in every pod within a second; a bad file keeps the last good state. SPEC A2, A6, E7, E8."""
 
+import hashlib
 import json
+import pathlib
 import time
 import unittest
+import urllib.request
 
 from tests.e2e.base import StackTest, say
 from tests.support.load import Load
+from tests.support.process import free_port
 
 PROMISED_S = 1.0
+TOKEN = "tgs_e2e_0123456789abcdef0123456789abcdef"
 
 
 class InForce(StackTest):
@@ -39,6 +44,26 @@ class InForce(StackTest):
         self.set_tenant("acme", 1000)
         self.in_force("acme", 200, self.publish(), "its end")
 
+    def ledger(self, call):
+        """→ the moment at which the ledger's function had committed."""
+        self.assertTrue(self.stack.postgres.value(f"SELECT success FROM {call}"))
+        return time.monotonic()
+
+    def test_a_dispute_and_its_end(self):
+        self.start("a", "b", tenants={"acme": 1000})
+        for sidecar in self.stack.sidecars.values():
+            self.until_status(sidecar, "acme", 200, 5)  # each has units left
+        self.ledger("add_wallet_credits('shop/acme', 'topup', null, 'GBP', 5000000, '', now())")
+        for number, end in enumerate(("close_dispute('shop/acme', 'dp_0', true, now())", "resume_wallet('shop/acme', 'GBP', 'paid', 'ops', now())")):
+            self.in_force("acme", 403, self.ledger(f"post_dispute('shop/acme', 'dp_{number}', 'GBP', 5000000, true, '', now())"), "dispute")
+            denied = self.ask(self.stack.sidecars["a"], "acme")
+            self.assertIn(b"disputed payment", denied.body)
+            self.stack.operator.kill9()
+            self.stack.restart_operator()
+            time.sleep(1)
+            self.assertEqual(self.ask(self.stack.sidecars["a"], "acme").status, 403, "after a restart of the operator")
+            self.in_force("acme", 200, self.ledger(end), end.split("(", maxsplit=1)[0])
+
     def test_a_raised_quota(self):
         sidecar, _ = self.start("a", "b", tenants={"acme": 50})
         self.exhaust("acme", sidecar)
@@ -48,6 +73,28 @@ class InForce(StackTest):
         self.exhaust("acme", sidecar)
         self.assertEqual(self.stack.app.tenant("acme"), 80)
         self.assert_books("acme", 80)
+
+    def test_a_corrections_capacity(self):
+        """What was reported wrongly has used up the quota; once corrected, the pods have it again."""
+        tokens = pathlib.Path(self.stack.folder) / "tokens.json"
+        tokens.write_text(json.dumps({"tokens": [{"name": "e2e", "sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "scopes": ["usage:write"],
+                                                  "tenants": ["shop/acme"]}]}))
+        api = f"127.0.0.1:{free_port()}"
+        sidecar, _ = self.start("a", "b", tenants={"acme": 50}, flags=["--api", api, "--api-service-tokens-file", str(tokens)])
+        self.post_usage(api, "", {"id": "u", "meter": "api_calls", "units": 40})
+        self.exhaust("acme", sidecar)
+        self.assertEqual(self.stack.app.tenant("acme"), 10)
+        self.post_usage(api, "/corrections", {"id": "c", "corrects": "u", "units": 5, "reason": "counted twice"})
+        self.in_force("acme", 200, time.monotonic(), "corrected usage")
+        self.exhaust("acme", sidecar)
+        self.assertEqual(self.stack.app.tenant("acme"), 45)
+        self.assert_books("acme", 50)
+
+    def post_usage(self, api, path, body):
+        request = urllib.request.Request(f"http://{api}/v1/usage{path}", data=json.dumps(body).encode(), method="POST",
+                                         headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as response:
+            self.assertEqual(response.status, 201)
 
     def test_a_new_tenant_and_a_removed_one(self):
         sidecar, = self.start("a", tenants={"acme": 50})

@@ -150,6 +150,10 @@ TEST(ApiGates, TellWhatIsAllowedAndWhatItCosts) {
   EXPECT_EQ(check("outbound-call").member("reason"), "not_entitled");
   EXPECT_EQ(check("phone-number").member("reason"), "meter_not_in_plan");
   EXPECT_EQ(check("nothing").status, 404);
+  world.number("select 1 from post_dispute('shop/acme', 'd', 'GBP', 1, true, '', now())");
+  EXPECT_EQ(check("sign-in").member("reason"), "suspended") << "by the ledger";
+  world.number("select 1 from close_dispute('shop/acme', 'd', true, now())");
+  EXPECT_EQ(check("sign-in").member("allowed"), "true");
   EXPECT_EQ(check("sms-send", R"({"policy":"shop/other"})").status, 404);
   ASSERT_EQ(world.post("/v1/usage", usage("all", "api_calls", 100)).status, 201);
   const Answer full = check("sign-in");

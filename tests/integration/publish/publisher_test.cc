@@ -77,6 +77,63 @@ TEST(Publisher, ATermThatSidecarsDoNotSeeReachesTheLedgerOnly) {
   EXPECT_EQ(world.number("select version from tenants where id = 'shop/acme'"), first);
 }
 
+// What the published document says: "" where the tenant is not suspended.
+std::string suspension(PublishWorld& world, const std::string& id) {
+  const auto reply = world.call({"GET", redis_contract::tenant_key(id)});
+  const auto tenant = tenant::tenant_from_json(reply.text);
+  if (!tenant) return "no document";
+  EXPECT_EQ(tenant->suspended, !tenant->suspend_reason.empty());
+  return tenant->suspend_reason;
+}
+
+TEST(Publisher, ASuspensionByTheLedgerIsPublishedAndLifted) {
+  constexpr const char* kWhy = "its wallet is suspended because of a disputed payment";
+  PublishWorld world;
+  const int64_t first = world.publish(two_tenants());
+  world.number("select 1 from add_wallet_credits('shop/acme', 'k', null, 'GBP', 100, '', now())");
+  world.number("select 1 from post_dispute('shop/acme', 'd1', 'GBP', 100, true, '', now())");
+  world.kicked.clear();
+  world.step();
+  EXPECT_EQ(suspension(world, "shop/acme"), kWhy);
+  EXPECT_EQ(world.tenant_version("shop/globex"), first);
+  EXPECT_EQ(world.kicked, std::vector<std::string>{"shop/acme"});
+  EXPECT_EQ(world.number("select count(*) from tenants where suspended"), 0) << "the ledger's terms are the manifest's";
+  const int64_t second = world.version();
+  world.step();
+  EXPECT_EQ(world.version(), second);
+
+  // Another snapshot, another process and another Redis change nothing about it.
+  plan::Compiled changed = two_tenants();
+  changed.tenants[0].limits[0].amount = changed.tenants[0].limits[0].capacity = 7000;
+  world.publish(changed);
+  EXPECT_EQ(suspension(world, "shop/acme"), kWhy);
+  const int64_t third = world.version();
+  world.restart();
+  EXPECT_EQ(world.publish(changed), third);
+  EXPECT_EQ(suspension(world, "shop/acme"), kWhy);
+  world.call({"FLUSHALL"});
+  world.step();
+  EXPECT_EQ(suspension(world, "shop/acme"), kWhy);
+
+  world.number("select 1 from close_dispute('shop/acme', 'd1', true, now())");
+  world.kicked.clear();
+  world.step();
+  EXPECT_EQ(suspension(world, "shop/acme"), "");
+  EXPECT_EQ(world.kicked, std::vector<std::string>{"shop/acme"});
+
+  // Beside a manifest's, whose reason it keeps.
+  world.number("select 1 from post_dispute('shop/acme', 'd2', 'GBP', 100, true, '', now())");
+  changed.tenants[0].suspended = true;
+  changed.tenants[0].suspend_reason = "suspended by its BillingTenant";
+  world.publish(changed);
+  EXPECT_EQ(suspension(world, "shop/acme"), "suspended by its BillingTenant");
+  world.publish(two_tenants());
+  EXPECT_EQ(suspension(world, "shop/acme"), kWhy);
+  world.number("select 1 from resume_wallet('shop/acme', 'GBP', 'paid', 'ops', now())");
+  world.step();
+  EXPECT_EQ(suspension(world, "shop/acme"), "");
+}
+
 TEST(Publisher, WhatIsRemovedGoesAndTheIndexTellsIt) {
   PublishWorld world;
   world.publish(two_tenants());
