@@ -6,6 +6,8 @@
 namespace tallygate {
 namespace {
 
+constexpr int kDecimalsMax = 18;
+
 using Wide = __int128;  // NOLINT: the only exact product of two int64
 
 Result<int64_t> narrow(Wide value) {
@@ -34,11 +36,13 @@ Result<int> currency_digits(std::string_view currency) {
   return 2;
 }
 
-Result<Micros> parse_money(std::string_view text, bool allow_negative) {
+Result<int64_t> parse_decimal(std::string_view text, int decimals, bool allow_negative) {
+  TG_ASSERT(decimals >= 0 && decimals <= kDecimalsMax);
   const std::string_view whole = text;
   const auto bad = [&] {
     return fail(Errc::kInvalid, "\"" + std::string(whole.substr(0, 40)) +
-                                    "\" is not a decimal amount such as \"2.50\" (digits, at most six decimals)");
+                                    "\" is not a decimal such as \"2.50\" (digits, at most " +
+                                    std::to_string(decimals) + " decimals)");
   };
   bool negative = false;
   if (allow_negative && !text.empty() && text.front() == '-') {
@@ -47,35 +51,42 @@ Result<Micros> parse_money(std::string_view text, bool allow_negative) {
   }
   if (text.empty() || text.size() > 24) return bad();
   Wide value = 0;
-  int decimals = -1;  // -1: before the point
+  int seen = -1;  // decimals so far; -1: before the point
   bool digit = false;
   for (const char c : text) {
     if (c == '.') {
-      if (decimals >= 0 || !digit) return bad();
-      decimals = 0;
+      if (seen >= 0 || !digit) return bad();
+      seen = 0;
       digit = false;
       continue;
     }
     if (c < '0' || c > '9') return bad();
-    if (decimals >= 0 && ++decimals > 6) return bad();
+    if (seen >= 0 && ++seen > decimals) return bad();
     value = value * 10 + (c - '0');
     digit = true;
   }
   if (!digit) return bad();
-  for (int i = decimals < 0 ? 0 : decimals; i < 6; ++i) value *= 10;
+  for (int i = seen < 0 ? 0 : seen; i < decimals; ++i) value *= 10;
   return narrow(negative ? -value : value);
 }
 
-std::string format_money(Micros micros, int min_decimals) {
-  const Wide wide = micros;
-  const auto magnitude = static_cast<uint64_t>(wide < 0 ? -wide : wide);
-  std::string fraction = std::to_string(magnitude % kMicrosPerUnit);
-  fraction.insert(0, 6 - fraction.size(), '0');
+std::string format_decimal(int64_t value, int decimals, int min_decimals) {
+  TG_ASSERT(decimals >= 0 && decimals <= kDecimalsMax);
+  const Wide wide = value;
+  std::string digits = std::to_string(static_cast<uint64_t>(wide < 0 ? -wide : wide));
+  const auto places = static_cast<size_t>(decimals);
+  if (digits.size() <= places) digits.insert(0, places + 1 - digits.size(), '0');
+  std::string fraction = digits.substr(digits.size() - places);
   while (fraction.size() > static_cast<size_t>(min_decimals) && fraction.back() == '0') fraction.pop_back();
-  std::string text = micros < 0 ? "-" : "";
-  text += std::to_string(magnitude / kMicrosPerUnit);
-  if (!fraction.empty()) text += "." + fraction;
-  return text;
+  return (value < 0 ? "-" : "") + digits.substr(0, digits.size() - places) + (fraction.empty() ? "" : "." + fraction);
+}
+
+Result<Micros> parse_money(std::string_view text, bool allow_negative) {
+  return parse_decimal(text, kMicroDecimals, allow_negative);
+}
+
+std::string format_money(Micros micros, int min_decimals) {
+  return format_decimal(micros, kMicroDecimals, min_decimals);
 }
 
 Result<int64_t> mul_div_half_even(int64_t value, int64_t numerator, int64_t denominator) {

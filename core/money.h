@@ -11,6 +11,7 @@ namespace tallygate {
 
 using Micros = int64_t;
 inline constexpr int64_t kMicrosPerUnit = 1'000'000;
+inline constexpr int kMicroDecimals = 6;
 
 // An upper bound on every count and limit, so that JSON readers keep it exact: 2^53 − 1.
 inline constexpr int64_t kMaxInteger = 9'007'199'254'740'991;
@@ -24,6 +25,10 @@ Result<Micros> parse_money(std::string_view text, bool allow_negative = false);
 
 // Shortest exact decimal with at least `min_decimals`: 2,500,000 → "2.50".
 std::string format_money(Micros micros, int min_decimals = 2);
+
+// The same of any scale: `decimals` (0 to 18) places behind the point. "0.79" of twelve is 790,000,000,000.
+Result<int64_t> parse_decimal(std::string_view text, int decimals, bool allow_negative = false);
+std::string format_decimal(int64_t value, int decimals, int min_decimals);
 
 // value × numerator ÷ denominator over a 128-bit product, rounded half to even. denominator > 0.
 Result<int64_t> mul_div_half_even(int64_t value, int64_t numerator, int64_t denominator);

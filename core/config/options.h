@@ -141,16 +141,19 @@ Option& OptionSet::add(std::string flag, T* target, Parser<T> parser) {
   option.holds_secret_ = parser.holds_secret;
   option.assign_ = [target, parser = std::move(parser)](std::span<const std::string> texts) -> std::optional<Refusal> {
     if constexpr (kIsList) target->clear();
+    std::optional<Refusal> refusal;  // of a list's texts: all of them
     for (const auto& text : texts) {
       Parsed<T> value = parser(text);
-      if (!value) return std::move(value.error());
+      if (!value && refusal) refusal->problem += "; " + value.error().problem;
+      if (!value && !refusal) refusal = std::move(value.error());
+      if (!value) continue;
       if constexpr (kIsList) {
         for (auto& item : *value) target->push_back(std::move(item));
       } else {
         *target = std::move(*value);
       }
     }
-    return std::nullopt;
+    return refusal;
   };
   return option;
 }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tl/expected.hpp>
@@ -117,11 +118,18 @@ template <class T>
 Parser<std::vector<T>> list_of(Parser<T> item, char separator = ',') {
   auto parse = [item, separator](std::string_view in) -> Parsed<std::vector<T>> {
     std::vector<T> all;
+    std::optional<Refusal> refusal;  // of every item that is refused
     for (const auto part : split_items(in, separator)) {
       auto one = item(part);
-      if (!one) return tl::unexpected<Refusal>(std::move(one.error()));
-      all.push_back(std::move(*one));
+      if (one) {
+        all.push_back(std::move(*one));
+      } else if (refusal) {
+        refusal->problem += "; " + one.error().problem;
+      } else {
+        refusal = std::move(one.error());
+      }
     }
+    if (refusal) return tl::unexpected<Refusal>(std::move(*refusal));
     return all;
   };
   return {std::move(parse), item.placeholder + (separator == '\0' ? "" : std::string(1, separator) + "..."),

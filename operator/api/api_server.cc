@@ -51,6 +51,7 @@ void collect_server(metrics::Scrape& scrape, const http::ServerStats& stats) {
 Result<std::unique_ptr<ApiServer>> ApiServer::create(Env& env, std::string database_url,
                                                      std::optional<redis::Endpoint> redis, const ApiSettings& settings,
                                                      metrics::Registry& registry) {
+  if (const auto rates = ExchangeRates::of(settings.exchange_rates); !rates) return tl::unexpected(rates.error());
   auto server =
       std::unique_ptr<ApiServer>(new ApiServer(env, std::move(database_url), std::move(redis), settings, registry));
   if (auto loaded = server->load(registry); !loaded) return tl::unexpected(loaded.error());
@@ -62,12 +63,14 @@ ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::En
     : env_(env),
       settings_(settings),
       credentials_(Credentials{}),
+      rates_(ExchangeRates::of(settings.exchange_rates).value_or(ExchangeRates{})),
       pool_(env, pool_options(std::move(database_url), settings)),
       wallet_operations_(env, pool_, combiner_options("select (b.r).*, b.n from wallet_batch($1) b")),
       status_checks_(env, pool_, combiner_options("select * from status_check_batch($1)")),
       recaller_(env, std::move(redis)),
-      front_(Services{env, pool_, wallet_operations_, status_checks_, directory_, recaller_}, credentials_,
-             front_options(settings)),
+      front_(Services{env, pool_, wallet_operations_, status_checks_, directory_, recaller_, rates_,
+                      settings.quote_lifetime_ms},
+             credentials_, front_options(settings)),
       files_(env, settings.watch_interval_ms, registry),
       pool_check_(env, settings.watch_interval_ms, [this] { pool_.check(); }) {
   follow_files();

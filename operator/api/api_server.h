@@ -57,6 +57,7 @@ class ApiServer {
   Env& env_;
   const ApiSettings settings_;
   CredentialStore credentials_;
+  const ExchangeRates rates_;
   Directory directory_;
   Pool pool_;
   Combiner wallet_operations_, status_checks_;

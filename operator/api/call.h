@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/env.h"
+#include "core/exchange.h"
 #include "core/http/message.h"
 #include "operator/api/combiner.h"
 #include "operator/api/directory.h"
@@ -28,6 +29,8 @@ struct Services {
   Combiner& status_checks;
   Directory& directory;
   escrow::Recaller& recaller;
+  const ExchangeRates& rates;
+  int64_t quote_lifetime_ms = 0;
 };
 
 struct Call {
@@ -74,6 +77,8 @@ http::Response failure_response(const Call& call, const Error& error);
 // Handlers.
 http::Response get_wallet(Call& call);
 http::Response list_transactions(Call& call);
+http::Response create_quote(Call& call);
+http::Response get_quote(Call& call);
 http::Response create_deduction(Call& call);
 http::Response create_adjustment(Call& call);
 http::Response create_reservation(Call& call);

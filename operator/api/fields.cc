@@ -139,8 +139,14 @@ Micros Fields::amount(const std::string& name, Micros min, bool negative) {
   return 0;
 }
 
-std::optional<std::string> Fields::currency(const std::string& name) {
-  if (!json_->value.contains(name)) {
+std::optional<Micros> Fields::optional_amount(const std::string& name, Micros min) {
+  asked_.insert(name);
+  if (!json_->value.contains(name)) return std::nullopt;
+  return amount(name, min);
+}
+
+std::optional<std::string> Fields::currency(const std::string& name, bool required) {
+  if (!required && !json_->value.contains(name)) {
     asked_.insert(name);
     return std::nullopt;
   }
@@ -210,10 +216,10 @@ std::optional<std::string> Fields::query_text(const std::string& name, size_t ma
   return found->second;
 }
 
-std::optional<std::string> Fields::query_currency() {
-  auto value = query_text("currency", 3);
+std::optional<std::string> Fields::query_currency(const std::string& name) {
+  auto value = query_text(name, 3);
   if (value && !is_currency(*value)) {
-    refuse("currency", "must be a currency of ISO 4217, in upper case");
+    refuse(name, "must be a currency of ISO 4217, in upper case");
     return std::nullopt;
   }
   return value;

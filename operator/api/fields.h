@@ -32,7 +32,8 @@ class Fields {
   // Members of the body. Texts are UTF-8 without control characters.
   std::string text(const std::string& name, size_t max, bool required = true);
   Micros amount(const std::string& name, Micros min, bool negative = false);  // a decimal string; at most 10^15 micros
-  std::optional<std::string> currency(const std::string& name = "currency");
+  std::optional<Micros> optional_amount(const std::string& name, Micros min);
+  std::optional<std::string> currency(const std::string& name = "currency", bool required = false);
   std::optional<int64_t> integer(const std::string& name, int64_t min, int64_t max, bool required = true);
   std::optional<int64_t> moment(const std::string& name, bool required = true);  // RFC 3339; nanoseconds
   // A map of at most 16 short texts; as JSON.
@@ -40,7 +41,7 @@ class Fields {
 
   // Parameters of the query.
   std::optional<std::string> query_text(const std::string& name, size_t max);
-  std::optional<std::string> query_currency();
+  std::optional<std::string> query_currency(const std::string& name = "currency");
   std::optional<std::string> query_word(const std::string& name, const std::vector<std::string>& words);
   std::optional<int64_t> query_integer(const std::string& name, int64_t min, int64_t max);
   std::optional<int64_t> query_moment(const std::string& name);

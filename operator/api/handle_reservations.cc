@@ -1,5 +1,6 @@
 // Holds by call id: made, looked at, committed, released.
 #include "operator/api/call.h"
+#include "operator/api/quotes.h"
 #include "operator/api/text.h"
 #include "operator/api/wallet_json.h"
 
@@ -19,13 +20,15 @@ std::string call_id_of(const Call& call, Fields& fields) {
   return std::string(id);
 }
 
-http::Response resolved(int status, const WalletResult& result) {
+http::Response resolved(int status, const WalletResult& result,
+                        const std::optional<QuotedAmount>& quoted = std::nullopt) {
   JsonWriter json;
   json.begin_object();
   put_text_unless_empty(json, "transactionId", result.transaction_id == 0 ? "" : std::to_string(result.transaction_id));
   json.key("duplicate");
   json.value(result.duplicate);
   put_reservation(json, result);
+  put_quoted(json, quoted);
   json.key("wallet");
   json.begin_object();
   put_wallet(json, result);
@@ -75,15 +78,18 @@ http::Response create_reservation(Call& call) {
   const auto currency = fields.currency();
   const std::string description = fields.text("description", kDescriptionMax, false);
   const int64_t expires_ns = expiry_of(call, fields);
+  const std::string quote_id = read_quote_id(fields);
   if (auto refused = fields.refusal()) return *refused;
+  const auto price = price_of(call, "amount", amount, currency, quote_id);
+  if (!price) return price.error();
   auto result =
       run_wallet(call, "reserve_call_credits",
-                 {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(currency), call_id, amount,
-                  ledger::timestamp_text(expires_ns), description, ledger::timestamp_text(call.now_ns)},
-                 true);
+                 {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(price->currency), call_id,
+                  price->amount, ledger::timestamp_text(expires_ns), description, ledger::timestamp_text(call.now_ns)},
+                 true, price->quoted);
   if (!result) return failure_response(call, result.error());
   if (!result->success) return refusal_response(*result);
-  return resolved(201, *result);
+  return resolved(201, *result, price->quoted);
 }
 
 http::Response list_reservations(Call& call) {
@@ -129,14 +135,17 @@ http::Response commit_reservation(Call& call) {
   const Micros cost = fields.amount("cost", 0);
   const auto currency = fields.currency();
   const std::string description = fields.text("description", kDescriptionMax, false);
+  const std::string quote_id = read_quote_id(fields);
   if (auto refused = fields.refusal()) return *refused;
+  const auto price = price_of(call, "cost", cost, currency, quote_id, call_id);
+  if (!price) return price.error();
   auto result = run_wallet(call, "commit_reserved_credits",
-                           {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(currency),
-                            call_id, cost, description, ledger::timestamp_text(call.now_ns)},
-                           true);
+                           {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(price->currency),
+                            call_id, price->amount, description, ledger::timestamp_text(call.now_ns)},
+                           true, price->quoted);
   if (!result) return failure_response(call, result.error());
   if (!result->success) return refusal_response(*result);
-  return resolved(200, *result);
+  return resolved(200, *result, price->quoted);
 }
 
 http::Response release_reservation(Call& call) {

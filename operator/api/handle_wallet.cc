@@ -1,5 +1,6 @@
 // The wallet: what is there, what happened, purchases, adjustments, the kill switch.
 #include "operator/api/call.h"
+#include "operator/api/quotes.h"
 #include "operator/api/text.h"
 #include "operator/api/wallet_json.h"
 
@@ -10,7 +11,8 @@ constexpr size_t kDescriptionMax = 500;
 constexpr int64_t kPageDefault = 50, kPageMax = 500;
 
 // What a purchase or an adjustment did.
-http::Response moved(const WalletResult& result, Micros amount) {
+http::Response moved(const WalletResult& result, Micros amount,
+                     const std::optional<QuotedAmount>& quoted = std::nullopt) {
   JsonWriter json;
   json.begin_object();
   json.key("transactionId");
@@ -18,12 +20,27 @@ http::Response moved(const WalletResult& result, Micros amount) {
   json.key("duplicate");
   json.value(result.duplicate);
   put_money(json, "amount", amount, result.currency);
+  put_quoted(json, quoted);
   json.key("wallet");
   json.begin_object();
   put_wallet(json, result);
   json.end_object();
   json.end_object();
   return wallet_response(201, result, json);
+}
+
+// The wallet's amounts in another currency, to its own digits.
+Result<WalletResult> wallet_in(const WalletResult& wallet, const std::string& currency, ExchangeRate rate) {
+  WalletResult out;
+  out.currency = currency;
+  const int digits = currency_digits(currency).value_or(2);
+  for (const auto amount : {&WalletResult::balance, &WalletResult::reserved, &WalletResult::floating,
+                            &WalletResult::effective, &WalletResult::debt_limit}) {
+    const auto converted = convert(wallet.*amount, rate, digits);
+    if (!converted) return tl::unexpected(converted.error());
+    out.*amount = *converted;
+  }
+  return out;
 }
 
 void put_transaction(JsonWriter& json, const ledger::Rows& rows, size_t row) {
@@ -51,15 +68,31 @@ void put_transaction(JsonWriter& json, const ledger::Rows& rows, size_t row) {
 http::Response get_wallet(Call& call) {
   Fields fields(call.request, Fields::Body::kNone);
   const auto currency = fields.query_currency();
+  const auto other = fields.query_currency("in");
   if (auto refused = fields.refusal()) return *refused;
   auto result = run_wallet(call, "wallet_facts", {call.tenant, nullable(currency)}, false);
   if (!result) return failure_response(call, result.error());
   if (!result->reason.empty()) return refusal_response(*result);
+  const auto rate = other ? call.services.rates.find(result->currency, *other) : std::nullopt;
+  if (other && !rate) {
+    return faulty_fields(
+        {{"in", "has no rate from " + result->currency + ": the operator's --exchange-rates has none"}});
+  }
   JsonWriter json;
   json.begin_object();
   json.key("tenant");
   json.value(call.tenant);
   put_wallet(json, *result);
+  if (rate) {
+    const auto converted = wallet_in(*result, *other, *rate);
+    if (!converted) return failure_response(call, converted.error());
+    json.key("in");
+    json.begin_object();
+    json.key("rate");
+    json.value(rate->str());
+    put_wallet(json, *converted);
+    json.end_object();
+  }
   json.end_object();
   return http::json_response(200, json.take());
 }
@@ -92,14 +125,17 @@ http::Response create_deduction(Call& call) {
   const Micros amount = fields.amount("amount", 1);
   const auto currency = fields.currency();
   const std::string description = fields.text("description", kDescriptionMax, false);
+  const std::string quote_id = read_quote_id(fields);
   if (auto refused = fields.refusal()) return *refused;
+  const auto price = price_of(call, "amount", amount, currency, quote_id);
+  if (!price) return price.error();
   auto result = run_wallet(call, "check_balance_and_deduct_asset_cost",
-                           {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(currency), amount,
-                            description, ledger::timestamp_text(call.now_ns)},
-                           true);
+                           {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(price->currency),
+                            price->amount, description, ledger::timestamp_text(call.now_ns)},
+                           true, price->quoted);
   if (!result) return failure_response(call, result.error());
   if (!result->success) return refusal_response(*result);
-  return moved(*result, amount);
+  return moved(*result, price->amount, price->quoted);
 }
 
 http::Response create_adjustment(Call& call) {

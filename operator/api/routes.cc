@@ -12,6 +12,8 @@ constexpr ApiRoute kRoutes[] = {
     {"GET", "/v1/wallet", Scope::kWalletRead, false, get_wallet},
     {"GET", "/v1/wallet/transactions", Scope::kWalletRead, false, list_transactions},
     {"POST", "/v1/wallet/adjustments", Scope::kAdmin, true, create_adjustment},
+    {"POST", "/v1/quotes", Scope::kWalletWrite, true, create_quote},
+    {"GET", "/v1/quotes/{quote_id}", Scope::kWalletRead, false, get_quote},
     {"POST", "/v1/deductions", Scope::kWalletWrite, true, create_deduction},
     {"GET", "/v1/reservations", Scope::kWalletRead, false, list_reservations},
     {"POST", "/v1/reservations", Scope::kWalletWrite, true, create_reservation},

@@ -33,7 +33,32 @@ config::Parser<std::string> claim_pointer() {
   return {parse, "POINTER"};
 }
 
+// "USD/GBP=0.79".
+config::Parser<QuotedPair> quoted_pair() {
+  const auto parse = [](std::string_view in) -> config::Parsed<QuotedPair> {
+    const size_t slash = in.find('/'), equals = in.find('=');
+    const char* const fix = "write pairs such as USD/GBP=0.79: one USD is 0.79 GBP";
+    if (slash == std::string_view::npos || equals == std::string_view::npos || slash > equals) {
+      return config::refuse(config::quoted(in) + " is no pair of currencies with a rate", fix);
+    }
+    QuotedPair pair{std::string(in.substr(0, slash)), std::string(in.substr(slash + 1, equals - slash - 1)), {}};
+    if (!currency_digits(pair.from) || !currency_digits(pair.to) || pair.from == pair.to) {
+      return config::refuse(config::quoted(in) + " does not name two currencies of ISO 4217", fix);
+    }
+    const auto rate = parse_exchange_rate(in.substr(equals + 1));
+    if (!rate) return config::refuse(config::quoted(in) + ": " + rate.error().message, fix);
+    pair.rate = *rate;
+    return pair;
+  };
+  return {parse, "FROM/TO=RATE"};
+}
+
 void declare_rules(config::OptionSet& options, ApiSettings& s) {
+  options.check("exchange-rates", [&s]() -> std::optional<Refusal> {
+    const auto rates = ExchangeRates::of(s.exchange_rates);
+    if (rates) return std::nullopt;
+    return Refusal{rates.error().message, "give each pair once"};
+  });
   options.check("api", [&s]() -> std::optional<Refusal> {
     if (!s.listen || !s.tls_certificate_file.empty() || s.insecure || is_loopback(s.listen->host)) return std::nullopt;
     return Refusal{
@@ -124,6 +149,14 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
       .env()
       .fallback("10s")
       .help("how long requests under way may take at the end");
+  options.add("exchange-rates", &s.exchange_rates, config::list_of(quoted_pair()))
+      .env()
+      .help(
+          "what one unit of a currency is in another, each in both directions; quotes keep the rate they were made at");
+  options.add("quote-lifetime", &s.quote_lifetime_ms, config::duration_ms(1'000, 86'400'000))
+      .env()
+      .fallback("15m")
+      .help("how long a quote holds");
   declare_rules(options, s);
 }
 

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/config/options.h"
+#include "core/exchange.h"
 #include "core/result.h"
 
 namespace tallygate::api {
@@ -22,6 +24,8 @@ struct ApiSettings {
   int64_t body_bytes_max = 256 * 1024;
   int64_t watch_interval_ms = 1'000;  // of files that may change, and of the database
   int64_t head_timeout_ms = 10'000, body_timeout_ms = 30'000;
+  std::vector<QuotedPair> exchange_rates;
+  int64_t quote_lifetime_ms = 900'000;
 };
 
 // `settings` outlives the parse.

@@ -32,18 +32,29 @@ std::string operation_of(const std::string& function, const ledger::Params& para
   return json.take();
 }
 
-Result<WalletResult> run_once(Call& call, const std::string& function, const ledger::Params& params) {
-  if (is_batched(function)) {
+Result<WalletResult> run_once(Call& call, const std::string& function, const ledger::Params& params,
+                              const std::optional<QuotedAmount>& quoted) {
+  if (!quoted && is_batched(function)) {
     auto own = call.services.wallet_operations.run(call.tenant, operation_of(function, params), call.until_ms);
     if (!own) return tl::unexpected(own.error());
     return read_wallet_result(own->rows, own->row);
   }
   std::string sql = "select * from " + function + "(";
   for (size_t i = 1; i <= params.size(); ++i) sql += (i == 1 ? "$" : ", $") + std::to_string(i);
-  auto rows = select_as_tenant(call, sql + ")", params);
-  if (!rows) return tl::unexpected(rows.error());
-  if (rows->empty()) return fail(Errc::kInternal, "the ledger's function answered no row");
-  return read_wallet_result(*rows);
+  WalletResult result;
+  const auto done = as_tenant(call, [&](ledger::Transaction& transaction) -> Result<void> {
+    auto rows = transaction.exec(sql + ")", params);
+    if (!rows) return tl::unexpected(rows.error());
+    if (rows->empty()) return fail(Errc::kInternal, "the ledger's function answered no row");
+    result = read_wallet_result(*rows);
+    if (!quoted || !result.success || result.duplicate) return {};
+    return transaction
+        .exec("insert into quoted_amounts (transaction, tenant, quote, amount_micros) values ($1, $2, $3, $4)",
+              {result.transaction_id, call.tenant, quoted->quote_id, quoted->amount})
+        .map([](const auto&) {});
+  });
+  if (!done) return tl::unexpected(done.error());
+  return result;
 }
 
 }  // namespace
@@ -98,14 +109,15 @@ WalletResult read_wallet_result(const ledger::Rows& rows, size_t row) {
   return out;
 }
 
-Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall) {
+Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall,
+                                const std::optional<QuotedAmount>& quoted) {
   if (may_recall) {
     params.emplace_back(std::nullopt);
     params.emplace_back(call.services.recaller.possible());
   }
   std::string last;
   for (int round = 0;; ++round) {
-    auto result = run_once(call, function, params);
+    auto result = run_once(call, function, params, quoted);
     if (!result || result->reason != "RecallFloat") return result;
     if (round > kRecallRounds) return fail(Errc::kInternal, "the ledger asks for float that it was told cannot be had");
     auto recalled = round < kRecallRounds ? call.services.recaller.recall(call.tenant, result->recall, call.until_ms)

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "core/exchange.h"
 #include "core/money.h"
 #include "operator/ledger/session.h"
 
@@ -24,10 +25,18 @@ struct WalletResult {
   std::string recall;      // JSON
 };
 
+// What a request asked for in another currency, at a quote's rate.
+struct QuotedAmount {
+  std::string quote_id, currency;
+  Micros amount = 0;  // of `currency`
+  ExchangeRate rate;
+};
+
 // Calls the function, with others' operations in one transaction where it can be. Where `may_recall`, the last two
 // parameters (recalled, may_recall) are added here: float is recalled in at most four rounds; where Redis is away, the
-// answer is what the ledger alone can give.
-Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall);
+// answer is what the ledger alone can give. `quoted` is kept with the transaction that it made, in a commit of its own.
+Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall,
+                                const std::optional<QuotedAmount>& quoted = std::nullopt);
 
 // The kill switch (status_check), read-only. Without a currency: the tenant's only wallet.
 struct StatusResult {

@@ -61,7 +61,8 @@ class ApiStackTest(unittest.TestCase):
         tokens = folder / "tokens.json"
         tokens.write_text(json.dumps({"tokens": [{"name": "e2e", "sha256": hashlib.sha256(TOKEN.encode()).hexdigest(), "scopes": ["admin"],
                                                   "tenants": ["shop/acme"]}]}))
-        return ["--api-service-tokens-file", str(tokens), "--api-rate", "100000", "--api-burst", "100000"]
+        return ["--api-service-tokens-file", str(tokens), "--api-rate", "100000", "--api-burst", "100000", "--exchange-rates",
+                "USD/GBP=0.79"]
 
     def call(self, method, path, body=None, key=None, content_type="application/json"):
         """→ (status, JSON); 0 where nobody listens, or no whole answer came."""

@@ -44,6 +44,10 @@ class ApiTest(ApiStackTest):
         self.assertEqual(self.call("GET", "/v1/wallet")[1]["balance"], "20.00")
         self.assertEqual(self.call("POST", "/v1/deductions", {"amount": "7.50"}, "buy")[0], 201)
         self.assertIn("GBP 12.50", self.wallet("show").stdout)
+        quote = self.call("POST", "/v1/quotes", {"from": "USD", "amount": "1.00"}, "quote")[1]
+        self.assertEqual((quote["rate"], quote["converted"]), ("0.79", "0.79"))
+        paid = self.call("POST", "/v1/deductions", {"amount": "1.00", "quoteId": quote["id"]}, "in dollars")[1]
+        self.assertEqual((paid["amount"], paid["quoted"]["amount"], paid["wallet"]["balance"]), ("0.79", "1.00", "11.71"))
         history = self.wallet("history").stdout
         for text in ("missed top-up", "purchase", "wrong", "adjustment"):
             self.assertIn(text, history)

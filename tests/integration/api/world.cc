@@ -178,6 +178,9 @@ ApiWorld::ApiWorld(Options options)
   settings.jwt_issuer = kIssuer;
   settings.jwt_audience = kAudience;
   settings.jwt_tenant_claim = "/app_metadata/org_id";
+  settings.exchange_rates = {{"USD", "GBP", *parse_exchange_rate("0.79")},
+                             {"USD", "JPY", *parse_exchange_rate("149.53")},
+                             {"GBP", "KWD", *parse_exchange_rate("0.3887")}};
   settings.rate_per_second = settings.rate_burst = 1'000'000;
   settings.watch_interval_ms = 100;
   if (!options.providers.empty()) {

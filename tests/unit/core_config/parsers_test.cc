@@ -102,6 +102,10 @@ TEST(Parsers, SizesNumbersChoicesAndLists) {
   EXPECT_EQ(*one_of<int>({{"json", 1}, {"text", 2}})("text"), 2);
   EXPECT_EQ(*list_of(integer(0, 9))("1, 2,3"), (std::vector<int64_t>{1, 2, 3}));
   EXPECT_FALSE(list_of(integer(0, 9))("1,,3"));
+  const auto several = list_of(integer(0, 9))("10,2,x");
+  ASSERT_FALSE(several);
+  EXPECT_NE(several.error().problem.find("10"), std::string::npos) << "each item that is wrong is told";
+  EXPECT_NE(several.error().problem.find("\"x\""), std::string::npos) << several.error().problem;
 }
 
 TEST(Parsers, PathsAreCheckedWhenTheyMustExist) {
