@@ -2,6 +2,7 @@
 #include "operator/api/call.h"
 #include "operator/api/quotes.h"
 #include "operator/api/text.h"
+#include "operator/api/wallet_history.h"
 #include "operator/api/wallet_json.h"
 
 namespace tallygate::api {
@@ -44,22 +45,38 @@ Result<WalletResult> wallet_in(const WalletResult& wallet, const std::string& cu
 }
 
 void put_transaction(JsonWriter& json, const ledger::Rows& rows, size_t row) {
-  enum Column : size_t { kId, kCurrency, kKind, kKey, kAmount, kBalanceAfter, kCallId, kDescription, kCreatedAt };
-  const std::string currency(rows.text(row, kCurrency));
+  using Column = HistoryColumn;
+  const std::string currency(rows.text(row, Column::kCurrency));
   json.begin_object();
   json.key("id");
-  json.value(rows.text(row, kId));
+  json.value(rows.text(row, Column::kId));
   json.key("kind");
-  json.value(rows.text(row, kKind));
+  json.value(rows.text(row, Column::kKind));
   json.key("currency");
   json.value(currency);
-  put_money(json, "amount", rows.integer(row, kAmount), currency);
-  put_money(json, "balanceAfter", rows.integer(row, kBalanceAfter), currency);
-  put_text_unless_empty(json, "idempotencyKey", rows.text(row, kKey));
-  put_text_unless_empty(json, "callId", rows.text(row, kCallId));
-  put_text_unless_empty(json, "description", rows.text(row, kDescription));
+  put_money(json, "amount", rows.integer(row, Column::kAmount), currency);
+  put_money(json, "balanceAfter", rows.integer(row, Column::kBalanceAfter), currency);
+  if (const auto quoted = quoted_in(rows, row)) put_quoted(json, quoted);
+  if (!rows.is_null(row, Column::kUnits)) {
+    json.key("usage");
+    json.begin_array();
+    for (const auto& [meter, units] : units_in(rows, row)) {
+      json.begin_object();
+      json.key("meter");
+      json.value(meter);
+      json.key("units");
+      json.value(units);
+      json.end_object();
+    }
+    json.end_array();
+  }
+  put_text_unless_empty(json, "idempotencyKey", rows.text(row, Column::kKey));
+  put_text_unless_empty(json, "callId", rows.text(row, Column::kCallId));
+  put_text_unless_empty(json, "description", rows.text(row, Column::kDescription));
   json.key("createdAt");
-  json.value(format_moment_sql(rows.text(row, kCreatedAt)));
+  json.value(format_moment_sql(rows.text(row, Column::kCreatedAt)));
+  json.key("updatedAt");
+  json.value(format_moment_sql(rows.text(row, Column::kUpdatedAt)));
   json.end_object();
 }
 
@@ -100,7 +117,7 @@ http::Response get_wallet(Call& call) {
 http::Response list_transactions(Call& call) {
   Fields fields(call.request, Fields::Body::kNone);
   const auto currency = fields.query_currency();
-  const auto before = fields.query_cursor('t');
+  const auto before = fields.query_cursor('h');
   const int64_t limit = fields.query_integer("limit", 1, kPageMax).value_or(kPageDefault);
   if (auto refused = fields.refusal()) return *refused;
   auto rows = select_as_tenant(call, "select * from wallet_transactions($1, $2, $3, $4)",
@@ -114,7 +131,7 @@ http::Response list_transactions(Call& call) {
   json.end_array();
   if (rows->size() == static_cast<size_t>(limit)) {
     json.key("nextCursor");
-    json.value(make_cursor('t', rows->integer(rows->size() - 1, 0)));
+    json.value(make_cursor('h', rows->integer(rows->size() - 1, HistoryColumn::kPlace)));
   }
   json.end_object();
   return http::json_response(200, json.take());

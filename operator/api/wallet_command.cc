@@ -5,6 +5,7 @@
 #include "core/ids.h"
 #include "core/telemetry/json_text.h"
 #include "operator/api/text.h"
+#include "operator/api/wallet_history.h"
 #include "operator/api/wallet_json.h"
 #include "operator/api/wallet_sql.h"
 #include "operator/ledger/session.h"
@@ -170,14 +171,16 @@ int run_history(Env& env, const WalletSettings& settings) {
     auto rows = transaction.exec("select * from wallet_transactions($1, $2, null, $3)",
                                  {settings.tenant, currency_param(settings), settings.limit});
     if (!rows) return tl::unexpected(rows.error());
-    std::printf("%-10s %-27s %-12s %16s %16s  %s\n", "id", "at", "kind", "amount", "balance after", "description");
+    std::printf("%-10s %-27s %-16s %16s %16s  %s\n", "id", "at", "kind", "amount", "balance after", "description");
     for (size_t row = 0; row < rows->size(); ++row) {
-      const std::string currency(rows->text(row, 1));
-      std::printf("%-10s %-27s %-12s %12s %s %12s %s  %s\n", std::string(rows->text(row, 0)).c_str(),
-                  format_moment_sql(rows->text(row, 8)).c_str(), std::string(rows->text(row, 2)).c_str(),
-                  money_text(rows->integer(row, 4), currency).c_str(), currency.c_str(),
-                  money_text(rows->integer(row, 5), currency).c_str(), currency.c_str(),
-                  std::string(rows->text(row, 7)).c_str());
+      using Column = HistoryColumn;
+      const std::string currency(rows->text(row, Column::kCurrency));
+      std::printf("%-10s %-27s %-16s %12s %s %12s %s  %s\n", std::string(rows->text(row, Column::kId)).c_str(),
+                  format_moment_sql(rows->text(row, Column::kUpdatedAt)).c_str(),
+                  std::string(rows->text(row, Column::kKind)).c_str(),
+                  money_text(rows->integer(row, Column::kAmount), currency).c_str(), currency.c_str(),
+                  money_text(rows->integer(row, Column::kBalanceAfter), currency).c_str(), currency.c_str(),
+                  description_of(*rows, row).c_str());
     }
     return {};
   });

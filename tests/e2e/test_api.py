@@ -46,7 +46,7 @@ class ApiTest(ApiStackTest):
         self.assertIn("GBP 12.50", self.wallet("show").stdout)
         quote = self.call("POST", "/v1/quotes", {"from": "USD", "amount": "1.00"}, "quote")[1]
         self.assertEqual((quote["rate"], quote["converted"]), ("0.79", "0.79"))
-        paid = self.call("POST", "/v1/deductions", {"amount": "1.00", "quoteId": quote["id"]}, "in dollars")[1]
+        paid = self.call("POST", "/v1/deductions", {"amount": "1.00", "quoteId": quote["id"]}, "in-dollars")[1]
         self.assertEqual((paid["amount"], paid["quoted"]["amount"], paid["wallet"]["balance"]), ("0.79", "1.00", "11.71"))
         history = self.wallet("history").stdout
         for text in ("missed top-up", "purchase", "wrong", "adjustment"):

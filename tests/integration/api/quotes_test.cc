@@ -88,6 +88,8 @@ TEST_F(ApiQuotes, ADeductionIsConvertedOnceByTheQuotesRate) {
             std::string::npos)
       << paid.body;
   EXPECT_EQ(balance(), "9.21");
+  const Answer history = world.get("/v1/wallet/transactions?limit=1");
+  EXPECT_NE(history.body.find(R"("currency":"USD","amount":"1.00","rate":"0.79")"), std::string::npos) << history.body;
   EXPECT_EQ(
       world.number("select q.amount_micros from quoted_amounts q join credit_transactions t on t.id = q.transaction "
                    "where t.amount_micros = -790000"),

@@ -41,6 +41,27 @@ TEST(ApiUsage, OfAWalletsMeterIsPaidForByTheWallet) {
       0);
 }
 
+TEST(ApiUsage, IsInTheWalletsHistory) {
+  ApiWorld world;
+  world.credit("shop/acme", 1'000'000);
+  for (int i = 0; i < 20; ++i) ASSERT_EQ(world.post("/v1/usage", usage("m" + std::to_string(i), "sms", 1)).status, 201);
+  ASSERT_EQ(world.post("/v1/usage/corrections", R"({"id":"c","corrects":"m0","units":0,"reason":"was a test"})").status,
+            201);
+  const Answer page = world.get("/v1/wallet/transactions?limit=1");
+  ASSERT_EQ(page.status, 200) << page.body;
+  EXPECT_EQ(page.member("kind"), "usage_correction");
+  EXPECT_EQ(page.member("amount"), "0.04");
+  EXPECT_EQ(page.member("balanceAfter"), "0.24");
+  EXPECT_EQ(page.member("description"), "was a test");
+  EXPECT_NE(page.body.find(R"("usage":[{"meter":"sms","units":-1}])"), std::string::npos) << page.body;
+  ASSERT_EQ(world.post("/v1/deductions", R"({"amount":"0.10"})", "later").status, 201);
+  const Answer next = world.get("/v1/wallet/transactions?cursor=" + page.member("nextCursor"));
+  EXPECT_EQ(next.member("kind"), "usage") << "20 reports are one line, unless an hour ended among them";
+  EXPECT_EQ(next.member("balanceAfter"), "0.20");
+  EXPECT_EQ(next.body.find("purchase"), std::string::npos) << "what came later is not on a later page";
+  EXPECT_NE(next.body.find("\"credit\""), std::string::npos);
+}
+
 TEST(ApiUsage, OneIdSentManyTimesAtOnceIsBookedOnce) {
   ApiWorld world;
   std::vector<std::unique_ptr<ApiClient>> clients;

@@ -252,6 +252,10 @@ TEST(Funding, NeverPassesCapacityUnderRaces) {
                      "join ledger_accounts a on a.id = p.account where a.kind = 'wallet' and a.tenant = w.tenant)"),
             0);
   EXPECT_EQ(w.number("select sum(units) from usage_records"), w.number("select sum(booked) from escrow_accounts"));
+  EXPECT_EQ(w.number("select count(*) from wallets w where balance_micros - 20000000 is distinct from (select "
+                     "sum(amount_micros) from wallet_usage u where u.tenant = w.tenant)"),
+            0)
+      << "the wallet's history tells what sidecars' usage cost";
 }
 
 }  // namespace

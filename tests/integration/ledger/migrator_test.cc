@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <thread>
 
@@ -55,6 +56,67 @@ TEST(Migrator, LeavesNothingOfAMigrationThatFails) {
   ASSERT_TRUE(rows);
   EXPECT_TRUE(rows->boolean(0, 0));
   EXPECT_FALSE(rows->boolean(0, 1));
+}
+
+// The wallet's history, a line each.
+std::string history_of(Session& session) {
+  std::string out;
+  const auto rows = session.exec(
+      "select kind, amount_micros, balance_after_micros, coalesce(units::text, ''), updated_at from "
+      "wallet_transactions('shop/acme', null, null, 500)");
+  if (!rows) return rows.error().message;
+  for (size_t i = 0; i < rows->size(); ++i) {
+    for (size_t column = 0; column < 5; ++column) out += std::string(rows->text(i, column)) + ' ';
+    out += '\n';
+  }
+  return out;
+}
+
+// A wallet's life in two meters over three hours, with top-ups, holds and purchases in between.
+void live(Session& session) {
+  const auto run = [&](const std::string& sql) {
+    const auto rows = session.exec(sql);
+    ASSERT_TRUE(rows) << rows.error().message;
+  };
+  run("insert into tenants (id, shard, doc, version) values ('shop/acme', 0, '{}', 1)");
+  run("insert into tenant_meters (tenant, meter, settlement, currency, per_units, tiers) select 'shop/acme', meter, "
+      "'wallet', 'GBP', 1, '[{\"price_micros\": 7}]' from unnest(array['sms', 'calls']) meter");
+  for (int i = 0; i < 60; ++i) {
+    const std::string n = std::to_string(i), now = "'2026-11-21 1" + std::to_string(i / 25) + ":00:00+00'";
+    if (i % 10 == 0) run("select add_wallet_credits('shop/acme', 'k" + n + "', null, 'GBP', 1000, '', " + now + ")");
+    if (i % 10 == 4)
+      run("select check_balance_and_deduct_asset_cost('shop/acme', 'k" + n + "', null, null, 3, '', " + now + ")");
+    if (i % 20 == 7) {
+      run("select reserve_call_credits('shop/acme', null, null, null, 'c" + n + "', 5, '2027-01-01', '', " + now + ")");
+    }
+    run("select book_direct_usage('shop/acme', 0, '[{\"id\": \"" + n + R"(", "fingerprint": "", "meter": ")" +
+        (i % 3 == 0 ? "sms" : "calls") + R"(", "units": )" + std::to_string(1 + i) +
+        R"(, "second": 1795255200, "dims": "{}", "buckets": [")" + (i % 3 == 0 ? "sms$" : "calls$") + "\"]}]', " + now +
+        ")");
+  }
+}
+
+TEST(Migrator, HistoriesOfBeforeTellUsageAsThoseOfAfter) {
+  const auto all = embedded_migrations();
+  const auto history =
+      std::find_if(all.begin(), all.end(), [](const auto& m) { return m.name == "0035_wallet_history"; });
+  ASSERT_NE(history, all.end());
+  Session before(PostgresServer::shared().create_database(false)), after(PostgresServer::shared().create_database());
+  ASSERT_TRUE(migrate(before, all.first(static_cast<size_t>(history - all.begin()))));
+  live(before);
+  ASSERT_TRUE(migrate(before));
+  live(after);
+  const std::string lines = history_of(after);
+  EXPECT_EQ(history_of(before), lines);
+  EXPECT_NE(lines.find("usage"), std::string::npos);
+  // And the next charge goes on from there.
+  for (Session* session : {&before, &after}) {
+    ASSERT_TRUE(session->exec(
+        "select book_direct_usage('shop/acme', 0, '[{\"id\": \"next\", \"fingerprint\": \"\", \"meter\": \"sms\", "
+        "\"units\": 5, \"second\": 1795255200, \"dims\": \"{}\", \"buckets\": [\"sms$\"]}]', '2026-11-21 "
+        "12:30:00+00')"));
+  }
+  EXPECT_EQ(history_of(before), history_of(after));
 }
 
 TEST(Migrator, ManyAtOnceApplyEachMigrationOnce) {

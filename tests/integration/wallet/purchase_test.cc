@@ -144,7 +144,7 @@ TEST(History, NewestFirstWithCursor) {
   ledger::Param before = std::nullopt;
   while (true) {
     const auto page = must(w.api.session.exec(
-        "select id, balance_after_micros from wallet_transactions($1, null, $2, 3)", {w.tenant, before}));
+        "select place, balance_after_micros from wallet_transactions($1, null, $2, 3)", {w.tenant, before}));
     if (page.empty()) break;
     for (size_t i = 0; i < page.size(); ++i) seen.push_back(page.integer(i, 0));
     before = page.integer(page.size() - 1, 0);

@@ -1,0 +1,34 @@
+#include "operator/api/wallet_history.h"
+
+#include <nlohmann/json.hpp>
+
+namespace tallygate::api {
+
+std::map<std::string, int64_t> units_in(const ledger::Rows& rows, size_t row) {
+  std::map<std::string, int64_t> out;
+  // The ledger's own: a map of integers.
+  const auto units = nlohmann::json::parse(rows.text(row, HistoryColumn::kUnits), nullptr, false);
+  if (!units.is_object()) return out;
+  for (const auto& [meter, count] : units.items()) {
+    if (count.is_number_integer()) out[meter] = count.get<int64_t>();
+  }
+  return out;
+}
+
+std::optional<QuotedAmount> quoted_in(const ledger::Rows& rows, size_t row) {
+  if (rows.is_null(row, HistoryColumn::kQuote)) return std::nullopt;
+  return QuotedAmount{
+      std::string(rows.text(row, HistoryColumn::kQuote)), std::string(rows.text(row, HistoryColumn::kQuotedCurrency)),
+      rows.integer(row, HistoryColumn::kQuotedAmount), ExchangeRate{rows.integer(row, HistoryColumn::kRate)}};
+}
+
+std::string description_of(const ledger::Rows& rows, size_t row) {
+  std::string out;
+  for (const auto& [meter, units] : units_in(rows, row)) {
+    out += (out.empty() ? "" : ", ") + std::to_string(units) + " units of " + meter;
+  }
+  const std::string text(rows.text(row, HistoryColumn::kDescription));
+  return out + (out.empty() || text.empty() ? "" : ": ") + text;
+}
+
+}  // namespace tallygate::api
