@@ -31,6 +31,11 @@ class JsonWriter {
   void value(int number) { value(int64_t{number}); }
   void value(double number);
   void null();
+  template <class T>
+  void member(std::string_view name, const T& of) {
+    key(name);
+    value(of);
+  }
   const std::string& text() const { return out_; }
   std::string take() { return std::move(out_); }
 

@@ -95,5 +95,6 @@ http::Response record_usage(Call& call);
 http::Response correct_usage(Call& call);
 http::Response record_events(Call& call);
 http::Response receive_provider_event(Call& call);
+http::Response lease_units(Call& call);
 
 }  // namespace tallygate::api

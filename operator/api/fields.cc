@@ -95,6 +95,7 @@ Fields::Fields(std::string_view object, std::string prefix)
   }
 }
 
+Fields::Fields(Fields&&) noexcept = default;
 Fields::~Fields() = default;
 
 void Fields::refuse(const std::string& field, std::string detail) {
@@ -185,6 +186,25 @@ std::optional<int64_t> Fields::moment(const std::string& name, bool required) {
   auto ns = parse_moment(value);
   if (!ns) refuse(name, "must be a moment of RFC 3339 such as 2026-11-21T10:07:46Z");
   return ns;
+}
+
+std::vector<Fields> Fields::objects(const std::string& name, size_t max) {
+  asked_.insert(name);
+  std::vector<Fields> parts;
+  const auto found = json_->value.find(name);
+  if (found == json_->value.end()) return parts;
+  if (!found->is_array() || found->size() > max) {
+    refuse(name, "must be an array of at most " + std::to_string(max) + " objects");
+    return parts;
+  }
+  for (const auto& object : *found) {
+    parts.emplace_back(object.dump(), prefix_ + name + "[" + std::to_string(parts.size()) + "].");
+  }
+  return parts;
+}
+
+void Fields::take(Fields& part) {
+  for (auto& fault : part.take_faults()) faults_.push_back(std::move(fault));
 }
 
 std::string Fields::labels(const std::string& name) {

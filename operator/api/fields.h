@@ -27,6 +27,7 @@ class Fields {
   Fields(const http::Request& request, Body body);
   // An object inside of a body; `prefix` goes before its members' names in faults.
   Fields(std::string_view object, std::string prefix);
+  Fields(Fields&&) noexcept;
   ~Fields();
 
   // Members of the body. Texts are UTF-8 without control characters.
@@ -36,6 +37,10 @@ class Fields {
   std::optional<std::string> currency(const std::string& name = "currency", bool required = false);
   std::optional<int64_t> integer(const std::string& name, int64_t min, int64_t max, bool required = true);
   std::optional<int64_t> moment(const std::string& name, bool required = true);  // RFC 3339; nanoseconds
+  // The objects of an array, at most `max`, each to be read as this is; their faults come back by take().
+  std::vector<Fields> objects(const std::string& name, size_t max);
+  // Adds the faults of a part.
+  void take(Fields& part);
   // A map of at most 16 short texts; as JSON.
   std::string labels(const std::string& name);
 

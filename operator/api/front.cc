@@ -220,7 +220,9 @@ http::Response Front::answer(const ApiRoute& route, const http::Request& request
   }
   auto tenant = choose_tenant(request, *principal);
   if (!tenant) return std::move(tenant.error());
-  if (auto refused = limit_rate(*tenant, "tenant")) return *refused;
+  // Sidecars that lease must not use up what the tenant's own callers may ask, nor the other way round.
+  const std::string limited = route.scope == Scope::kLeaseWrite ? "lease:" + *tenant : *tenant;
+  if (auto refused = limit_rate(limited, "tenant")) return *refused;
   if (auto refused = refuse_media(request)) return *refused;
   Call call{services_,
             request,

@@ -9,9 +9,9 @@
 
 namespace tallygate::api {
 
-enum class Scope : uint8_t { kWalletRead = 1, kWalletWrite = 2, kUsageWrite = 4, kAdmin = 8 };
+enum class Scope : uint8_t { kWalletRead = 1, kWalletWrite = 2, kUsageWrite = 4, kAdmin = 8, kLeaseWrite = 16 };
 
-// "wallet:read", "wallet:write", "usage:write", "admin".
+// "wallet:read", "wallet:write", "usage:write", "lease:write", "admin".
 std::string_view to_string(Scope scope);
 // 0 for a name that no scope has.
 uint8_t scope_bit(std::string_view name);

@@ -29,6 +29,7 @@ constexpr ApiRoute kRoutes[] = {
     {"POST", "/v1/usage/corrections", Scope::kUsageWrite, false, correct_usage},
     {"POST", "/v1/events", Scope::kUsageWrite, false, record_events},
     {"POST", "/v1/providers/{provider}/events", std::nullopt, false, receive_provider_event},
+    {"POST", "/v1/leases", Scope::kLeaseWrite, false, lease_units},
 };
 
 }  // namespace

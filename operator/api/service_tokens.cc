@@ -14,7 +14,8 @@ namespace {
 
 constexpr size_t kTokensMax = 1000;
 constexpr size_t kTokenBytesMin = 32, kTokenBytesMax = 512;
-constexpr std::array kScopes = {Scope::kWalletRead, Scope::kWalletWrite, Scope::kUsageWrite, Scope::kAdmin};
+constexpr std::array kScopes = {Scope::kWalletRead, Scope::kWalletWrite, Scope::kUsageWrite, Scope::kLeaseWrite,
+                                Scope::kAdmin};
 
 bool is_hash(const std::string& text) {
   return text.size() == 64 &&
@@ -24,7 +25,9 @@ bool is_hash(const std::string& text) {
 Result<void> add_scopes(const nlohmann::json& names, Principal& principal) {
   for (const auto& name : names) {
     const uint8_t bit = name.is_string() ? scope_bit(name.get_ref<const std::string&>()) : uint8_t{0};
-    if (bit == 0) return fail(Errc::kInvalid, "a scope is unknown: use wallet:read, wallet:write, usage:write, admin");
+    if (bit == 0) {
+      return fail(Errc::kInvalid, "a scope is unknown: use wallet:read, wallet:write, usage:write, lease:write, admin");
+    }
     principal.scopes |= bit;
   }
   return {};
@@ -81,6 +84,8 @@ std::string_view to_string(Scope scope) {
       return "wallet:write";
     case Scope::kUsageWrite:
       return "usage:write";
+    case Scope::kLeaseWrite:
+      return "lease:write";
     case Scope::kAdmin:
       return "admin";
   }

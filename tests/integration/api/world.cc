@@ -135,6 +135,8 @@ std::string write_service_tokens(const std::string& folder) {
                                                 service_token("read", kReadToken, R"("wallet:read")",
                                                               R"("shop/acme")") +
                                                 "," + service_token("globex", kGlobexToken, all, R"("shop/globex")") +
+                                                "," + service_token("lease", kLeaseToken, R"("lease:write")",
+                                                                    R"("shop/acme")") +
                                                 "," + service_token("admin", kAdminToken, R"("admin")", R"("*")") +
                                                 "]}";
   return folder + "/tokens.json";

@@ -54,6 +54,7 @@ inline const std::string kAcmeToken = "tgs_acme_0123456789abcdef0123456789";
 inline const std::string kReadToken = "tgs_read_0123456789abcdef0123456789";
 inline const std::string kGlobexToken = "tgs_globex_0123456789abcdef01234567";
 inline const std::string kAdminToken = "tgs_admin_0123456789abcdef0123456789";
+inline const std::string kLeaseToken = "tgs_lease_0123456789abcdef0123456789";
 inline constexpr char kJwtSecret[] = "a secret of tests that is long enough for HS256";
 inline constexpr char kIssuer[] = "https://issuer.example/";
 inline constexpr char kAudience[] = "tallygate";
