@@ -93,6 +93,9 @@ Parser<std::string> file(Must must = Must::kNothing);
 Parser<Tagged> tagged(std::vector<std::pair<std::string, std::string>> tags);
 Parser<size_t> choice_index(std::vector<std::string> words);
 
+// Whether what is sent there stays on this machine.
+bool is_loopback(const std::string& host);
+
 // An integer that fits a smaller type.
 template <class T>
 Parser<T> integer_as(T min, T max) {

@@ -140,6 +140,8 @@ std::string Url::redacted() const {
   return out + path;
 }
 
+bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
+
 Parser<Url> url(std::vector<std::string> schemes) {
   return {[schemes = std::move(schemes)](std::string_view in) { return read_url(in, schemes); }, "URL",
           may_hold_password};

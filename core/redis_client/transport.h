@@ -1,5 +1,6 @@
 // A non-blocking byte stream to Redis: plain TCP, a Unix socket, or TLS (OpenSSL over memory buffers). Resolves host
-// names on a thread of its own, so that the loop never waits for DNS. Internal to redis_client.
+// names on a thread of its own, so that the loop never waits for DNS. Used by redis_client, and by the sidecar's client of
+// the ledger.
 #pragma once
 
 #include <functional>

@@ -111,7 +111,7 @@ Result<Endpoint> parse_url(std::string_view url) {
 std::string Endpoint::display() const {
   if (!unix_path.empty()) return "unix://" + unix_path;
   const std::string name = host.find(':') == std::string::npos ? host : "[" + host + "]";
-  return (tls ? "rediss://" : "redis://") + name + ":" + std::to_string(port);
+  return (!scheme.empty() ? scheme : tls ? "rediss" : "redis") + "://" + name + ":" + std::to_string(port);
 }
 
 }  // namespace tallygate::redis

@@ -17,6 +17,7 @@ struct Endpoint {
   std::string password;  // never logged
   int db = 0;
   std::string ca_file;  // TLS: empty for the system's trust store
+  std::string scheme;   // for people, of an endpoint that is no Redis; empty: redis or rediss
 
   std::string display() const;  // without credentials
 };

@@ -5,8 +5,6 @@ namespace {
 
 using config::Refusal;
 
-bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
-
 config::Parser<std::optional<config::ListenAddress>> optional_address() {
   const auto base = config::listen_address();
   return {[base](std::string_view in) -> config::Parsed<std::optional<config::ListenAddress>> {
@@ -60,7 +58,7 @@ void declare_rules(config::OptionSet& options, ApiSettings& s) {
     return Refusal{rates.error().message, "give each pair once"};
   });
   options.check("api", [&s]() -> std::optional<Refusal> {
-    if (!s.listen || !s.tls_certificate_file.empty() || s.insecure || is_loopback(s.listen->host)) return std::nullopt;
+    if (!s.listen || !s.tls_certificate_file.empty() || s.insecure || config::is_loopback(s.listen->host)) return std::nullopt;
     return Refusal{
         "credentials would go over plain HTTP",
         "give --api-tls-cert and --api-tls-key, or listen on 127.0.0.1, or say --api-insecure where something in "

@@ -42,8 +42,6 @@ config::Parser<std::string> stripe_version() {
   return {parse, "VERSION"};
 }
 
-bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
-
 void declare_database(OptionSet& options, config::Url& target) {
   options.add("database-url", &target, config::url({"postgresql", "postgres"}))
       .env()
@@ -143,7 +141,7 @@ std::optional<Refusal> check_folder(const RunSettings& s) {
 }
 
 std::optional<Refusal> check_stripe_base(const config::Url& url) {
-  if (url.scheme == "http" && !is_loopback(url.host)) {
+  if (url.scheme == "http" && !config::is_loopback(url.host)) {
     return Refusal{"a key would go over plain HTTP", "use https, or an emulator on 127.0.0.1"};
   }
   if (!url.query.empty() || (!url.path.empty() && url.path != "/") || !url.user.empty() || !url.password.empty()) {

@@ -177,7 +177,7 @@ Verdict Admission::refuse(Request& request, Reason reason, std::string_view deta
 void Admission::abandon(proxy::Ticket ticket, proxy::Admission&) { waiting_.erase(ticket.key()); }
 
 bool Admission::may_wait(const Request& request) const {
-  return escrow_.connected() && (request.deadline_ns == 0 || loop_.now_ns() < request.deadline_ns);
+  return waiting_.size() < options_.waiting_max && (request.deadline_ns == 0 || loop_.now_ns() < request.deadline_ns);
 }
 
 Verdict Admission::wait(Request& request, std::vector<uint64_t>& list) {
@@ -203,7 +203,7 @@ Verdict Admission::decide(Request& request, proxy::Admission& admission, proxy::
   IdentityEntry& identity = *known;
   const bool pending = identity.known == Known::kPending || (identity.known == Known::kYes && !identity.tenant->fetched);
   if (pending) [[unlikely]] {
-    if (may_wait(request) && waiting_.size() < options_.waiting_max) {
+    if (escrow_.connected() && may_wait(request)) {
       return wait(request, identity.known == Known::kPending ? identity.waiting : identity.tenant->waiting);
     }
     return refuse(request, Reason::kPolicyUnavailable, "the tenant's billing data is not known here yet", admission, denial);

@@ -66,11 +66,18 @@ void Admission::retire(Plan* plan) {
 }
 
 bool Admission::stale(const Request& request) const {
-  return directory_.age_ns() > request.tenant->doc.stale_after_ms * 1'000'000;
+  return directory_.age_ns(*request.tenant) > request.tenant->doc.stale_after_ms * 1'000'000;
 }
 
 Verdict Admission::decide_units(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial) {
   if (!plan.items.empty() && stale(request)) [[unlikely]] {
+    // The ledger's answer to whatever is asked there says what the tenant's document is now.
+    const auto asked = std::find_if(plan.items.begin(), plan.items.end(),
+                                    [this](const PlanItem& item) { return escrow_.may_ask_ledger(*item.purse); });
+    if (asked != plan.items.end() && may_wait(request)) {
+      escrow_.ask_ledger(*asked->purse);
+      return wait(request, asked->purse->waiting);
+    }
     return unavailable(request, plan, plan.items[0], admission, denial);
   }
   for (size_t i = 0; i < plan.items.size(); ++i) {
@@ -93,17 +100,18 @@ Verdict Admission::decide_units(Request& request, Plan& plan, proxy::Admission& 
 Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial) {
   const PlanItem* exhausted = nullptr;
   const PlanItem* lacks = nullptr;
-  bool fresh = false;
+  bool fresh = false, may_come = true;
   for (const PlanItem& item : plan.items) {
     const int64_t units = units_of(plan, *item.purse);
     if (item.purse->available() >= units && item.purse->epoch == plan.epoch && plan.epoch != 0) continue;
     if (lacks == nullptr) lacks = &item;
+    may_come = may_come && escrow_.may_lease(*item.purse);
     if (!fresh && escrow_.exhausted(*item.purse, units, /*fresh=*/false)) {
       exhausted = &item;
       fresh = escrow_.exhausted(*item.purse, units, /*fresh=*/true);
     }
   }
-  const bool wait_is_possible = !fresh && may_wait(request) && waiting_.size() < options_.waiting_max;
+  const bool wait_is_possible = !fresh && may_come && may_wait(request);
   if (exhausted != nullptr && !wait_is_possible) {
     if (shadow(request)) return unavailable(request, plan, *exhausted, admission, denial);
     const PlanItem& item = *exhausted;

@@ -38,7 +38,35 @@ void Directory::refresh() {
   poll();
 }
 
-int64_t Directory::age_ns() const { return seen_ns_ == 0 ? INT64_MAX / 2 : loop_.now_ns() - seen_ns_; }
+int64_t Directory::age_ns(const TenantEntry& tenant) const {
+  const int64_t seen_ns = std::max(seen_ns_, tenant.confirmed_ns);
+  return seen_ns == 0 ? INT64_MAX / 2 : loop_.now_ns() - seen_ns;
+}
+
+int64_t Directory::version_of(const std::string& id) const {
+  const auto found = tenants_.find(id);
+  return found == tenants_.end() || !found->second->exists ? 0 : found->second->doc.version;
+}
+
+void Directory::confirm(const std::string& id, bool suspended, const std::string& document) {
+  const auto found = tenants_.find(id);
+  if (found == tenants_.end() || !found->second->exists) return;
+  TenantEntry& entry = *found->second;
+  if (!document.empty()) {
+    auto doc = tenant::tenant_from_json(document);
+    if (!doc) return fault_("cannot read the tenant " + id + " as the ledger has it: " + doc.error().message);
+    // Redis may know a newer one already.
+    if (doc->version > entry.doc.version) renew(entry, std::move(*doc));
+  }
+  if (suspended == entry.doc.suspended) entry.confirmed_ns = loop_.now_ns();  // else it is gone: not to be gone on with
+}
+
+void Directory::renew(TenantEntry& entry, tenant::Tenant doc) {
+  entry.doc = std::move(doc);
+  entry.fetched = entry.exists = true;
+  entry.serial = ++serials_;
+  tenant_changed_(entry);
+}
 
 void Directory::poll() {
   timer_ = loop_.after_ms(kPollMs, [this] { poll(); });
@@ -252,10 +280,7 @@ void Directory::fetch_tenant(TenantEntry& entry) {
         entry.retry_ns = loop_.now_ns() + 1'000'000'000;
         return;  // whoever waits for it goes on waiting
       } else if (!entry.exists || !(*doc == entry.doc)) {
-        entry.doc = std::move(*doc);
-        entry.fetched = entry.exists = true;
-        entry.serial = ++serials_;
-        tenant_changed_(entry);
+        renew(entry, std::move(*doc));
       }
     } else if (reply && reply->is_nil() && meta && meta->is_text()) {
       entry.fetched = true;

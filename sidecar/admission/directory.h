@@ -29,6 +29,7 @@ struct TenantEntry {
   bool exists = false;
   bool fetching = false;
   int64_t retry_ns = 0;          // not to be asked for before: the last answer told nothing
+  int64_t confirmed_ns = 0;      // when the ledger last said that the document is this one; 0: never
   uint64_t serial = 0;           // grows with every new document: cached plans of older ones are void
   tenant::Tenant doc;
   std::vector<Plan*> plans;      // by route index; owned by Admission
@@ -63,8 +64,13 @@ class Directory {
   // are known are remembered, so that they are not hashed again. Null: too many that nobody knows are being asked for.
   IdentityEntry* identity(bool api_key, std::string_view credential);
 
-  // Nanoseconds since the operator's publication was last seen; large before the first time.
-  int64_t age_ns() const;
+  // Nanoseconds since the operator's publication was last seen, or the ledger confirmed the tenant; large before.
+  int64_t age_ns(const TenantEntry& tenant) const;
+  // The version of a tenant's document that is known here; 0: none.
+  int64_t version_of(const std::string& tenant) const;
+  // The ledger's word, while Redis is away: whether the tenant is suspended (or deleted), and its document; empty: the one
+  // that is known here.
+  void confirm(const std::string& tenant, bool suspended, const std::string& document);
   size_t tenants() const { return tenants_.size(); }
   size_t identities() const { return identities_.size(); }
 
@@ -83,6 +89,7 @@ class Directory {
   void fetch_policy();
   void fetch_identity(const std::string& key, IdentityEntry& entry);
   void fetch_tenant(TenantEntry& entry);
+  void renew(TenantEntry& entry, tenant::Tenant doc);
   TenantEntry& tenant(const std::string& id);
   void resume_all(std::vector<uint64_t>& tickets);
   void drop_unknown();

@@ -4,6 +4,7 @@
 
 #include "core/counting.h"
 #include "core/money.h"
+#include "core/redis_contract/bucket_id.h"
 #include "core/redis_contract/scripts.h"
 
 namespace tallygate::sidecar {
@@ -19,8 +20,8 @@ std::string two_digits(int n) { return {static_cast<char>('0' + n / 10), static_
 
 }  // namespace
 
-Escrow::Escrow(EventLoop& loop, redis::Connection& redis, UsageLog& log, EscrowOptions options)
-    : loop_(loop), redis_(redis), log_(log), options_(options) {}
+Escrow::Escrow(EventLoop& loop, redis::Connection& redis, UsageLog& log, EscrowOptions options, LedgerLeases* ledger)
+    : loop_(loop), redis_(redis), log_(log), options_(options), ledger_(ledger) {}
 
 Escrow::~Escrow() {
   *alive_ = false;
@@ -47,6 +48,9 @@ void Escrow::tick() {
 // What time brings to a purse. False: nothing, until it is woken.
 bool Escrow::tend(Purse& purse, int64_t now_ns) {
   const bool spends = now_ns - purse.last_spend_ns < options_.horizon_ms * 1'000'000;
+  if (purse.asking && purse.needed > 0 && now_ns - purse.asked_ns > options_.redis_patience_ms * 1'000'000) {
+    ask_ledger(purse);
+  }
   if (purse.asking || now_ns < purse.ask_after_ns) return true;
   if (purse.needed > 0) {
     send(purse);
@@ -54,10 +58,13 @@ bool Escrow::tend(Purse& purse, int64_t now_ns) {
     give_back_idle(purse);
   } else if (purse.returned > purse.returned_known) {
     send_return(purse);  // its answer was lost
+  } else if (purse.lent_returned > purse.lent_returned_known) {
+    ask_ledger(purse);  // likewise
   } else if (purse.refill_after_ns != 0 && purse.available() * 2 < purse.target && spends) {
     refill(purse);  // was put off
   }
-  return spends || purse.asking || purse.needed > 0 || purse.available() > 0 || purse.returned > purse.returned_known;
+  return spends || purse.asking || purse.asking_ledger || purse.needed > 0 || purse.available() > 0 ||
+         purse.returned > purse.returned_known || purse.lent_returned > purse.lent_returned_known;
 }
 
 void Escrow::wake(Purse& purse) {
@@ -73,7 +80,9 @@ int64_t Escrow::idle_ns(const Purse& purse) const {
 void Escrow::forget_ended(int64_t now_s) {
   std::erase_if(purses_, [&](const auto& entry) {
     Purse& p = *entry.second;
-    const bool over = p.end_s != 0 && now_s > p.end_s + kForgetAfterS && !p.asking && p.waiting.empty() && p.users == 0;
+    // A call under way is among the users.
+    const bool over = p.end_s != 0 && now_s > p.end_s + kForgetAfterS && p.waiting.empty() && p.users == 0;
+    if (over) settle_lease(p);
     if (over) std::erase(by_tenant_[p.tenant], &p);
     if (over && p.awake) std::erase(awake_, &p);
     return over;
@@ -91,6 +100,8 @@ Purse* Escrow::purse(const std::string& tenant, const std::string& bucket, int64
     slot->member = std::move(member);
     slot->shard = rc::shard_of(tenant);
     slot->end_s = end_s;
+    const auto id = rc::BucketId::parse(bucket);
+    slot->redis_only = id && id->redis_only();
     slot->target = options_.target_min;
     slot->epoch = epoch(slot->shard);
     by_tenant_[tenant].push_back(slot.get());
@@ -131,7 +142,7 @@ void Escrow::reconsider(const std::string& tenant) {
   if (found == by_tenant_.end()) return;
   for (Purse* purse : found->second) {
     purse->state = PurseState::kFunding;
-    purse->ask_after_ns = purse->refill_after_ns = 0;
+    purse->ask_after_ns = purse->refill_after_ns = purse->ledger_after_ns = 0;
     purse->backoff_ms = 0;
     on_change_(*purse);
   }
@@ -148,7 +159,8 @@ std::vector<std::string> Escrow::lease_args(int shard, int64_t epoch, const std:
 }
 
 void Escrow::send(Purse& purse) {
-  if (!leasing_ || !redis_.connected()) return;
+  if (!leasing_) return;
+  if (!redis_.connected()) return ask_ledger(purse);
   const int64_t epoch = shards_[static_cast<size_t>(purse.shard)].epoch;
   if (epoch == 0) return;  // the heartbeat finds out; its answer asks again
   if (purse.epoch != epoch) adopt(purse, epoch);
@@ -163,6 +175,7 @@ void Escrow::send(Purse& purse) {
   for (const int64_t n : {least, best, purse.returned, purse.mint}) args.push_back(std::to_string(n));
   args.push_back(purse.member);
   purse.asking = true;
+  purse.asked_ns = loop_.now_ns();
   ++purse.users;
   count(counters_.leases);
   redis_.eval(rc::kLease, std::move(keys), std::move(args),
@@ -183,7 +196,7 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
   --purse.users;
   if (!reply || !reply->is_array() || reply->elements.size() < 3) {
     count(counters_.errors);
-    retry_later(purse, 200);
+    if (redis_.connected()) retry_later(purse, 200);  // else the ledger is asked, at once
     return on_change_(purse);
   }
   const auto& e = reply->elements;
@@ -271,17 +284,27 @@ void Escrow::hear_epoch(int number, int64_t epoch) {
 // A newer epoch: older units are not spent any more, and nothing is known of the new bucket (rule 7).
 void Escrow::adopt(Purse& purse, int64_t epoch) {
   if (purse.epoch == epoch) return;
+  settle_lease(purse);
   purse.epoch = epoch;
   purse.granted = purse.returned = purse.returned_known = purse.spent = purse.sampled_spent = 0;
+  purse.lent = purse.lent_returned = purse.lent_returned_known = 0;
   purse.elsewhere = 0;
   purse.told = false;
   purse.state = PurseState::kFunding;
-  purse.ask_after_ns = purse.refill_after_ns = 0;
+  purse.ask_after_ns = purse.refill_after_ns = purse.ledger_after_ns = 0;
   purse.backoff_ms = 0;
 }
 
+// To the ledger first, as far as it has lent: there they can be had again by everybody, whether Redis is there or not.
 void Escrow::give_back_idle(Purse& purse) {
-  if (!redis_.connected() || purse.epoch != shards_[static_cast<size_t>(purse.shard)].epoch) return;
+  if (!leasing_ || purse.epoch != shards_[static_cast<size_t>(purse.shard)].epoch) return;
+  if (const int64_t units = std::min(purse.available(), purse.owed_to_ledger()); units > 0) {
+    purse.lent_returned += units;
+    purse.target = options_.target_min;
+    count(ledger_->counters().returned_units, units);
+    return ask_ledger(purse);
+  }
+  if (!redis_.connected()) return;
   const int64_t units = purse.available();
   purse.returned += units;
   purse.target = options_.target_min;

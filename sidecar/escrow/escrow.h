@@ -1,6 +1,7 @@
-// Leases units into purses, returns idle ones, follows epochs and watermarks.
+// Leases units into purses, returns idle ones, follows epochs and watermarks. While Redis is away, or does not answer in
+// time, the ledger is asked (escrow_ledger.cc): its units are spent and given back like Redis's, in totals of their own.
 //
-// Threading: the event loop's thread only. The connection and the log outlive it.
+// Threading: the event loop's thread only. The connection, the log and the ledger's leases outlive it.
 #pragma once
 
 #include <array>
@@ -14,6 +15,7 @@
 #include "core/io/event_loop.h"
 #include "core/redis_client/connection.h"
 #include "core/redis_contract/keys.h"
+#include "sidecar/escrow/ledger_leases.h"
 #include "sidecar/escrow/purse.h"
 #include "sidecar/log/usage_log.h"
 
@@ -27,6 +29,8 @@ struct EscrowOptions {
   int64_t idle_return_scarce_ms = 300;  // the same, where others have little else to lease
   int64_t heartbeat_ms = 1000;
   int64_t dry_recheck_ms = 250;
+  int64_t redis_patience_ms = 200;      // requests wait for Redis alone for so long, then the ledger is asked too
+  int64_t ledger_pause_ms = 500;        // after an answer of the ledger's that brings nothing
 };
 
 struct EscrowCounters {
@@ -45,7 +49,9 @@ class Escrow {
     bool beating = false;
   };
 
-  Escrow(EventLoop& loop, redis::Connection& redis, UsageLog& log, EscrowOptions options = {});
+  // Without `ledger` there is nothing but Redis.
+  Escrow(EventLoop& loop, redis::Connection& redis, UsageLog& log, EscrowOptions options = {},
+         LedgerLeases* ledger = nullptr);
   ~Escrow();
 
   void start();
@@ -88,6 +94,12 @@ class Escrow {
 
   const Shard& shard(int number) const { return shards_[static_cast<size_t>(number)]; }
   bool connected() const { return redis_.connected(); }
+  // Whether units of this purse may come soon: from Redis, else from the ledger.
+  bool may_lease(const Purse& purse) const { return redis_.connected() || may_ask_ledger(purse); }
+  // The ledger is there, as far as is known, and has not said just now that it has nothing.
+  bool may_ask_ledger(const Purse& purse) const;
+  // For units where the purse needs some, else only for news of its tenant.
+  void ask_ledger(Purse& purse);
   size_t purses() const { return purses_.size(); }
   const EscrowCounters& counters() const { return counters_; }
 
@@ -107,6 +119,10 @@ class Escrow {
   void send_return(Purse& purse);
   void retry_later(Purse& purse, int64_t max_ms);
   void forget_ended(int64_t now_s);
+  void ledger_answered(Purse& purse, const LeaseRequest::Bucket& asked, int64_t epoch, int64_t lack,
+                       Result<LeaseAnswer> answer);
+  void lent(Purse& purse, const LeaseAnswer::Bucket& bucket, int64_t returned);
+  void settle_lease(const Purse& purse);
   std::vector<std::string> lease_keys(int shard, int64_t epoch, const std::string& incarnation) const;
   std::vector<std::string> lease_args(int shard, int64_t epoch, const std::string& incarnation) const;
 
@@ -114,6 +130,7 @@ class Escrow {
   redis::Connection& redis_;
   UsageLog& log_;
   EscrowOptions options_;
+  LedgerLeases* ledger_;
   bool leasing_ = true;
   std::array<Shard, redis_contract::kShards> shards_{};
   std::unordered_map<std::string, std::unique_ptr<Purse>> purses_;  // by member

@@ -7,8 +7,8 @@ namespace tallygate::sidecar {
 
 namespace rc = redis_contract;
 
-Handover::Handover(EventLoop& loop, redis::Connection& redis, Escrow& escrow, Courier& courier)
-    : loop_(loop), redis_(redis), escrow_(escrow), courier_(courier) {}
+Handover::Handover(EventLoop& loop, redis::Connection& redis, Escrow& escrow, Courier& courier, LedgerLeases* ledger)
+    : loop_(loop), redis_(redis), escrow_(escrow), courier_(courier), ledger_(ledger) {}
 
 Handover::~Handover() { *alive_ = false; }
 
@@ -34,7 +34,8 @@ void Handover::take(std::unique_ptr<Predecessor> owned) {
   if (predecessor->torn()) {
     estate->returned = true;  // what it spent is not known: its units stay held
   } else {
-    give_back(predecessor->incarnation(), predecessor->spent(), std::move(shards), [this, predecessor] {
+    const auto notes = LedgerLeases::read_notes(predecessor->folder());
+    give_back(predecessor->incarnation(), predecessor->spent(), notes, std::move(shards), [this, predecessor] {
       if (Estate* e = find(predecessor)) e->returned = true;
       finish(predecessor);
     });
@@ -53,8 +54,31 @@ void Handover::finish(Predecessor* predecessor) {
   std::erase_if(estates_, [predecessor](const auto& e) { return e->predecessor.get() == predecessor; });
 }
 
-void Handover::give_back(const std::string& incarnation, const Spent& spent, std::vector<int> shards,
-                         std::function<void()> done) {
+// What was spent counts against the ledger's lease first: only then is it known what Redis's units paid for. Redis is
+// told at once of all that was spent, as if it had paid for everything, and again of what it did pay for.
+void Handover::give_back(const std::string& incarnation, const Spent& spent, const std::set<LeaseNote>& notes,
+                         std::vector<int> shards, std::function<void()> done) {
+  if (ledger_ == nullptr || notes.empty()) return give_back_to_redis(incarnation, spent, shards, std::move(done));
+  give_back_to_redis(incarnation, spent, shards, [] {});
+  struct Settling {
+    Spent spent;
+    size_t left;
+  };
+  auto settling = std::make_shared<Settling>(Settling{spent, notes.size()});
+  for (const LeaseNote& note : notes) {
+    const auto found = spent.find(note);
+    const int64_t units = found == spent.end() ? 0 : found->second;
+    ledger_->close(incarnation, note, units,
+                   [this, alive = alive_, incarnation, note, settling, shards, done](int64_t absorbed) {
+                     if (!*alive) return;
+                     if (absorbed > 0) settling->spent[note] -= absorbed;
+                     if (--settling->left == 0) give_back_to_redis(incarnation, settling->spent, shards, done);
+                   });
+  }
+}
+
+void Handover::give_back_to_redis(const std::string& incarnation, const Spent& spent, const std::vector<int>& shards,
+                                  std::function<void()> done) {
   if (shards.empty()) {
     loop_.defer(std::move(done));
     return;

@@ -14,7 +14,7 @@ namespace tallygate::sidecar {
 
 class Handover {
  public:
-  Handover(EventLoop& loop, redis::Connection& redis, Escrow& escrow, Courier& courier);
+  Handover(EventLoop& loop, redis::Connection& redis, Escrow& escrow, Courier& courier, LedgerLeases* ledger = nullptr);
   ~Handover();
 
   // Sees a recovered predecessor through; deletes its folder when everything is done.
@@ -23,9 +23,10 @@ class Handover {
   // Of these, how many have not given back their units yet.
   size_t returning() const;
 
-  // Gives back what a closed incarnation leased and did not spend, in all `shards`; calls `done` when every one has
-  // answered. Tries again for as long as it takes.
-  void give_back(const std::string& incarnation, const Spent& spent, std::vector<int> shards, std::function<void()> done);
+  // Gives back what a closed incarnation leased and did not spend: to the ledger by `notes`, then to Redis in all `shards`.
+  // Calls `done` when everyone has answered. Tries again for as long as it takes.
+  void give_back(const std::string& incarnation, const Spent& spent, const std::set<LeaseNote>& notes,
+                 std::vector<int> shards, std::function<void()> done);
 
  private:
   struct Estate {
@@ -39,6 +40,8 @@ class Handover {
     int shard;
     std::function<void()> done;
   };
+  void give_back_to_redis(const std::string& incarnation, const Spent& spent, const std::vector<int>& shards,
+                          std::function<void()> done);
   void step(std::shared_ptr<Return> r);
   void again(std::shared_ptr<Return> r, int64_t after_ms = 100);
   void closed(std::shared_ptr<Return> r, int64_t epoch, const redis::Reply& members);
@@ -49,6 +52,7 @@ class Handover {
   redis::Connection& redis_;
   Escrow& escrow_;
   Courier& courier_;
+  LedgerLeases* ledger_;
   std::vector<std::unique_ptr<Estate>> estates_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -18,6 +18,7 @@ struct Purse {
   std::string bucket;  // bucket id
   std::string member;  // "tenant|bucket"
   int shard = 0;
+  bool redis_only = false;  // a window shorter than an hour: the ledger knows nothing of it
   int64_t mint = 0;    // Redis-only window: the units it starts with; else 0
   int64_t end_s = 0;   // the window's end; 0: none (wallet)
 
@@ -26,6 +27,9 @@ struct Purse {
   int64_t granted = 0;
   int64_t returned = 0;
   int64_t returned_known = 0;  // of `returned`, what Redis has confirmed
+  int64_t lent = 0;            // by the ledger, while Redis was away: totals of their own, for the two never meet
+  int64_t lent_returned = 0;
+  int64_t lent_returned_known = 0;  // of `lent_returned`, what the ledger has confirmed
   int64_t spent = 0;  // admitted and not released; an upper estimate while requests are in flight
 
   PurseState state = PurseState::kFunding;
@@ -33,8 +37,11 @@ struct Purse {
   bool told = false;         // `elsewhere` was told under this epoch
   int64_t allowed = 0;       // units admitted without a lease in this window, by this data folder
 
-  // Asking. One call in flight per purse.
+  // Asking. One call in flight per purse, to Redis and to the ledger each.
   bool asking = false;
+  int64_t asked_ns = 0;        // Redis, the last time
+  bool asking_ledger = false;
+  int64_t ledger_after_ns = 0; // the ledger is not asked before: it had nothing, or did not answer
   bool awake = false;        // among those that the clock looks after
   // Since the last answer: the least that a request needs which cannot go on (so that a fat one does not hold up thin
   // ones; it is asked for again, alone, once those are served), and what all of them need together.
@@ -53,7 +60,8 @@ struct Purse {
   int64_t users = 0;         // plans, requests and calls that refer to it
   std::vector<uint64_t> waiting;  // keys of tickets to resume on any change
 
-  int64_t available() const { return granted - returned - spent; }
+  int64_t available() const { return granted - returned + lent - lent_returned - spent; }
+  int64_t owed_to_ledger() const { return lent - lent_returned; }
   // Of the whole bucket, as far as is known here; other sidecars' purses count as used.
   int64_t remaining() const { return elsewhere + available(); }
 };

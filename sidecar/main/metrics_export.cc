@@ -78,6 +78,19 @@ void Sidecar::export_metrics(metrics::Scrape& scrape) const {
   scrape.counter("tallygate_sidecar_lease_errors_total", "Lease calls without an answer.", {}, get(e.errors));
   scrape.counter("tallygate_sidecar_epoch_changes_total", "Newer epochs heard of.", {}, get(e.epoch_changes));
 
+  if (ledger_) {
+    const LedgerCounters& l = ledger_->counters();
+    scrape.counter("tallygate_sidecar_ledger_leases_total", "Lease calls to the ledger.", {}, get(l.asked));
+    scrape.counter("tallygate_sidecar_ledger_leased_units_total", "Units leased from the ledger.", {}, get(l.granted_units));
+    scrape.counter("tallygate_sidecar_ledger_returned_units_total", "Idle units returned to the ledger.", {}, get(l.returned_units));
+    for (const auto& [answer, value] : {std::pair{"dry", &l.dry}, std::pair{"wait", &l.wait}, std::pair{"refused", &l.refused}}) {
+      scrape.counter("tallygate_sidecar_ledger_lease_answers_total", "Lease calls to the ledger that brought nothing.", {{"answer", answer}}, get(*value));
+    }
+    scrape.counter("tallygate_sidecar_ledger_lease_errors_total", "Calls to the ledger without a usable answer.", {}, get(l.errors));
+    scrape.counter("tallygate_sidecar_ledger_leases_closed_total", "Leases of the ledger's that were settled for good.", {}, get(l.closed));
+    scrape.gauge("tallygate_sidecar_ledger_up", "Whether the ledger is thought to answer.", {}, ledger_up_.load() ? 1 : 0);
+  }
+
   const CourierCounters& c = courier_->counters();
   scrape.counter("tallygate_sidecar_records_sent_total", "Usage records that Redis took.", {}, get(c.sent));
   scrape.counter("tallygate_sidecar_records_resent_total", "Usage records sent again.", {}, get(c.resent));

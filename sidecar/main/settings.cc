@@ -31,6 +31,19 @@ config::Parser<std::string> upstream_address() {
           "IP:PORT|unix:/PATH"};
 }
 
+config::Parser<std::optional<config::Url>> ledger_address() {
+  const auto base = config::url({"http", "https"});
+  return {[base](std::string_view text) -> config::Parsed<std::optional<config::Url>> {
+            auto url = base(text);
+            if (!url) return tl::unexpected<config::Refusal>(std::move(url.error()));
+            if (!url->user.empty() || !url->query.empty()) {
+              return config::refuse("the URL has a user or a query", "write http://HOST[:PORT] or https://HOST[:PORT]");
+            }
+            return std::optional(std::move(*url));
+          },
+          base.placeholder, base.holds_secret};
+}
+
 config::Parser<std::string> pod_name() {
   return {[](std::string_view text) -> config::Parsed<std::string> {
             if (text.size() <= 60 && is_dns_subdomain(text)) return std::string(text);
@@ -53,6 +66,11 @@ void declare(config::OptionSet& options, Settings& s) {
   options.add("policy", &s.policy, object_name()).env().required().help("the BillingPolicy to enforce");
   options.add("redis-url", &s.redis_url, url({"redis", "rediss", "unix"})).env().required().help("where quotas are leased");
   options.add("redis-ca-file", &s.redis_ca_file, file(Must::kExist)).env().help("certificate authorities for rediss://; default: the system's");
+  options.add("ledger-url", &s.ledger_url, ledger_address())
+      .env()
+      .help("the operator's API, where units are leased while Redis is away; without it there is onUnavailable only");
+  options.add("ledger-token-file", &s.ledger_token_file, file(Must::kExist)).env().help("a service token with the scope lease:write; read again when it changes");
+  options.add("ledger-ca-file", &s.ledger_ca_file, file(Must::kExist)).env().help("certificate authorities for https://; default: the system's");
   options.add("data-dir", &s.data_dir, directory())
       .env()
       .required()
@@ -77,11 +95,34 @@ void declare(config::OptionSet& options, Settings& s) {
     if (endpoint) return std::nullopt;
     return Refusal{"the URL cannot be used", endpoint.error().message};
   });
+  options.check("ledger-url", [&s]() -> std::optional<Refusal> {
+    if (!s.ledger_url || s.ledger_url->scheme == "https" || is_loopback(s.ledger_url->host)) return std::nullopt;
+    return Refusal{"the token would go over plain HTTP", "write https://, or an address on 127.0.0.1"};
+  });
+  options.check("ledger-token-file", [&s]() -> std::optional<Refusal> {
+    if (s.ledger_url.has_value() != s.ledger_token_file.empty()) return std::nullopt;
+    return Refusal{"URL and token come together", "give both --ledger-url and --ledger-token-file"};
+  });
 }
 
 Result<redis::Endpoint> redis_endpoint(const Settings& settings) {
   auto endpoint = redis::parse_url(settings.redis_url.text);
   if (endpoint) endpoint->ca_file = settings.redis_ca_file;
+  return endpoint;
+}
+
+LedgerEndpoint ledger_endpoint(const Settings& settings) {
+  const config::Url& url = *settings.ledger_url;
+  LedgerEndpoint endpoint;
+  endpoint.address.tls = url.scheme == "https";
+  endpoint.address.scheme = url.scheme;
+  endpoint.address.host = url.host;
+  endpoint.address.port = url.port != 0 ? url.port : endpoint.address.tls ? 443 : 80;
+  endpoint.address.ca_file = settings.ledger_ca_file;
+  endpoint.host = url.host.find(':') == std::string::npos ? url.host : "[" + url.host + "]";
+  if (url.port != 0) endpoint.host += ":" + std::to_string(url.port);
+  endpoint.path = url.path.ends_with('/') ? url.path.substr(0, url.path.size() - 1) : url.path;
+  endpoint.token_file = settings.ledger_token_file;
   return endpoint;
 }
 

@@ -1,11 +1,13 @@
 // What `tallygate-sidecar run` is told.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "core/config/options.h"
 #include "core/redis_client/url.h"
 #include "core/telemetry/settings.h"
+#include "sidecar/escrow/ledger_client.h"
 #include "sidecar/proxy/options.h"
 
 namespace tallygate::sidecar {
@@ -17,6 +19,8 @@ struct Settings {
   config::ObjectName policy;
   config::Url redis_url;
   std::string redis_ca_file;
+  std::optional<config::Url> ledger_url;  // absent: no leases from the ledger
+  std::string ledger_token_file, ledger_ca_file;
   std::string data_dir;
   std::string pod;
   int64_t admission_wait_ms = 0;
@@ -31,5 +35,7 @@ void declare(config::OptionSet& options, Settings& settings);
 
 // The Redis endpoint that the settings name.
 Result<redis::Endpoint> redis_endpoint(const Settings& settings);
+// The operator's endpoint; `ledger_url` is given.
+LedgerEndpoint ledger_endpoint(const Settings& settings);
 
 }  // namespace tallygate::sidecar

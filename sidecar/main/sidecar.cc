@@ -28,9 +28,13 @@ Result<std::unique_ptr<Sidecar>> Sidecar::create(EventLoop& loop, Env& env, Sett
   if (!endpoint) return tl::unexpected(endpoint.error());
   s->redis_ = std::make_unique<redis::Connection>(loop, *endpoint);
   s->notices_ = std::make_unique<redis::Connection>(loop, *endpoint);
-  s->escrow_ = std::make_unique<Escrow>(loop, *s->redis_, *s->log_);
+  if (s->settings_.ledger_url) {
+    s->ledger_client_ = std::make_unique<LedgerClient>(loop, ledger_endpoint(s->settings_));
+    s->ledger_ = std::make_unique<LedgerLeases>(loop, *s->ledger_client_, s->log_->folder(), incarnation);
+  }
+  s->escrow_ = std::make_unique<Escrow>(loop, *s->redis_, *s->log_, EscrowOptions{}, s->ledger_.get());
   s->courier_ = std::make_unique<Courier>(loop, *s->redis_, *s->escrow_);
-  s->handover_ = std::make_unique<Handover>(loop, *s->redis_, *s->escrow_, *s->courier_);
+  s->handover_ = std::make_unique<Handover>(loop, *s->redis_, *s->escrow_, *s->courier_, s->ledger_.get());
   s->directory_ = std::make_unique<Directory>(loop, *s->redis_, *s->notices_, s->settings_.policy_id());
   s->admission_ = std::make_unique<Admission>(loop, *s->directory_, *s->escrow_, *s->log_, s->spent_before_,
                                               s->settings_.policy.space, AdmissionOptions{s->settings_.admission_wait_ms});
@@ -78,11 +82,18 @@ Result<void> Sidecar::start() {
   courier_->add_live(&log_->outbox(), [this] { log_->trim(); });
   admission_->on_resume([this](proxy::Ticket ticket) { proxy_->resume(ticket); });
   admission_->on_logged([this] { courier_->kick(); });
+  if (ledger_) {
+    ledger_->on_version([this](const std::string& tenant) { return directory_->version_of(tenant); });
+    ledger_->on_answer([this](const std::string& tenant, const LeaseAnswer& answer) {
+      directory_->confirm(tenant, answer.suspended, answer.tenant);
+    });
+  }
   directory_->on_fault([](const std::string& what) { log::error("published document refused", {{"error", what}}); });
   redis_->on_change([this](bool up) {
     redis_up_.store(up);
     if (up) log::info("Redis connected", {{"redis", settings_.redis_url.redacted()}});
-    else log::warn("Redis lost; going on with the leases held", {{"error", redis_->last_error()}});
+    else log::warn("Redis lost; going on with the leases held, then the ledger's, then onUnavailable",
+                   {{"error", redis_->last_error()}, {"ledger", ledger_ != nullptr}});
     if (!up) return;
     directory_->refresh();
     courier_->kick();
@@ -136,6 +147,13 @@ void Sidecar::watch() {
   if (directory_->policy() != nullptr && !policy_known_.exchange(true)) {
     log::info("policy in force", {{"policy", settings_.policy_id()}, {"version", directory_->policy()->version}});
   }
+  if (ledger_) {
+    ledger_up_.store(ledger_->answers(), std::memory_order_relaxed);
+    if (!ledger_->answers() && !redis_up_.load()) {
+      static log::Throttle throttle(10);
+      log::warn(throttle, "nothing can be leased: Redis is away, and the ledger does not answer", {{"error", ledger_->last_error()}});
+    }
+  }
   tenants_.store(directory_->tenants(), std::memory_order_relaxed);
   purses_.store(escrow_->purses(), std::memory_order_relaxed);
   segments_.store(log_->segments(), std::memory_order_relaxed);
@@ -162,7 +180,8 @@ void Sidecar::give_back() {
   giving_back_ = true;
   std::vector<int> shards;
   for (const auto& [shard, queue] : log_->outbox().shards()) shards.push_back(shard);
-  handover_->give_back(log_->incarnation(), log_->spent(), std::move(shards), [this] { returned_ = true; });
+  const std::set<LeaseNote> notes = ledger_ ? ledger_->notes() : std::set<LeaseNote>();
+  handover_->give_back(log_->incarnation(), log_->spent(), notes, std::move(shards), [this] { returned_ = true; });
 }
 
 // A drain waits for the watermark within its grace (rule 10); after that the folder keeps what is left.
@@ -198,7 +217,8 @@ void Sidecar::finish() {
 void Sidecar::declare(telemetry::Health& health) {
   health.add_service("redis", [this]() -> telemetry::ServiceHealth {
     if (redis_up_.load()) return {};
-    return {telemetry::ServiceState::kDegraded, "away; going on with the leases held, then onUnavailable"};
+    return {telemetry::ServiceState::kDegraded, ledger_up_.load() ? "away; leasing from the ledger"
+                                                                   : "away; going on with the leases held, then onUnavailable"};
   });
   health.add_service("usageLog", [this]() -> telemetry::ServiceHealth {
     if (syncer_.failures() == 0 && commit_failures_.load() == 0) return {};

@@ -55,6 +55,8 @@ class Sidecar {
   Spent spent_before_;  // by predecessors, for the allowance
   Syncer syncer_;
   std::unique_ptr<redis::Connection> redis_, notices_;
+  std::unique_ptr<LedgerClient> ledger_client_;
+  std::unique_ptr<LedgerLeases> ledger_;  // null where no endpoint is set
   std::unique_ptr<Escrow> escrow_;
   std::unique_ptr<Courier> courier_;
   std::unique_ptr<Handover> handover_;
@@ -69,7 +71,7 @@ class Sidecar {
   EventLoop::TimerId commit_timer_ = 0, watch_timer_ = 0;
 
   // What admin threads may see.
-  std::atomic<bool> redis_up_{false}, policy_known_{false}, is_draining_{false};
+  std::atomic<bool> redis_up_{false}, ledger_up_{false}, policy_known_{false}, is_draining_{false};
   std::atomic<uint64_t> tenants_{0}, purses_{0}, segments_{0}, in_flight_{0}, waiting_{0}, commit_failures_{0}, recovered_{0};
 };
 

@@ -29,6 +29,15 @@ SIDECAR_CASES = {
     "a Redis URL that is none": ({"--redis-url": "::::"}, {}, ["redis-url"]),
     "a Redis URL in the environment that is none": ({"--redis-url": None}, {"TALLYGATE_REDIS_URL": "nonsense"}, ["TALLYGATE_REDIS_URL"]),
     "a secret in a flag": ({"--redis-url": "redis://:hunter2@127.0.0.1:9"}, {}, ["redis-url"]),
+    "a ledger without a token": ({"--ledger-url": "http://127.0.0.1:9"}, {}, ["ledger-token-file"]),
+    "a token without a ledger": ({"--ledger-token-file": "/etc/hostname"}, {}, ["ledger-token-file"]),
+    "a token file that is not there": ({"--ledger-url": "http://127.0.0.1:9", "--ledger-token-file": "/no/such/file"}, {}, ["ledger-token-file"]),
+    "a token over plain HTTP to elsewhere": ({"--ledger-url": "http://operator.example:8080", "--ledger-token-file": "/etc/hostname"}, {}, ["ledger-url", "https"]),
+    "a ledger of another scheme": ({"--ledger-url": "redis://127.0.0.1:9", "--ledger-token-file": "/etc/hostname"}, {}, ["ledger-url"]),
+    "a ledger with a user": ({"--ledger-url": "http://me@127.0.0.1:9", "--ledger-token-file": "/etc/hostname"}, {}, ["ledger-url"]),
+    "a ledger's password in a flag": ({"--ledger-url": "http://me:hunter2@127.0.0.1:9", "--ledger-token-file": "/etc/hostname"}, {}, ["ledger-url"]),
+    "a ledger's authorities that are not there": ({"--ledger-url": "https://127.0.0.1:9", "--ledger-token-file": "/etc/hostname", "--ledger-ca-file": "/no/ca"}, {},
+                                                  ["ledger-ca-file"]),
     "three faults at once": ({"--listen": "x", "--upstream": "y", "--policy": "z"}, {}, ["listen", "upstream", "policy"]),
 }
 OPERATOR_CASES = {

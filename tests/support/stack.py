@@ -282,13 +282,13 @@ class Stack:
             sidecar = self.sidecars[name] = Sidecar(f"sidecar-{name}", argv, folder, {})
         return sidecar.start(wait_ready=wait_ready)
 
-    def restart_sidecar(self, name, same_port=True):
+    def restart_sidecar(self, name, same_port=True, wait_ready=True):
         """On its data folder, and on the port it had, so that clients find it again."""
         sidecar = self.sidecars[name]
         if same_port and sidecar.address:
             for flag, address in (("--listen", sidecar.address), ("--admin", sidecar.admin_address)):
                 sidecar.argv[sidecar.argv.index(flag) + 1] = address
-        return sidecar.start()
+        return sidecar.start(wait_ready=wait_ready)
 
     def stop(self):
         """Everything, whatever state it is in. Never raises."""

@@ -200,7 +200,7 @@ Pod::Pod(World& world, Options options)
   EXPECT_TRUE(folder->open(options.folder));
   std::vector<std::unique_ptr<Predecessor>> predecessors;
   for (const auto& path : folder->incarnations()) {
-    auto found = Predecessor::recover(path, kBootId);
+    auto found = Predecessor::recover(path, options.boot_id);
     if (!found) {
       DataFolder::remove(path);
       continue;
@@ -211,10 +211,18 @@ Pod::Pod(World& world, Options options)
     predecessors.push_back(std::move(*found));
   }
   const std::string incarnation = "pod." + system_env().random_hex(6);
-  log = std::move(*UsageLog::create(folder->incarnation_folder(incarnation), {incarnation, kBootId, "pod"}));
-  escrow = std::make_unique<Escrow>(world.loop, redis, *log, options.escrow);
+  log = std::move(*UsageLog::create(folder->incarnation_folder(incarnation), {incarnation, options.boot_id, "pod"}));
+  if (options.ledger) {
+    ledger_client = std::make_unique<LedgerClient>(world.loop, *options.ledger);
+    ledger = std::make_unique<LedgerLeases>(world.loop, *ledger_client, log->folder(), incarnation);
+    ledger->on_version([this](const std::string& tenant) { return directory->version_of(tenant); });
+    ledger->on_answer([this](const std::string& tenant, const LeaseAnswer& answer) {
+      directory->confirm(tenant, answer.suspended, answer.tenant);
+    });
+  }
+  escrow = std::make_unique<Escrow>(world.loop, redis, *log, options.escrow, ledger.get());
   courier = std::make_unique<Courier>(world.loop, redis, *escrow);
-  handover = std::make_unique<Handover>(world.loop, redis, *escrow, *courier);
+  handover = std::make_unique<Handover>(world.loop, redis, *escrow, *courier, ledger.get());
   directory = std::make_unique<Directory>(world.loop, redis, notices, options.policy);
   admission = std::make_unique<Admission>(world.loop, *directory, *escrow, *log, spent_before_, options.space,
                                           options.admission);
@@ -303,7 +311,8 @@ void Pod::give_back(std::function<void()> done) {
   EXPECT_TRUE(log->commit_batch());
   std::vector<int> shards;
   for (const auto& [shard, queue] : log->outbox().shards()) shards.push_back(shard);
-  handover->give_back(log->incarnation(), log->spent(), std::move(shards), std::move(done));
+  handover->give_back(log->incarnation(), log->spent(), ledger ? ledger->notes() : std::set<LeaseNote>(), std::move(shards),
+                      std::move(done));
 }
 
 // --- World ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -118,6 +119,8 @@ class Pod {
     sidecar::EscrowOptions escrow = {};
     std::string policy = "shop/gate";
     std::string space = "shop";
+    std::optional<sidecar::LedgerEndpoint> ledger = std::nullopt;
+    std::string boot_id = kBootId;
   };
   Pod(World& world, Options options);
   ~Pod();
@@ -134,6 +137,8 @@ class Pod {
   std::unique_ptr<sidecar::DataFolder> folder;
   std::unique_ptr<sidecar::UsageLog> log;
   redis::Connection redis, notices;
+  std::unique_ptr<sidecar::LedgerClient> ledger_client;
+  std::unique_ptr<sidecar::LedgerLeases> ledger;
   std::unique_ptr<sidecar::Escrow> escrow;
   std::unique_ptr<sidecar::Courier> courier;
   std::unique_ptr<sidecar::Handover> handover;
