@@ -150,7 +150,8 @@ begin
   select * into t from tenants where id = p_tenant;
   if not found then return; end if;
   o_version := t.version;
-  o_suspended := t.suspended or t.deleted_at is not null;
+  o_suspended := t.suspended or t.deleted_at is not null
+                 or exists (select from wallets where tenant = p_tenant and suspended_reason is not null);
   o_doc := case when t.version is distinct from p_version and t.deleted_at is null then t.doc end;
   o_status := 'REG';
   select number into o_epoch from shard_epochs where shard = t.shard for share;

@@ -52,13 +52,20 @@ void Directory::confirm(const std::string& id, bool suspended, const std::string
   const auto found = tenants_.find(id);
   if (found == tenants_.end() || !found->second->exists) return;
   TenantEntry& entry = *found->second;
+  tenant::Tenant doc = entry.doc;
   if (!document.empty()) {
-    auto doc = tenant::tenant_from_json(document);
-    if (!doc) return fault_("cannot read the tenant " + id + " as the ledger has it: " + doc.error().message);
-    // Redis may know a newer one already.
-    if (doc->version > entry.doc.version) renew(entry, std::move(*doc));
+    auto read = tenant::tenant_from_json(document);
+    if (!read) return fault_("cannot read the tenant " + id + " as the ledger has it: " + read.error().message);
+    if (read->version > doc.version) doc = std::move(*read);  // Redis may have told a newer one already
   }
-  if (suspended == entry.doc.suspended) entry.confirmed_ns = loop_.now_ns();  // else it is gone: not to be gone on with
+  if (suspended && !doc.suspended) {  // by the ledger itself: its document is the manifest's
+    doc.suspended = true;
+    doc.suspend_reason = "suspended in the ledger";
+  }
+  entry.confirmed_ns = loop_.now_ns();
+  if (doc == entry.doc) return;
+  renew(entry, std::move(doc));
+  ask_again("T" + id);  // once Redis is back, what it says counts
 }
 
 void Directory::renew(TenantEntry& entry, tenant::Tenant doc) {

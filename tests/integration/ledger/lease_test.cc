@@ -451,6 +451,9 @@ TEST(LedgerLease, IsNoFloatThatCouldBeRecalled) {
             .text(0, 0));
   };
   EXPECT_EQ(buy(), "InsufficientBalance");
+  must(w.session.exec("update wallets set suspended_reason = 'dispute'"));
+  EXPECT_EQ(w.ask("pod.a", {wanted(7, 7, 0, "sms$")}).status, "SUSPENDED") << "by the ledger itself";
+  must(w.session.exec("update wallets set suspended_reason = null"));
   w.ask("pod.a", {wanted(6, 6, 6, "sms$")});
   EXPECT_EQ(buy(), "");
 }

@@ -206,7 +206,8 @@ TEST_F(LedgerLeases, ANewerEpochIsHeardFromTheLedger) {
   EXPECT_LE(spent_old, admitted);
 }
 
-// DebtFloor, with nothing but the ledger: what the balance and the debt limit pay for, to the unit; then 402, until a top-up.
+// DebtFloor, with nothing but the ledger: what the balance and the debt limit pay for, to the unit; then 402, until a
+// top-up.
 TEST_F(LedgerLeases, AWalletPaysDownToItsFloorAndATopUpIsHeardOf) {
   world.basics(1000);
   world.op.open();
@@ -341,6 +342,20 @@ TEST_F(LedgerLeases, ATenantThatTheLedgerConfirmsIsNotStale) {
   server.reset();
   world.run_ms(1500);
   EXPECT_NE(world.outcome(pod), "admitted");
+}
+
+// What the ledger itself suspends is in no document of the manifests; it ends when Redis, there again, does not say it.
+TEST_F(LedgerLeases, ASuspensionOfTheLedgersOwnIsInForceUntilRedisIsBack) {
+  ready(1000, 500);
+  Pod& pod = joined(options());
+  world.pause();
+  EXPECT_EQ(world.outcome(pod), "admitted");
+  number("insert into wallets (tenant, currency, suspended_reason) values ($1, 'GBP', 'dispute') returning 1",
+         {kTenant});
+  ASSERT_TRUE(world.until([&] { return world.outcome(pod) == "403 TenantSuspended"; }));
+  number("update wallets set suspended_reason = null returning 1");
+  world.resume();
+  ASSERT_TRUE(world.until([&] { return world.outcome(pod) == "admitted"; }));
 }
 
 TEST_F(LedgerLeases, WithoutAnAnswerItIsOnUnavailableAtOnceAndHeals) {
