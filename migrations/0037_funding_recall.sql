@@ -14,10 +14,10 @@ declare
 begin
   perform require_own_tenant(p_tenant);
   for a in select e.id, e.bucket, e.booked, e.held_micros, m.tiers, m.per_units, s.shard, f.epoch, f.recalled,
-                  f.funded - f.booked - f.recalled as idle
+                  redis_units(f) as idle
              from escrow_accounts e join tenants t on t.id = e.tenant join shard_epochs s on s.shard = t.shard
              join tenant_meters m on m.tenant = e.tenant and m.meter = e.name and m.settlement = 'wallet'
-             join escrow_floats f on f.account = e.id and f.epoch = s.number and f.funded > f.booked + f.recalled
+             join escrow_floats f on f.account = e.id and f.epoch = s.number and redis_units(f) > 0
             where e.tenant = p_tenant and e.wallet and e.held_currency = p_currency and e.held_micros > 0
               and e.id is distinct from p_except
             order by e.bucket limit 1000 loop

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <chrono>
+#include <future>
 
 #include "core/http/shared.h"
 #include "core/telemetry/log.h"
@@ -246,11 +247,14 @@ void Server::Impl::drain(int64_t grace_ms) {
   drained_ = true;
   if (io_.front()->thread.joinable()) {
     // Idle connections learn of it after the last ones from the backlog have been opened.
-    net::post(io_.front()->context, [this] {
+    std::promise<void> closed;
+    net::post(io_.front()->context, [this, &closed] {
       close_listener();
       shared_.draining = true;
       each_connection(&ConnectionBase::begin_drain);
+      closed.set_value();
     });
+    closed.get_future().wait();  // else, with nobody connected, the threads could end first and leave the port open
     if (grace_ms > 0) wait_closed(grace_ms);
     each_connection(&ConnectionBase::abort);
     wait_closed(200);

@@ -69,5 +69,16 @@ TEST_F(DrainTest, AServerThatIsDroppedClosesEverything) {
   release_.set_value();
 }
 
+// The port is closed when drain() returns, also where nobody was connected.
+TEST(Drain, OfAnIdleServerClosesThePortBeforeItReturns) {
+  for (int i = 0; i < 200; ++i) {
+    auto server = Server::start({.host = "127.0.0.1"}, Router(), system_env());
+    ASSERT_TRUE(server) << server.error().message;
+    const uint16_t port = (*server)->port();
+    (*server)->drain(i % 2 == 0 ? 0 : 100);
+    ASSERT_FALSE(RawClient(port).connected()) << "after " << i << " rounds";
+  }
+}
+
 }  // namespace
 }  // namespace tallygate::http
