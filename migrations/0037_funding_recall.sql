@@ -65,11 +65,16 @@ create or replace function status_check(p_tenant text, p_currency text, p_call_i
 language plpgsql stable as $$
 declare
   r wallet_result := wallet_facts(p_tenant, p_currency);
+  c credit_reservations;
 begin
   currency := r.currency; balance_micros := r.balance_micros; reserved_micros := r.reserved_micros;
   float_micros := r.float_micros; effective_micros := r.effective_micros; debt_limit_micros := r.debt_limit_micros;
-  call_hold_micros := coalesce((select c.amount_micros from credit_reservations c where c.tenant = p_tenant
-    and c.call_id = p_call_id and c.state = 'pending' and c.currency = r.currency), 0);
+  call_hold_micros := 0;
+  if p_call_id is not null then
+    -- By its unique key alone: a condition on the state would invite the planner to walk all that are pending.
+    select * into c from credit_reservations x where x.tenant = p_tenant and x.call_id = p_call_id;
+    if c.state = 'pending' and c.currency = r.currency then call_hold_micros := c.amount_micros; end if;
+  end if;
   reason := r.reason;
   if reason = '' then reason := wallet_blocked(p_tenant, r.currency); end if;
   if reason = '' and effective_micros + float_micros + call_hold_micros <= 0 then reason := 'ZeroBalance'; end if;

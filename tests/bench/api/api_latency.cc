@@ -95,7 +95,7 @@ void pgbench(const char* name, const std::string& url, const std::string& folder
                         << statement << "\ncommit;\n";
   std::printf("{\"pgbench\":\"%s\"} ", name);
   std::fflush(stdout);
-  const std::string command = "pgbench -n -c 16 -j 2 -t " + std::to_string(std::max(1, requests / 16)) + " -f '" +
+  const std::string command = "PGOPTIONS='-c jit=off -c enable_seqscan=off' pgbench -n -c 16 -j 2 -t " + std::to_string(std::max(1, requests / 16)) + " -f '" +
                               script + "' '" + url +
                               "' 2>&1 | grep -E 'latency average|tps|failed' | tr '\\n' ' '; echo";
   if (std::system(("command -v pgbench >/dev/null && " + command + " || echo 'pgbench is not installed'").c_str()) !=
@@ -124,6 +124,17 @@ int run(int requests) {
   publish_tenants(session, *manifests);
   TG_ASSERT(session.exec("select add_wallet_credits(id, 'seed', null, 'GBP', 900000000000000, '', now()) from tenants")
                 .has_value());
+  // A deployment that has some history, and whose statistics know it.
+  for (const char* statement :
+       {"select check_balance_and_deduct_asset_cost(id, 'past-' || n, null, null, 10000, '', now()) "
+        "from tenants, generate_series(1, 200) n",
+        "select reserve_call_credits(id, null, null, null, 'past-' || n, 10000, now() + interval '1 hour', '', now()) "
+        "from tenants, generate_series(1, 200) n",
+        "select commit_reserved_credits(id, null, null, null, 'past-' || n, 10000, '', now()) "
+        "from tenants, generate_series(1, 200) n",
+        "analyze"}) {
+    TG_ASSERT(session.exec(statement).has_value());
+  }
   api::ApiSettings settings;
   settings.listen = config::ListenAddress{"127.0.0.1", 0};
   settings.service_tokens_file = write_service_tokens(folder);
