@@ -103,10 +103,20 @@ void ApiServer::follow_files() {
 }
 
 Result<void> ApiServer::load(metrics::Registry& registry) {
-  auto credentials = load_credentials(settings_, registry);
+  auto credentials = load_credentials(settings_);
   if (!credentials) return tl::unexpected(credentials.error());
   credentials_.change([&](Credentials& next) { next = std::move(*credentials); });
-  return {};
+  if (settings_.providers_file.empty()) return {};
+  const auto load_them = [this, &registry]() -> Result<void> {
+    auto providers = load_providers(settings_, registry, &provider_files_);
+    if (!providers) return tl::unexpected(providers.error());
+    credentials_.change([&](Credentials& next) { next.providers = std::move(*providers); });
+    return {};
+  };
+  if (auto loaded = load_them(); !loaded) return loaded;
+  // Read to know which secrets' files there are, and again once they are followed, so that no change is missed.
+  files_.follow("providers", [this] { return provider_files_; }, load_them);
+  return load_them();
 }
 
 std::optional<std::string> ApiServer::not_ready() const {

@@ -13,16 +13,6 @@ Result<std::string> read(const std::string& path) {
   return std::move(*content);
 }
 
-Result<Providers> read_providers(const std::string& path) {
-  const auto content = read(path);
-  if (!content) return tl::unexpected(content.error());
-  auto providers = Providers::parse(*content, config::process_environment());
-  if (providers) return std::move(*providers);
-  std::string all;
-  for (const auto& fault : providers.error()) all += (all.empty() ? "" : "; ") + fault;
-  return fail(Errc::kInvalid, path + ": " + all);
-}
-
 template <class T>
 Result<T> parse_file(const std::string& path, Result<T> (*parse)(std::string_view)) {
   const auto content = read(path);
@@ -52,21 +42,35 @@ Result<ServiceTokens> load_service_tokens(const ApiSettings& settings) {
   return parse_file(settings.service_tokens_file, &ServiceTokens::parse);
 }
 
-Result<Credentials> load_credentials(const ApiSettings& settings, metrics::Registry& registry) {
+Result<std::shared_ptr<const Providers>> load_providers(const ApiSettings& settings, metrics::Registry& registry,
+                                                        std::vector<std::string>* files) {
+  const std::string& path = settings.providers_file;
+  *files = {path};
+  const auto content = read(path);
+  if (!content) return tl::unexpected(content.error());
+  auto parsed = Providers::parse(*content, config::process_environment(), files);
+  if (!parsed) {
+    std::string all;
+    for (const auto& fault : parsed.error()) all += (all.empty() ? "" : "; ") + fault;
+    return fail(Errc::kInvalid, path + ": " + all);
+  }
+  auto providers = std::make_shared<Providers>(std::move(*parsed));
+  providers->count_in(registry);
+  return std::shared_ptr<const Providers>(std::move(providers));
+}
+
+Result<Credentials> load_credentials(const ApiSettings& settings) {
   auto tokens = load_service_tokens(settings);
   if (!tokens) return tl::unexpected(tokens.error());
   auto keys = load_jwt_keys(settings);
   if (!keys) return tl::unexpected(keys.error());
-  auto providers = std::make_shared<Providers>();
-  if (!settings.providers_file.empty()) {
-    auto made = read_providers(settings.providers_file);
-    if (!made) return tl::unexpected(made.error());
-    *providers = std::move(*made);
-    providers->count_in(registry);
-  }
   const JwtRules rules = {settings.jwt_issuer, settings.jwt_audience, settings.jwt_tenant_claim,
                           settings.jwt_leeway_ms / 1000};
-  return Credentials{std::move(*keys), rules, std::move(*tokens), std::move(providers)};
+  Credentials credentials;
+  credentials.jwt_keys = std::move(*keys);
+  credentials.jwt_rules = rules;
+  credentials.service_tokens = std::move(*tokens);
+  return credentials;
 }
 
 }  // namespace tallygate::api

@@ -16,14 +16,17 @@ struct Credentials {
   std::optional<JwtKeys> jwt_keys;  // absent: no JWT is taken
   JwtRules jwt_rules;
   ServiceTokens service_tokens;
-  std::shared_ptr<const Providers> providers = std::make_shared<Providers>();  // as they were at start
+  std::shared_ptr<const Providers> providers = std::make_shared<Providers>();
 };
 
 // Each reads what the settings name, anew. kInvalid: says which file is wrong, all its faults, and how to mend them.
 Result<std::optional<JwtKeys>> load_jwt_keys(const ApiSettings& settings);
 Result<ServiceTokens> load_service_tokens(const ApiSettings& settings);
-// All of it. Providers' events are counted in `registry`.
-Result<Credentials> load_credentials(const ApiSettings& settings, metrics::Registry& registry);
+// Their events are counted in `registry`. `files` becomes what was read.
+Result<std::shared_ptr<const Providers>> load_providers(const ApiSettings& settings, metrics::Registry& registry,
+                                                        std::vector<std::string>* files);
+// All but the providers.
+Result<Credentials> load_credentials(const ApiSettings& settings);
 
 // Any thread: a request works to its end with the credentials that were in force when it came.
 class CredentialStore {

@@ -27,9 +27,14 @@ FileWatch::FileWatch(Env& env, int64_t interval_ms, metrics::Registry& registry)
     : registry_(registry), ticker_(env, interval_ms, [this] { look(); }) {}
 
 void FileWatch::follow(std::string what, std::vector<std::string> files, std::function<Result<void>()> reload) {
+  follow(std::move(what), [files = std::move(files)] { return files; }, std::move(reload));
+}
+
+void FileWatch::follow(std::string what, std::function<std::vector<std::string>()> files,
+                       std::function<Result<void>()> reload) {
   const metrics::Labels labels = {{"what", what}};
   Followed one{std::move(what), std::move(files), std::move(reload), "", {}, {}, {}, ""};
-  one.content = content_of(one.files);
+  one.content = content_of(one.files());
   one.taken = registry_.counter("tallygate_operator_api_reloads_total", "Changed files that were taken.", labels);
   one.failures =
       registry_.counter("tallygate_operator_api_reload_failures_total", "Changed files that are not usable.", labels);
@@ -40,16 +45,16 @@ void FileWatch::follow(std::string what, std::vector<std::string> files, std::fu
 
 void FileWatch::look() {
   for (Followed& one : followed_) {
-    if (content_of(one.files) != one.content) take(one);
+    if (content_of(one.files()) != one.content) take(one);
   }
 }
 
 void FileWatch::take(Followed& one) {
   Result<void> taken;
-  std::string before = content_of(one.files);
+  std::string before = content_of(one.files());
   for (int i = 0; i < kTriesMax; ++i) {
     taken = one.reload();
-    one.content = std::exchange(before, content_of(one.files));
+    one.content = std::exchange(before, content_of(one.files()));
     if (one.content == before) break;
   }
   one.in_trouble.set(taken ? 0 : 1);

@@ -26,6 +26,8 @@ class FileWatch {
   // `reload` reads the files; it is called on the watch's thread, once their content differs from what it is now. They
   // are one thing: read while they are being replaced, they are read again. Before start().
   void follow(std::string what, std::vector<std::string> files, std::function<Result<void>()> reload);
+  // The same where reloading may change which files they are.
+  void follow(std::string what, std::function<std::vector<std::string>()> files, std::function<Result<void>()> reload);
   void start() { ticker_.start(); }
   void stop() { ticker_.stop(); }
   // What could not be taken; empty: nothing. Any thread.
@@ -34,7 +36,7 @@ class FileWatch {
  private:
   struct Followed {
     std::string what;
-    std::vector<std::string> files;
+    std::function<std::vector<std::string>()> files;
     std::function<Result<void>()> reload;
     std::string content;  // a hash: keys need not be in memory twice
     metrics::Counter taken, failures;

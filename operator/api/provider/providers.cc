@@ -22,8 +22,9 @@ constexpr std::array<std::string_view, kEventResults> kResultNames = {
 // Reads one entry; faults go to a list that all entries share.
 class Entry {
  public:
-  Entry(json entry, std::string place, const config::Environment& environment, std::vector<std::string>& faults)
-      : entry_(std::move(entry)), place_(std::move(place)), environment_(environment), faults_(faults) {}
+  Entry(json entry, std::string place, const config::Environment& environment, std::vector<std::string>& faults,
+        std::vector<std::string>* files)
+      : entry_(std::move(entry)), place_(std::move(place)), environment_(environment), faults_(faults), files_(files) {}
 
   Provider read() {
     Provider provider;
@@ -101,6 +102,7 @@ class Entry {
       secrets.push_back(std::move(*value));
       return;
     }
+    if (files_ != nullptr) files_->push_back(name);
     auto content = config::read_small_file(name, kSecretFileBytesMax);
     if (!content) return fault(field, content.error().problem);
     while (content->ends_with('\n') || content->ends_with('\r')) content->pop_back();
@@ -207,6 +209,7 @@ class Entry {
   const std::string place_;
   const config::Environment& environment_;
   std::vector<std::string>& faults_;
+  std::vector<std::string>* files_;
 };
 
 }  // namespace
@@ -214,7 +217,8 @@ class Entry {
 std::string_view to_string(EventResult result) { return kResultNames[static_cast<size_t>(result)]; }
 
 tl::expected<Providers, std::vector<std::string>> Providers::parse(std::string_view text,
-                                                                   const config::Environment& environment) {
+                                                                   const config::Environment& environment,
+                                                                   std::vector<std::string>* files) {
   using Faults = std::vector<std::string>;
   std::string why;
   const auto document = parse_strict(text, why);
@@ -232,7 +236,7 @@ tl::expected<Providers, std::vector<std::string>> Providers::parse(std::string_v
       faults.push_back(place + " must be an object");
       continue;
     }
-    Provider provider = Entry(entry, place, environment, faults).read();
+    Provider provider = Entry(entry, place, environment, faults, files).read();
     const std::string name = provider.name;
     if (!providers.by_name_.emplace(name, std::move(provider)).second && !name.empty()) {
       faults.push_back(place + ".name is another's too");

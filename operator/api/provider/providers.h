@@ -1,4 +1,4 @@
-// Which providers may send events, and on which terms: read once, at start, from a file of JSON.
+// Which providers may send events, and on which terms: read from a file of JSON, and again when it or a secret changes.
 //
 //   {"providers": [{
 //     "name": "voice",                                    a DNS label: POST /v1/providers/voice/events
@@ -69,9 +69,11 @@ struct Provider {
 // Immutable once counted; any thread.
 class Providers {
  public:
-  // All faults, each with its place and what to do.
+  // All faults, each with its place and what to do. `files` gets the paths of the secrets that are named, also where
+  // something is wrong.
   static tl::expected<Providers, std::vector<std::string>> parse(std::string_view json,
-                                                                 const config::Environment& environment);
+                                                                 const config::Environment& environment,
+                                                                 std::vector<std::string>* files = nullptr);
   const Provider* find(std::string_view name) const;
   bool empty() const { return by_name_.empty(); }
   // Events are counted there from now on.

@@ -166,5 +166,32 @@ TEST(ProviderAccess, FaultsOfTheFileStopTheStartAllAtOnce) {
   }
 }
 
+// A secret that rotates, and a provider that comes, without restart; a file that is wrong changes nothing.
+TEST(ProviderAccess, SecretsAndProvidersChangeWithoutRestart) {
+  ProviderWorld world;
+  const std::string rotated = "whsec_" + to_base64(std::string(32, 'r'));
+  const auto status = [&](const std::string& secret, const std::string& provider = "dialer") {
+    return world.send(ProviderWorld::standard("call.status", ProviderWorld::of("c"), provider, secret)).status;
+  };
+  const auto soon = [](const std::function<bool()>& done) {
+    for (int i = 0; i < 500 && !done(); ++i) system_env().sleep_ms(10);
+    return done();
+  };
+  ASSERT_EQ(status(kStandardSecret), 200);
+  ASSERT_EQ(status(rotated), 401);
+  std::ofstream(world.folder + "/standard") << rotated;
+  ASSERT_TRUE(soon([&] { return status(rotated) == 200; }));
+  EXPECT_EQ(status(kStandardSecret), 401) << "revoked";
+
+  std::ofstream(world.folder + "/standard") << "";
+  const std::string gauge = "tallygate_operator_api_reload_failed{what=\"providers\"}";
+  ASSERT_TRUE(soon([&] { return world.metric(gauge) == 1; }));
+  EXPECT_NE(world.server->health().detail.find("which is empty"), std::string::npos) << world.server->health().detail;
+  EXPECT_EQ(status(rotated), 200) << "what was in force serves on";
+  std::ofstream(world.folder + "/standard") << kStandardSecret;
+  ASSERT_TRUE(soon([&] { return world.metric(gauge) == 0; })) << "mending the secret is enough";
+  EXPECT_EQ(status(kStandardSecret), 200);
+}
+
 }  // namespace
 }  // namespace tallygate::testing
