@@ -164,7 +164,7 @@ http::Response create_adjustment(Call& call) {
   auto result = run_wallet(call, "adjust_wallet",
                            {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(currency), amount,
                             reason, call.principal.actor, call.request_id, ledger::timestamp_text(call.now_ns)},
-                           false);
+                           true);
   if (!result) return failure_response(call, result.error());
   if (!result->success) return refusal_response(*result);
   return moved(*result, amount);

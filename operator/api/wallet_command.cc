@@ -132,6 +132,11 @@ int refused(const WalletResult& result) {
     std::fprintf(stderr, "%s %s is missing\n", result.currency.c_str(),
                  money_text(result.shortfall, result.currency).c_str());
   }
+  if (result.shortfall > 0 && result.floating > 0) {
+    std::fprintf(stderr,
+                 "%s %s is on loan to sidecars: POST /v1/wallet/adjustments takes back what they do not use\n",
+                 result.currency.c_str(), money_text(result.floating, result.currency).c_str());
+  }
   return kExitRefused;
 }
 

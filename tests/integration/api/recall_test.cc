@@ -57,6 +57,30 @@ TEST(ApiRecall, IdleFloatPaysForAPurchaseAndWhatASidecarHoldsDoesNot) {
   EXPECT_EQ(w.api.number("select count(*) from ledger_audit()"), 0);
 }
 
+// A correction by hand reaches the money that is lent as well, down to the debt limit and not beyond.
+TEST(ApiRecall, AnAdjustmentDownwardsTakesIdleFloat) {
+  RecallWorld w;
+  w.api.credit("shop/acme", 10'000'000);
+  w.lend(20);
+  const auto adjust = [&](const std::string& amount, const std::string& key) {
+    return w.api.send({.method = "POST",
+                       .path = "/v1/wallet/adjustments",
+                       .body = R"({"amount":")" + amount + R"(","reason":"credited twice"})",
+                       .token = kAdminToken,
+                       .key = key,
+                       .tenant = "shop/acme"});
+  };
+  ASSERT_LT(w.fact("effective_micros") + kDebtLimit, 14'000'000) << "nothing is lent";
+  const Answer done = adjust("-14.00", "a1");
+  ASSERT_EQ(done.status, 201) << done.body;
+  EXPECT_EQ(done.member("balance"), "-4.00");
+  const Answer beyond = adjust("-0.21", "a2");  // 20 units of 0.04 are the sidecar's
+  EXPECT_EQ(beyond.status, 402) << beyond.body;
+  EXPECT_EQ(beyond.member("shortfall"), "0.01");
+  EXPECT_EQ(adjust("-0.20", "a3").status, 201);
+  EXPECT_EQ(w.api.number("select count(*) from ledger_audit()"), 0);
+}
+
 // For two seconds money comes in small amounts, two clients buy and two sidecars lease as fast as they can.
 TEST(ApiRecall, PurchasesAndSidecarsTogetherNeverPassTheFloor) {
   RecallWorld w;
