@@ -71,6 +71,7 @@ ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::En
       front_(Services{env, pool_, wallet_operations_, status_checks_, directory_, recaller_, rates_,
                       settings.quote_lifetime_ms},
              credentials_, front_options(settings)),
+      requests_(registry),
       files_(env, settings.watch_interval_ms, registry),
       pool_check_(env, settings.watch_interval_ms, [this] { pool_.check(); }) {
   follow_files();
@@ -137,8 +138,6 @@ telemetry::ServiceHealth ApiServer::health() const {
 ApiServer::~ApiServer() { stop(); }
 
 void ApiServer::collect(metrics::Registry& registry) {
-  latency_ = registry.histogram("tallygate_operator_api_request_seconds",
-                                "API requests, from the complete head to the answer.", metrics::latency_buckets());
   collectors_.push_back(registry.collect([this](metrics::Scrape& scrape) {
     const auto count = [&](const char* name, const char* help, const std::atomic<uint64_t>& value) {
       scrape.counter(name, help, {}, static_cast<double>(value.load(std::memory_order_relaxed)));
@@ -181,9 +180,7 @@ Result<void> ApiServer::start() {
   options.running_per_lane_max = static_cast<size_t>(std::max<int64_t>(1, settings_.workers * 3 / 4));
   if (!settings_.providers_file.empty())
     options.body_bytes_max = std::max(options.body_bytes_max, kProviderBodyBytesMax);
-  options.on_completed = [this](const http::Completed& done) {
-    latency_.observe(static_cast<double>(done.duration_ns) / 1e9);
-  };
+  options.on_completed = [this](const http::Completed& done) { requests_.count(done); };
   auto server = http::Server::start(std::move(options), std::move(router), env_);
   if (!server) return tl::unexpected(server.error());
   server_ = std::move(*server);

@@ -20,6 +20,7 @@
 #include "operator/api/file_watch.h"
 #include "operator/api/front.h"
 #include "operator/api/pool.h"
+#include "operator/api/request_metrics.h"
 #include "operator/api/settings.h"
 
 namespace tallygate::api {
@@ -63,7 +64,7 @@ class ApiServer {
   Combiner wallet_operations_, status_checks_;
   escrow::Recaller recaller_;
   Front front_;
-  metrics::Histogram latency_;
+  RequestMetrics requests_;
   std::atomic<bool> listening_ = false, stopping_ = false;
   std::unique_ptr<http::Server> server_;  // there for good once listening_
   std::vector<std::string> provider_files_;  // the watch's, once it has started

@@ -1,6 +1,7 @@
 // Gates for apps that ask directly: may this tenant do that now, and what will it cost. Asking books and holds nothing.
 #include <algorithm>
 
+#include "core/ids.h"
 #include "operator/api/call.h"
 #include "operator/api/usage_windows.h"
 #include "operator/api/wallet_json.h"
@@ -188,6 +189,7 @@ std::string verdict_json(std::string_view gate, const GateRoute& found, const Ve
 http::Response check_gate(Call& call) {
   Fields fields(call.request, Fields::Body::kOptional);
   const std::string policy = fields.text("policy", 320, false);
+  if (!policy.empty() && !PolicyId::parse(policy)) fields.refuse("policy", "must be namespace/name");
   const int64_t times = fields.integer("times", 1, 1'000'000, false).value_or(1);
   if (auto refused = fields.refusal()) return *refused;
   const auto* tenant = call.snapshot ? call.snapshot->tenant(call.tenant) : nullptr;

@@ -161,7 +161,8 @@ http::Response usage_response(Call& call, bool project) {
       const int64_t at_end = projected(units, *window, now_s);
       json.key("projected");
       json.value(at_end);
-      if (at_end > limit.amount && units > 0) {
+      // What is passed already was not passed at this pace.
+      if (at_end > limit.amount && units > 0 && units <= limit.amount) {
         const auto after_s = mul_div_half_even(std::max<int64_t>(1, now_s - window->start_s), limit.amount, units);
         if (after_s) {
           json.key("exceedsAt");

@@ -92,8 +92,9 @@ http::Response get_wallet(Call& call) {
   if (!result->reason.empty()) return refusal_response(*result);
   const auto rate = other ? call.services.rates.find(result->currency, *other) : std::nullopt;
   if (other && !rate) {
-    return faulty_fields(
-        {{"in", "has no rate from " + result->currency + ": the operator's --exchange-rates has none"}});
+    return faulty_fields({{"in", *other == result->currency ? "must differ from the wallet's own"
+                                                            : "has no rate from " + result->currency +
+                                                                  ": the operator's --exchange-rates has none"}});
   }
   JsonWriter json;
   json.begin_object();

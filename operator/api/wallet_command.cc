@@ -127,7 +127,8 @@ void print_wallet(const WalletResult& result) {
 }
 
 int refused(const WalletResult& result) {
-  std::fprintf(stderr, "tallygate-operator wallet: refused: %s\n", result.reason.c_str());
+  std::fprintf(stderr, "tallygate-operator wallet: refused: %s (%s)\n",
+               std::string(refusal_detail(result.reason)).c_str(), result.reason.c_str());
   if (result.shortfall > 0) {
     std::fprintf(stderr, "%s %s is missing\n", result.currency.c_str(),
                  money_text(result.shortfall, result.currency).c_str());

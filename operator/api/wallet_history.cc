@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "operator/api/wallet_json.h"
+
 namespace tallygate::api {
 
 std::map<std::string, int64_t> units_in(const ledger::Rows& rows, size_t row) {
@@ -24,8 +26,11 @@ std::optional<QuotedAmount> quoted_in(const ledger::Rows& rows, size_t row) {
 
 std::string description_of(const ledger::Rows& rows, size_t row) {
   std::string out;
-  for (const auto& [meter, units] : units_in(rows, row)) {
-    out += (out.empty() ? "" : ", ") + std::to_string(units) + " units of " + meter;
+  const auto add = [&out](const std::string& part) { out += (out.empty() ? "" : ", ") + part; };
+  for (const auto& [meter, units] : units_in(rows, row)) add(std::to_string(units) + " units of " + meter);
+  if (const std::string call(rows.text(row, HistoryColumn::kCallId)); !call.empty()) add("call " + call);
+  if (const auto quoted = quoted_in(rows, row)) {
+    add(money_text(quoted->amount, quoted->currency) + " " + quoted->currency + " at " + quoted->rate.str());
   }
   const std::string text(rows.text(row, HistoryColumn::kDescription));
   return out + (out.empty() || text.empty() ? "" : ": ") + text;

@@ -34,7 +34,7 @@ struct HistoryColumn {
 std::map<std::string, int64_t> units_in(const ledger::Rows& rows, size_t row);
 // What was asked for in another currency.
 std::optional<QuotedAmount> quoted_in(const ledger::Rows& rows, size_t row);
-// For people: "120 units of sms, 7 units of calls: counted twice".
+// For people: "120 units of sms, 7 units of calls: counted twice", "call c-17, 3.00 USD at 0.79".
 std::string description_of(const ledger::Rows& rows, size_t row);
 
 }  // namespace tallygate::api

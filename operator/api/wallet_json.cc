@@ -15,10 +15,12 @@ const std::map<std::string, Refusal, std::less<>>& refusals() {
   static const std::map<std::string, Refusal, std::less<>> kRefusals = {
       {"InsufficientBalance", {402, "insufficient_balance", "The wallet's effective balance does not cover this."}},
       {"DebtLimitExceeded", {402, "debt_limit_exceeded", "The cost is above the balance and the debt limit together."}},
-      {"IdempotencyMismatch", {422, "idempotency_mismatch", "This key or call id was used for another request."}},
+      {"IdempotencyMismatch",
+       {422, "idempotency_mismatch", "This key or call id was used for another request: this one needs its own."}},
       {"Suspended", {403, "suspended", "The tenant is suspended: no purchase and no new hold."}},
       {"UnknownTenant", {404, "unknown_tenant", "There is no such tenant."}},
-      {"NoWallet", {404, "no_wallet", "The tenant has no wallet in this currency."}},
+      {"NoWallet",
+       {404, "no_wallet", "The tenant has no wallet in this currency: the first credit that names it makes one."}},
       {"UnknownReservation", {404, "unknown_reservation", "There is no reservation for this call."}},
       {"CurrencyRequired", {422, "currency_required", "The tenant has several wallets: name a currency."}},
       {"CurrencyMismatch", {422, "currency_mismatch", "The reservation is in another currency."}},
@@ -26,7 +28,7 @@ const std::map<std::string, Refusal, std::less<>>& refusals() {
       {"AlreadyCommitted", {409, "already_committed", "The call was committed before."}},
       {"AlreadyReleased", {409, "already_released", "The call's hold was released before."}},
       {"InvalidAmount", {422, "invalid_amount", "The amount is out of range."}},
-      {"InvalidKey", {422, "invalid_key", "The Idempotency-Key must have 1 to 255 characters."}},
+      {"InvalidKey", {422, "invalid_key", "The Idempotency-Key must have 1 to 255 characters and not begin with '~'."}},
       {"InvalidCall", {422, "invalid_call", "The call id must have 1 to 255 characters."}},
       {"InvalidExpiry", {422, "invalid_expiry", "The expiry must be after now."}},
       {"ReasonRequired", {422, "reason_required", "A reason is required."}},
@@ -90,9 +92,16 @@ void put_reservation(JsonWriter& json, const WalletResult& result) {
   put_text_unless_empty(json, "expiresAt", result.expires_at);
 }
 
+std::string_view refusal_detail(std::string_view reason) {
+  const auto found = refusals().find(reason);
+  return found == refusals().end() ? "The ledger refused this." : found->second.detail;
+}
+
 http::Response refusal_response(const WalletResult& result) {
   const auto found = refusals().find(result.reason);
-  if (found == refusals().end()) return http::problem_response({422, "refused", "The ledger refused this.", "", {}});
+  if (found == refusals().end()) {
+    return http::problem_response({422, "refused", std::string(refusal_detail(result.reason)), "", {}});
+  }
   const Refusal& refusal = found->second;
   http::Problem problem{refusal.status, refusal.reason, refusal.detail, "", {}};
   if (!result.currency.empty() && refusal.status == 402) {

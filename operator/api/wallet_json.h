@@ -17,6 +17,8 @@ void put_wallet(JsonWriter& json, const WalletResult& result);
 // Members of a reservation: callId, state, amount, committed, released, expiresAt.
 void put_reservation(JsonWriter& json, const WalletResult& result);
 
+// What people are told of a refusal, by the ledger's reason.
+std::string_view refusal_detail(std::string_view reason);
 // A refusal as a problem; the reason is the ledger's, in lower case with underscores.
 http::Response refusal_response(const WalletResult& result);
 // An Idempotent-Replayed header where the ledger answered a duplicate.

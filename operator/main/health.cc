@@ -81,7 +81,10 @@ void declare_health(telemetry::Health& health, const Parts& parts, Env& env, con
   health.add_service("database", [&] { return health_of(parts.probe->database()); });
   health.add_service("redis", [&] { return health_of(parts.probe->redis()); });
   health.add_service("backgroundJobs", [&] { return background_health(parts, env, settings); });
-  health.add_service("webhookQueue", [] { return ServiceHealth{ServiceState::kOk, "this version takes no webhooks"}; });
+  health.add_service("webhookQueue", [] {
+    return ServiceHealth{ServiceState::kOk,
+                         "none: providers' events are done when they are answered, Stripe's are not taken"};
+  });
   if (settings.api.listen) {
     health.add_service("api", [&] {
       return parts.api ? parts.api->health() : ServiceHealth{ServiceState::kDown, "it is not built yet"};

@@ -107,7 +107,7 @@ bool Operator::build_api() {
     parts_.api = std::move(*made);
     return true;
   }
-  log::error("the API's credentials cannot be used", {{"error", made.error().message}});
+  log::error("the API's settings cannot be used", {{"error", made.error().message}});
   return false;
 }
 

@@ -77,9 +77,9 @@ int run(const Settings& settings) {
 
 int main(int argc, char** argv) {
   using namespace tallygate;
-  config::CommandLine line("tallygate-sidecar", "Billing enforcement in front of one app.", TALLYGATE_VERSION);
+  config::CommandLine line("tallygate-sidecar", "billing enforcement in front of one app", TALLYGATE_VERSION);
   sidecar::Settings settings;
-  sidecar::declare(line.command("run", "stand in front of an app"), settings);
+  sidecar::declare(line.command("run", "runs the sidecar"), settings);
   const auto choice = line.parse(argc, argv);
   if (!choice.should_run()) return choice.finish();
   return sidecar::run(settings);

@@ -48,12 +48,13 @@ class ApiTest(ApiStackTest):
         self.assertEqual((quote["rate"], quote["converted"]), ("0.79", "0.79"))
         paid = self.call("POST", "/v1/deductions", {"amount": "1.00", "quoteId": quote["id"]}, "in-dollars")[1]
         self.assertEqual((paid["amount"], paid["quoted"]["amount"], paid["wallet"]["balance"]), ("0.79", "1.00", "11.71"))
+        self.assertEqual(self.call("POST", "/v1/reservations", {"callId": "c-7", "amount": "1.00"}, "hold")[0], 201)
         history = self.wallet("history").stdout
-        for text in ("missed top-up", "purchase", "wrong", "adjustment"):
+        for text in ("missed top-up", "purchase", "1.00 USD at 0.79", "call c-7", "wrong", "adjustment"):
             self.assertIn(text, history)
         refused = self.wallet("adjust", "--amount=-500", "--reason", "x", "--actor", "y", "--idempotency-key", "ticket-9")
         self.assertEqual(refused.returncode, 1)
-        self.assertIn("DebtLimitExceeded", refused.stderr)
+        self.assertIn("above the balance and the debt limit together. (DebtLimitExceeded)", refused.stderr)
         self.assertEqual(self.wallet("credit", "--amount", "1").returncode, USAGE)
         status, verdict = self.call("POST", "/v1/gates/agent-run/check", {})
         self.assertEqual((status, verdict["allowed"]), (200, True), verdict)

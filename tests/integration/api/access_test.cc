@@ -121,6 +121,23 @@ TEST(ApiAccess, RefusesEveryBadTokenAlike) {
       << "twice";
 }
 
+TEST(ApiAccess, AnswersAreCountedByRouteAndKind) {
+  ApiWorld world;
+  world.credit("shop/acme", 1'000'000);
+  EXPECT_EQ(world.get("/v1/wallet").status, 200);
+  EXPECT_EQ(world.get("/v1/wallet").status, 200);
+  EXPECT_EQ(world.get("/v1/wallet?in=dollars").status, 422);
+  EXPECT_EQ(world.get("/v1/nothing").status, 404);
+  const std::string metrics = world.registry->text();
+  for (const char* line :
+       {R"({method="GET",route="/v1/wallet",status="2xx"} 2)", R"({method="GET",route="/v1/wallet",status="4xx"} 1)",
+        R"({method="OTHER",route="other",status="4xx"} 1)",
+        R"({method="POST",route="/v1/deductions",status="5xx"} 0)"}) {
+    EXPECT_NE(metrics.find(std::string("tallygate_operator_api_requests_total") + line + "\n"), std::string::npos)
+        << line;
+  }
+}
+
 TEST(ApiAccess, TakesAJwtWithinItsLeeway) {
   ApiWorld world;
   EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload())}).status, 200);

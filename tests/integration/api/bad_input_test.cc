@@ -114,6 +114,7 @@ std::vector<Row> bad_rows() {
   refuse("/v1/gates/sms-send/check", R"({"times":0})", "times");
   refuse("/v1/gates/sms-send/check", R"({"times":1000001})", "times");
   refuse("/v1/gates/sms-send/check", R"({"policy":5})", "policy");
+  refuse("/v1/gates/sms-send/check", R"({"policy":"voice"})", "policy");
   refuse("/v1/usage", "{}", "id");
   refuse("/v1/usage", R"({"id":"u","meter":"api_calls"})", "units");
   refuse("/v1/usage", R"({"id":"u","meter":"api_calls","units":0})", "units");

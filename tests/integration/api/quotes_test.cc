@@ -162,6 +162,7 @@ TEST_F(ApiQuotes, TheWalletIsShownInASecondCurrency) {
   EXPECT_NE(world.get("/v1/wallet?in=KWD").body.find(R"("balance":"3.887")"), std::string::npos);
   EXPECT_EQ(world.get("/v1/wallet?in=EUR").status, 422);
   EXPECT_EQ(world.get("/v1/wallet?in=dollars").status, 422);
+  EXPECT_NE(world.get("/v1/wallet?in=GBP").body.find("must differ from the wallet's own"), std::string::npos);
 }
 
 }  // namespace

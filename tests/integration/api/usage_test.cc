@@ -30,6 +30,14 @@ TEST(ApiUsage, IsBookedOnceByItsIdAndCountsInItsQuota) {
   EXPECT_EQ(world.send({.path = "/v1/usage/history", .token = kGlobexToken}).member("units"), "");
 }
 
+TEST(ApiUsage, AProjectionNamesNoMomentForWhatIsPassedAlready) {
+  ApiWorld world;
+  ASSERT_EQ(world.post("/v1/usage", usage("u", "api_calls", 101)).status, 201);
+  const Answer projection = world.get("/v1/usage/projection");
+  EXPECT_GE(std::stoll(projection.member("projected")), 101) << projection.body;
+  EXPECT_EQ(projection.body.find("exceedsAt"), std::string::npos) << projection.body;
+}
+
 TEST(ApiUsage, OfAWalletsMeterIsPaidForByTheWallet) {
   ApiWorld world;
   world.credit("shop/acme", 1'000'000);

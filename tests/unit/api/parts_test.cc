@@ -1,6 +1,9 @@
 // Moments, texts, cursors, rate limits, service tokens.
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <sstream>
+
 #include "operator/api/base64url.h"
 #include "operator/api/rate_limiter.h"
 #include "operator/api/service_tokens.h"
@@ -83,6 +86,24 @@ TEST(ApiServiceTokens, AreFoundByTheirHashOnly) {
         R"({"tokens":[{"name":"x","sha256":")" + std::string(64, 'a') + R"(","scopes":[],"tenants":["acme"]}]})"}) {
     EXPECT_FALSE(ServiceTokens::parse(bad)) << bad;
   }
+}
+
+TEST(ApiServiceTokens, TheExampleIsGood) {
+  std::ifstream in("examples/api/service_tokens.json");
+  std::stringstream text;
+  text << in.rdbuf();
+  const auto tokens = ServiceTokens::parse(text.str());
+  ASSERT_TRUE(tokens) << tokens.error().message;
+  // As examples/README.md has them.
+  const Principal* app = tokens->find("tgs_demo-app_not_fit_for_production");
+  ASSERT_NE(app, nullptr);
+  EXPECT_TRUE(app->has(Scope::kUsageWrite) && app->may_act_for("shop/vandelay") && !app->has(Scope::kAdmin));
+  const Principal* operations = tokens->find("tgs_demo-operations_not_fit_for_production");
+  ASSERT_NE(operations, nullptr);
+  EXPECT_TRUE(operations->has(Scope::kAdmin) && operations->all_tenants);
+  const Principal* sidecar = tokens->find("tgs_demo-sidecar_not_fit_for_production");
+  ASSERT_NE(sidecar, nullptr);
+  EXPECT_TRUE(sidecar->has(Scope::kLeaseWrite) && !sidecar->has(Scope::kWalletRead));
 }
 
 }  // namespace
