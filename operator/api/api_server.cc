@@ -82,7 +82,7 @@ ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::En
 void ApiServer::follow_files() {
   const auto key_file = settings_.jwks_file.empty() ? settings_.jwt_public_key_file : settings_.jwks_file;
   if (!key_file.empty()) {
-    files_.follow("jwt keys", {key_file}, [this]() -> Result<void> {
+    files_.follow("jwt_keys", {key_file}, [this]() -> Result<void> {
       auto keys = load_jwt_keys(settings_);
       if (!keys) return tl::unexpected(keys.error());
       credentials_.change([&](Credentials& next) { next.jwt_keys = std::move(*keys); });
@@ -90,7 +90,7 @@ void ApiServer::follow_files() {
     });
   }
   if (!settings_.service_tokens_file.empty()) {
-    files_.follow("service tokens", {settings_.service_tokens_file}, [this]() -> Result<void> {
+    files_.follow("service_tokens", {settings_.service_tokens_file}, [this]() -> Result<void> {
       auto tokens = load_service_tokens(settings_);
       if (!tokens) return tl::unexpected(tokens.error());
       credentials_.change([&](Credentials& next) { next.service_tokens = std::move(*tokens); });

@@ -67,12 +67,13 @@ Result<PricedCharge> priced(const tenant::Charge& charge, int64_t times, const p
   return out;
 }
 
-// The first hard limit that these units would pass; empty: none.
+// The first hard limit that these units would pass; empty: none. What is used of a window shorter than an hour is known to
+// Redis alone: there only more than the whole of it is refused.
 std::string limit_passed(const tenant::Tenant& tenant, const PricedCharge& charge, const UsedUnits& used) {
   for (const auto& limit : tenant.limits) {
-    if (limit.meter != charge.charge->meter || is_redis_only(limit.window) || limit.capacity >= tenant::kUnbounded)
-      continue;
-    if (used.of_limit(limit.name.str()) > limit.capacity - charge.units) return limit.name.str();
+    if (limit.meter != charge.charge->meter || limit.capacity >= tenant::kUnbounded) continue;
+    const int64_t before = is_redis_only(limit.window) ? 0 : used.of_limit(limit.name.str());
+    if (before > limit.capacity - charge.units) return limit.name.str();
   }
   return "";
 }

@@ -19,6 +19,8 @@ Housekeeper::Housekeeper(Env& env, std::string database_url, HousekeeperOptions 
   expired_ = registry.counter("tallygate_operator_reservations_expired_total", "Holds freed because they expired.");
   settled_ = registry.counter("tallygate_operator_unpaid_calls_settled_total", "Providers' calls charged after all.");
   unpaid_ = registry.gauge("tallygate_operator_unpaid_calls", "Providers' calls that took place and could not be charged yet.");
+  written_off_ = registry.counter("tallygate_operator_floats_written_off_total",
+                                  "Wallets' floats of ended epochs whose rest nobody reported: their money is free again.");
   dropped_ = registry.counter("tallygate_operator_usage_partitions_dropped_total", "Partitions past their retention.");
   failures_ = registry.counter("tallygate_operator_job_failures_total", "Runs of periodic jobs that failed.");
   audits_ = registry.counter("tallygate_operator_ledger_audits_total", "Audits of the ledger that ran to the end.");
@@ -64,6 +66,25 @@ Result<int64_t> Housekeeper::settle() {
   return rows->integer(0, 0);
 }
 
+Result<int64_t> Housekeeper::write_off() {
+  const int64_t now_ns = env_.wall_ns();
+  const auto rows = session_.exec(
+      "select tenant, bucket, epoch, units, currency, amount_micros from write_off_floats($1, $2, $3)",
+      {ledger::timestamp_text(now_ns - options_.write_off_after_ms * 1'000'000), options_.write_off_batch,
+       ledger::timestamp_text(now_ns)});
+  if (!rows) return tl::unexpected<Error>(rows.error());
+  written_off_.add(static_cast<double>(rows->size()));
+  for (size_t i = 0; i < rows->size(); ++i) {
+    log::warn("float of an ended epoch is written off: its money is free again", {{"tenant", rows->text(i, 0)},
+                                                                                  {"bucket", rows->text(i, 1)},
+                                                                                  {"epoch", rows->text(i, 2)},
+                                                                                  {"units", rows->text(i, 3)},
+                                                                                  {"currency", rows->text(i, 4)},
+                                                                                  {"amount_micros", rows->text(i, 5)}});
+  }
+  return static_cast<int64_t>(rows->size());
+}
+
 Result<int64_t> Housekeeper::retain() {
   const auto rows = session_.exec("select drop_old_usage_partitions($1)",
                                   {ledger::timestamp_text(env_.wall_ns() - options_.retention_days * kDayNs)});
@@ -102,6 +123,7 @@ void Housekeeper::attempt(Job& job) {
 void Housekeeper::run() {
   Job jobs[] = {{"expire", options_.expiry_interval_ms, &Housekeeper::expire},
                 {"settle", options_.settle_interval_ms, &Housekeeper::settle},
+                {"write off", options_.write_off_interval_ms, &Housekeeper::write_off},
                 {"audit", options_.audit_interval_ms, &Housekeeper::audit},
                 {"retain", options_.retention_interval_ms, &Housekeeper::retain}};
   while (!stopping_) {

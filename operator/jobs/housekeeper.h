@@ -1,7 +1,7 @@
 // The ledger's periodic jobs: frees reservations that expired and charges providers' calls that could not be paid and now
-// can (each few seconds), drops usage partitions past their
-// retention (hourly), audits the ledger (each ten minutes: zero sum, balances equal postings, holds equal reservations).
-// The rules are SQL (migrations 0022, 0025, 0032). Lifecycle: start(), stop(); one thread, one connection.
+// can (each few seconds), writes off wallets' float of epochs that ended an hour ago (each minute), drops usage partitions
+// past their retention (hourly), audits the ledger (each ten minutes: zero sum, balances equal postings, holds equal reservations).
+// The rules are SQL (migrations 0022, 0025, 0032, 0039). Lifecycle: start(), stop(); one thread, one connection.
 #pragma once
 
 #include <atomic>
@@ -22,6 +22,9 @@ struct HousekeeperOptions {
   int64_t expiry_batch = 1'000;
   int64_t settle_interval_ms = 5'000;
   int64_t settle_batch = 1'000;
+  int64_t write_off_interval_ms = 60'000;
+  int64_t write_off_after_ms = 3'600'000;  // the end of an epoch: wallets' float that nobody reported (DESIGN rule 9)
+  int64_t write_off_batch = 1'000;
   int64_t audit_interval_ms = 600'000;
   int64_t retention_interval_ms = 3'600'000;
   int64_t retention_days = 400;  // of usage records; aggregates and postings stay
@@ -35,9 +38,10 @@ class Housekeeper {
   void start();
   void stop();
 
-  // Each once, now; how many holds were freed, calls charged, partitions dropped, differences found. For the thread and for tests.
+  // Each once, now; how many holds were freed, calls charged, floats written off, partitions dropped, differences found. For the thread and for tests.
   Result<int64_t> expire();
   Result<int64_t> settle();
+  Result<int64_t> write_off();
   Result<int64_t> retain();
   Result<int64_t> audit();
 
@@ -57,7 +61,7 @@ class Housekeeper {
   EventLoop loop_;
   std::atomic<bool> stopping_ = false;
   std::thread thread_;
-  metrics::Counter expired_, settled_, dropped_, failures_, audits_;
+  metrics::Counter expired_, settled_, written_off_, dropped_, failures_, audits_;
   metrics::Gauge unpaid_, differences_;
 };
 

@@ -86,6 +86,7 @@ class Gates(unittest.TestCase):
         # 1.94 is left: one more number, not two.
         self.assertTrue(self.ask("phone_number")[1]["allowed"])
         self.assertEqual(self.ask("phone_number", times=2)[1]["reason"], "insufficient_balance")
+        self.assertEqual(self.ask("sign_in", times=31)[1]["limit"], "sign-ins-minute")
         self.assertEqual(self.ask("phone_number", times=20)[1]["limit"], "numbers-month")
 
     def test_a_suspended_tenant_does_not_sign_in_and_an_unknown_gate_is_named(self):

@@ -39,9 +39,9 @@ TEST(ApiReload, ServiceTokensChangeWithoutRestartAndAMalformedFileChangesNothing
   ASSERT_TRUE(soon([&] { return status(fresh) == 200; }));
   EXPECT_EQ(status(kAcmeToken), 401) << "revoked";
   EXPECT_EQ(world.server->health().state, telemetry::ServiceState::kOk);
-  EXPECT_EQ(world.metric("tallygate_operator_api_reloads_total{what=\"service tokens\"}"), 1);
+  EXPECT_EQ(world.metric("tallygate_operator_api_reloads_total{what=\"service_tokens\"}"), 1);
 
-  const std::string gauge = "tallygate_operator_api_reload_failed{what=\"service tokens\"}";
+  const std::string gauge = "tallygate_operator_api_reload_failed{what=\"service_tokens\"}";
   write(file, tokens_of(service_token("UPPER", fresh, "", "") + "," + service_token("a", fresh, R"("root")", "")));
   ASSERT_TRUE(soon([&] { return world.metric(gauge) == 1; }));
   const auto health = world.server->health();
@@ -54,7 +54,7 @@ TEST(ApiReload, ServiceTokensChangeWithoutRestartAndAMalformedFileChangesNothing
   EXPECT_EQ(status(fresh), 200);
   fs::remove(file);
   ASSERT_TRUE(
-      soon([&] { return world.metric("tallygate_operator_api_reload_failures_total{what=\"service tokens\"}") == 2; }));
+      soon([&] { return world.metric("tallygate_operator_api_reload_failures_total{what=\"service_tokens\"}") == 2; }));
   EXPECT_EQ(status(fresh), 200);
   write(file, tokens_of(""));
   ASSERT_TRUE(soon([&] { return status(fresh) == 401; })) << "an empty list revokes all";
@@ -182,7 +182,7 @@ TEST(ApiReload, IsSeenWholeByRequestsUnderWay) {
   for (int i = 0; i < 4; ++i) {
     write(file, tokens_of(acme_entry(i % 2 == 0 ? other : kAcmeToken)));
     ASSERT_TRUE(
-        soon([&] { return world.metric("tallygate_operator_api_reloads_total{what=\"service tokens\"}") >= i + 1; }));
+        soon([&] { return world.metric("tallygate_operator_api_reloads_total{what=\"service_tokens\"}") >= i + 1; }));
   }
   stop = true;
   for (auto& client : clients) client.join();

@@ -194,6 +194,45 @@ TEST(Funding, AWalletPaysWhatItCanAndNoMore) {
   EXPECT_EQ(w.fund(ask(epoch, 128, 0, 0, "sms$")).granted, 0);
 }
 
+// Redis forgets, and a sidecar that had leased never reports: the old epoch's money is free again an hour after its end.
+TEST(Funding, AWalletsFloatOfAnEpochThatEndedIsWrittenOffAnHourLater) {
+  LedgerWorld w;
+  w.publish(prepaid(0));
+  must(w.session.exec("select add_wallet_credits($1, 'k', null, 'GBP', 6000000, '', now())", {kTenant}));
+  const auto write_off = [&](const char* ago) {
+    return must(w.session.exec("select units, amount_micros from write_off_floats($1::timestamptz - $2::interval, 100, $1)",
+                               {ledger::timestamp_text(w.env.wall_ns()), ago}));
+  };
+  const int64_t epoch = w.open(kShard);
+  const int64_t funded = w.fund(ask(epoch, 0, 0, 0, "sms$")).total;
+  ASSERT_GT(funded, 20);
+  EXPECT_EQ(w.book({hello(kShard, "a"), usage(kShard, "a", 2, kTenant, 5, {"sms$"}, epoch, "sms")}), 2);
+  EXPECT_EQ(write_off("0").size(), 0u) << "the epoch is open";
+  w.env.advance_ms(60'000);
+  const int64_t next = w.open(kShard);
+  ASSERT_GT(next, epoch);
+  w.env.advance_ms(3'000'000);
+  EXPECT_EQ(write_off("1 hour").size(), 0u) << "too early";
+  ASSERT_GT(w.number("select held_micros from wallets"), 0);
+  w.env.advance_ms(1'000'000);
+  const auto written = write_off("1 hour");
+  ASSERT_EQ(written.size(), 1u);
+  EXPECT_EQ(written.integer(0, 0), funded - 5);
+  EXPECT_EQ(written.integer(0, 1), (funded - 5) * 50'000);
+  EXPECT_EQ(write_off("1 hour").size(), 0u) << "once";
+  EXPECT_EQ(w.number("select held_micros from wallets"), 0);
+  EXPECT_EQ(w.held(kTenant, "sms$"), 0);
+  EXPECT_EQ(w.number("select count(*) from audit_log where action = 'wallet.write_off_float' and tenant = $1", {kTenant}), 1);
+  // All of it can be lent again under the new epoch, and what comes late is booked and frees nothing twice.
+  int64_t again = 0;
+  for (int i = 0; i < 40; ++i) again = w.fund(ask(next, again, 0, 0, "sms$")).total;
+  EXPECT_EQ(again, 95 + (6'000'000 - 100 * 50'000) / 70'000);
+  EXPECT_EQ(w.book({usage(kShard, "a", 3, kTenant, 10, {"sms$"}, epoch, "sms")}), 3);
+  EXPECT_EQ(w.number("select balance_micros from wallets"), 6'000'000 - 15 * 50'000);
+  EXPECT_EQ(w.held(kTenant, "sms$"), again);
+  EXPECT_EQ(w.number("select count(*) from ledger_audit()"), 0);
+}
+
 // Sixteen threads fund and book at random: what is booked and on hold never passes the capacity, nor money the wallet.
 TEST(Funding, NeverPassesCapacityUnderRaces) {
   LedgerWorld w;
