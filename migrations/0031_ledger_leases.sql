@@ -92,7 +92,7 @@ begin
                left join ledger_leases l on l.account = a.id and l.epoch = p_epoch and l.incarnation_id = p_incarnation
               order by x.bucket loop
       b.available := lendable(b.id, p_now);
-      if b.available >= b.units then
+      if b.units = 0 or b.available >= b.units then  -- less than nothing is there after a lowered limit
         perform ledger_lease_grant(b.id, p_epoch, p_incarnation, b.units, p_now);
       else
         v_short := v_short || jsonb_build_object('bucket', b.bucket, 'waits', b.available + b.in_redis >= b.units);

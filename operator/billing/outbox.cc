@@ -120,10 +120,10 @@ Result<int64_t> Outbox::release_corrections(int64_t limit) {
     const auto rows = work.exec(
         "select s.id, s.tenant, s.meter, a.minute, extract(epoch from a.minute)::bigint, a.revision, s.value"
         " from meter_submissions s join usage_aggregates a on a.id = s.aggregate_id"
-        " where s.state = 'held' and s.value < 0 order by s.id limit $1 for update of s skip locked",
+        " where s.state = 'held' and s.value < 0 order by s.next_attempt_at, s.id limit $1 for update of s skip locked",
         {limit});
     if (!rows) return tl::unexpected<Error>(rows.error());
-    // One after another: each counts what those before it have taken off.
+    // One after another: each counts what those before it have taken off. What waits on goes behind all others.
     for (size_t i = 0; i < rows->size(); ++i) {
       const auto target =
           work.exec("select o_customer, o_event_time, o_held from correction_target($1, $2, $3, $4, $5)",
@@ -139,8 +139,8 @@ Result<int64_t> Outbox::release_corrections(int64_t limit) {
                               event_identifier(rows->text(i, 1), customer, rows->text(i, 2), rows->integer(i, 4),
                                                rows->integer(i, 5)),
                               customer, target->text(0, 1), now()})
-                       : work.exec("update meter_submissions set last_error = $2 where id = $1 and last_error <> $2",
-                                   {rows->integer(i, 0), held});
+                       : work.exec("update meter_submissions set last_error = $2, next_attempt_at = $3 where id = $1",
+                                   {rows->integer(i, 0), held, now()});
       if (!changed) return tl::unexpected<Error>(changed.error());
       if (held.empty()) ++released;
     }

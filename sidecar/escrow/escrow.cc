@@ -58,13 +58,13 @@ bool Escrow::tend(Purse& purse, int64_t now_ns) {
     give_back_idle(purse);
   } else if (purse.returned > purse.returned_known) {
     send_return(purse);  // its answer was lost
-  } else if (purse.lent_returned > purse.lent_returned_known) {
+  } else if (purse.lent_returned > purse.lent_returned_known || purse.lent_unknown) {
     ask_ledger(purse);  // likewise
   } else if (purse.refill_after_ns != 0 && purse.available() * 2 < purse.target && spends) {
     refill(purse);  // was put off
   }
   return spends || purse.asking || purse.asking_ledger || purse.needed > 0 || purse.available() > 0 ||
-         purse.returned > purse.returned_known || purse.lent_returned > purse.lent_returned_known;
+         purse.returned > purse.returned_known || purse.lent_returned > purse.lent_returned_known || purse.lent_unknown;
 }
 
 void Escrow::wake(Purse& purse) {
@@ -288,6 +288,7 @@ void Escrow::adopt(Purse& purse, int64_t epoch) {
   purse.epoch = epoch;
   purse.granted = purse.returned = purse.returned_known = purse.spent = purse.sampled_spent = 0;
   purse.lent = purse.lent_returned = purse.lent_returned_known = 0;
+  purse.lent_unknown = false;
   purse.elsewhere = 0;
   purse.told = false;
   purse.state = PurseState::kFunding;

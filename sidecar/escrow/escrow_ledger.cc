@@ -19,8 +19,8 @@ void Escrow::ask_ledger(Purse& purse) {
   const int64_t lack = std::max<int64_t>(0, purse.needed - purse.available());
   LeaseRequest::Bucket bucket;
   bucket.least = purse.lent + lack;
-  // What only comes back asks for nothing.
-  const bool wants = purse.needed > 0 || purse.lent_returned == purse.lent_returned_known;
+  // What only comes back, or is only to be known, asks for nothing.
+  const bool wants = purse.needed > 0 || (purse.lent_returned == purse.lent_returned_known && !purse.lent_unknown);
   bucket.best = wants ? std::max(bucket.least, purse.lent + std::max(purse.wanted, purse.target) - purse.available())
                       : bucket.least;
   bucket.best = std::min(bucket.best, kMaxInteger);
@@ -41,6 +41,7 @@ void Escrow::ledger_answered(Purse& purse, const LeaseRequest::Bucket& asked, in
   wake(purse);
   purse.needed = purse.wanted = 0;  // whoever still waits is asked again, and says so again
   const int64_t pause_until_ns = loop_.now_ns() + options_.ledger_pause_ms * 1'000'000;
+  purse.lent_unknown = answer ? false : purse.lent_unknown || answer.error().errc == Errc::kTimeout;
   if (!answer) {
     purse.ledger_after_ns = pause_until_ns;
     return on_change_(purse);

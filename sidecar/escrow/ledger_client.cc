@@ -62,7 +62,7 @@ class LedgerClient::Connection {
   }
 
   void closed(const std::string& why) {
-    open_ = false;
+    const bool sent = std::exchange(open_, false);
     if (!call_) return;  // an idle connection that the server ended
     if (head_done_ && reader_.kind() == http1::BodyReader::Kind::kUntilClose) {
       reader_.end_by_close();
@@ -76,14 +76,14 @@ class LedgerClient::Connection {
       return;
     }
     owner_.away(why);
-    finish(fail(Errc::kUnavailable, why));
+    finish(fail(sent ? Errc::kTimeout : Errc::kUnavailable, why));
   }
 
   void refuse(const std::string& why) {
     transport_.close();
     open_ = false;
     owner_.away(why);
-    finish(fail(Errc::kUnavailable, why));
+    finish(fail(Errc::kTimeout, why));
   }
 
   void received(const char* data, size_t size) {
@@ -142,7 +142,7 @@ class LedgerClient::Connection {
       owner_.last_error_ = why;
     else
       owner_.away(why);
-    finish(fail(Errc::kUnavailable, why));
+    finish(fail(head_.status >= 500 ? Errc::kTimeout : Errc::kUnavailable, why));
   }
 
   void finish(Result<std::string> result) {

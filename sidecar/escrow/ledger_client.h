@@ -1,9 +1,9 @@
 // HTTP to the operator's POST /v1/leases, on the event loop: a few keep-alive connections, deadlines, backoff. A token
 // file is read again when it changes.
 //
-// A call's callback runs exactly once, never from inside post(): with the body of a 200, or an Error. While the
-// endpoint is known to be away post() fails at once: no queue grows during an outage. Threading: the loop's thread
-// only.
+// A call's callback runs exactly once, never from inside post(): with the body of a 200, or an Error; kTimeout where
+// the call may have been carried out all the same. While the endpoint is known to be away post() fails at once: no
+// queue grows during an outage. Threading: the loop's thread only.
 #pragma once
 
 #include <deque>

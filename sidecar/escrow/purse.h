@@ -30,6 +30,7 @@ struct Purse {
   int64_t lent = 0;            // by the ledger, while Redis was away: totals of their own, for the two never meet
   int64_t lent_returned = 0;
   int64_t lent_returned_known = 0;  // of `lent_returned`, what the ledger has confirmed
+  bool lent_unknown = false;        // an answer of the ledger's was lost: it may have lent more than `lent`
   int64_t spent = 0;  // admitted and not released; an upper estimate while requests are in flight
 
   PurseState state = PurseState::kFunding;

@@ -239,6 +239,40 @@ TEST_F(CorrectionsTest, OfAnInvoicedPeriodAreTakenOffTheCurrentOne) {
   EXPECT_EQ(delivered(), 100);
 }
 
+// One tenant's corrections of an invoiced period may wait for ever: more of them than are looked at at once.
+TEST_F(CorrectionsTest, ThatWaitHoldUpNoOthers) {
+  world.rows(
+      "insert into subscriptions (id, tenant, customer_id, plan, status, current_period_start) values ('sub', $1, "
+      "'cus_1', 'p', 'active', to_timestamp($2::bigint))",
+      {kTenant, now_s - 5 * kDayS});
+  const std::string other = "shop/other";
+  world.add_tenant(other);
+  world.add_meter(other, "api_calls", "cus_2");
+  for (const char* id : {"a", "b", "c"}) use(id, "api_calls", 10, now_s - (10 + id[0] - 'a') * kDayS);
+  const std::string row = R"([{"id":"u","fingerprint":"f","meter":"api_calls","units":10,"second":)" +
+                          std::to_string(now_s) + R"(,"dims":"{}","buckets":[]}])";
+  world.rows("select book_direct_usage($1, 0, $2::jsonb, now())", {other, row});
+  aggregate();
+  enqueue();
+  deliver();
+  for (const std::string id : {"a", "b", "c"}) EXPECT_EQ(correct("c" + id, id, 0), "new");
+  aggregate();
+  world.rows("select correct_usage($1, 0, 'c', 'f', 'u', 4, 'wrong', 'test', 'r', now() - interval '35 days', now())",
+             {other});
+  aggregate();
+  billing::Outbox outbox(system_env(), world.session);
+  ASSERT_TRUE(outbox.enqueue(1000));
+  ASSERT_EQ(world.in_state("held"), 4);
+  int64_t released = 0;
+  for (int i = 0; i < 4 && released == 0; ++i) {
+    const auto done = outbox.release_corrections(2);
+    ASSERT_TRUE(done);
+    released += *done;
+  }
+  EXPECT_EQ(released, 1);
+  EXPECT_EQ(world.text("select tenant || value from meter_submissions where state = 'pending'"), other + "-6");
+}
+
 // Random usage and corrections, aggregated and submitted in between: booked = Σ, the wallet = R(Σ), the postings sum to
 // zero, and what Stripe has is what is booked; in no minute did it ever have less than nothing.
 TEST_F(CorrectionsTest, AtRandomEverythingAgreesToTheUnit) {

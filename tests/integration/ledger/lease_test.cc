@@ -132,6 +132,21 @@ TEST(LedgerLease, DryAndWaitChangeNothingAndAreAllOrNothing) {
   w.audit();
 }
 
+// As lease.lua has it: where nothing is wanted nothing can be missing, though a lowered limit leaves less than nothing.
+TEST(LedgerLease, WhoeverLacksNothingIsNotShort) {
+  LeaseWorld w(100);
+  ASSERT_EQ(w.ask("pod.a", {wanted(40, 40)}).status, "GRANT");
+  w.publish(tenant_record(kTenant, {hard_limit("calls-day", 20), hard_limit("other-day", 50)}));
+  ASSERT_LT(w.available(), 0);
+  const Answer back = w.ask("pod.a", {wanted(40, 90, 10)});
+  EXPECT_EQ(back.status, "GRANT");
+  EXPECT_EQ(back.of("granted"), 40);
+  EXPECT_EQ(back.of("returned"), 10);
+  EXPECT_EQ(w.ask("pod.a", {wanted(40, 40, 10), wanted(1, 1, 0, window_of("other-day"))}).status, "GRANT");
+  EXPECT_EQ(w.ask("pod.a", {wanted(41, 41, 10)}).status, "DRY");
+  w.audit();
+}
+
 TEST(LedgerLease, RefusesWhoMayNotHaveUnits) {
   LeaseWorld w(100);
   const std::string before = w.state();

@@ -1,6 +1,8 @@
 // Redis is away, and the ledger is there: the operator's real API on a real PostgreSQL leases to pods (A8). The world
 // plays the operator towards Redis; epochs, members and funding are told to the ledger too.
+#include <atomic>
 #include <fstream>
+#include <thread>
 
 #include "operator/api/api_server.h"
 #include "operator/api/service_tokens.h"
@@ -182,6 +184,38 @@ TEST_F(LedgerLeases, IdleUnitsGoBackToTheLedgerFirst) {
     return pod.redis.connected() && free_in_redis() + (100 - lent()) == 200 - admitted;
   };
   ASSERT_TRUE(world.until(settled, 15'000)) << free_in_redis() << " " << lent() << " " << admitted;
+}
+
+// The ledger lends, and its answer comes too late to be heard: what it lent is found out, and comes back.
+TEST_F(LedgerLeases, WhatALostAnswerHadLentComesBack) {
+  ready(1000, 0);
+  auto o = options();
+  o.escrow.idle_return_ms = o.escrow.idle_return_scarce_ms = 200;
+  Pod& pod = joined(o);
+  world.pause();
+  std::atomic<bool> locked = false, done = false;
+  std::thread other([&] {  // holds what the ledger's answer waits for
+    ledger::Session blocking(url);
+    const auto held = blocking.transact([&](ledger::Transaction& transaction) -> Result<void> {
+      auto rows = transaction.exec("select 1 from shard_epochs where shard = $1 for update",
+                                   {redis_contract::shard_of(kTenant)});
+      if (!rows) return tl::unexpected(rows.error());
+      locked = true;
+      while (!done) system_env().sleep_ms(5);
+      return {};
+    });
+    EXPECT_TRUE(held);
+  });
+  while (!locked) system_env().sleep_ms(5);
+  EXPECT_EQ(world.outcome(pod), "503 QuotaUnavailable");
+  EXPECT_TRUE(world.until([&] { return pod.ledger->counters().errors.load() > 0; }));
+  world.resume();
+  EXPECT_TRUE(world.until([&] { return pod.redis.connected(); }));
+  done = true;
+  other.join();
+  const auto granted = [&] { return number("select coalesce(sum(granted), 0)::bigint from ledger_leases"); };
+  ASSERT_TRUE(world.until([&] { return granted() > 0; }));
+  EXPECT_TRUE(world.until([&] { return lent() == 0; })) << lent() << " units are nobody's to spend";
 }
 
 TEST_F(LedgerLeases, ANewerEpochIsHeardFromTheLedger) {
