@@ -3,25 +3,32 @@
 
 -- p_ops: [{"n": the caller's number, "fn": function, "a": [its parameters in their order, the tenant first]}]. Tenant by
 -- tenant in one order, as every transaction that locks several wallets; row-level security shows each operation its own
--- tenant only. If one raises an error, all are undone: the caller runs them one by one.
+-- tenant only. If one raises an error, all are undone: the caller runs them one by one. What was recalled is counted by a batch
+-- of one: that locks a shard, and shards come before all wallets.
 create function wallet_batch(p_ops jsonb) returns table (r wallet_result, n integer) language plpgsql as $$
 declare
   o record;
 begin
-  for o in select e ->> 'fn' as fn, e -> 'a' as a, e -> 'a' ->> 0 as tenant, (e ->> 'n')::integer as place
+  for o in select e ->> 'fn' as fn, e -> 'a' as a, e -> 'a' ->> 0 as tenant, (e ->> 'n')::integer as place, count(*) over () as ops,
+                  (case e ->> 'fn' when 'check_balance_and_deduct_asset_cost' then e #>> '{a,7}'
+                                   when 'reserve_call_credits' then e #>> '{a,9}'
+                                   when 'commit_reserved_credits' then e #>> '{a,8}' end)::jsonb as recalled
              from jsonb_array_elements(p_ops) e order by tenant, place loop
+    if o.recalled is not null and o.ops > 1 then
+      raise exception 'what was recalled is counted by a batch of one' using errcode = 'invalid_parameter_value';
+    end if;
     perform set_config('tallygate.tenant', o.tenant, true);
     n := o.place;
     case o.fn
       when 'check_balance_and_deduct_asset_cost' then
         r := check_balance_and_deduct_asset_cost(o.tenant, o.a ->> 1, o.a ->> 2, o.a ->> 3, (o.a ->> 4)::bigint, o.a ->> 5,
-               (o.a ->> 6)::timestamptz, (o.a ->> 7)::jsonb, (o.a ->> 8)::boolean);
+               (o.a ->> 6)::timestamptz, o.recalled, (o.a ->> 8)::boolean);
       when 'reserve_call_credits' then
         r := reserve_call_credits(o.tenant, o.a ->> 1, o.a ->> 2, o.a ->> 3, o.a ->> 4, (o.a ->> 5)::bigint,
-               (o.a ->> 6)::timestamptz, o.a ->> 7, (o.a ->> 8)::timestamptz, (o.a ->> 9)::jsonb, (o.a ->> 10)::boolean);
+               (o.a ->> 6)::timestamptz, o.a ->> 7, (o.a ->> 8)::timestamptz, o.recalled, (o.a ->> 10)::boolean);
       when 'commit_reserved_credits' then
         r := commit_reserved_credits(o.tenant, o.a ->> 1, o.a ->> 2, o.a ->> 3, o.a ->> 4, (o.a ->> 5)::bigint, o.a ->> 6,
-               (o.a ->> 7)::timestamptz, (o.a ->> 8)::jsonb, (o.a ->> 9)::boolean);
+               (o.a ->> 7)::timestamptz, o.recalled, (o.a ->> 9)::boolean);
       when 'release_reserved_credits' then
         r := release_reserved_credits(o.tenant, o.a ->> 1, o.a ->> 2, o.a ->> 3, o.a ->> 4, (o.a ->> 5)::timestamptz);
     end case;

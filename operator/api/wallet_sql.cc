@@ -33,8 +33,9 @@ std::string operation_of(const std::string& function, const ledger::Params& para
 }
 
 Result<WalletResult> run_once(Call& call, const std::string& function, const ledger::Params& params,
-                              const std::optional<QuotedAmount>& quoted) {
-  if (!quoted && is_batched(function)) {
+                              const std::optional<QuotedAmount>& quoted, bool recalled) {
+  // What was recalled is counted under its shard's lock, which comes before all wallets: not behind other tenants'.
+  if (!quoted && !recalled && is_batched(function)) {
     auto own = call.services.wallet_operations.run(call.tenant, operation_of(function, params), call.until_ms);
     if (!own) return tl::unexpected(own.error());
     return read_wallet_result(own->rows, own->row);
@@ -117,7 +118,7 @@ Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger:
   }
   std::string last;
   for (int round = 0;; ++round) {
-    auto result = run_once(call, function, params, quoted);
+    auto result = run_once(call, function, params, quoted, !last.empty());
     if (!result || result->reason != "RecallFloat") return result;
     if (round > kRecallRounds) return fail(Errc::kInternal, "the ledger asks for float that it was told cannot be had");
     auto recalled = round < kRecallRounds ? call.services.recaller.recall(call.tenant, result->recall, call.until_ms)

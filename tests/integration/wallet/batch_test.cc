@@ -139,5 +139,27 @@ TEST(Batch, IsUndoneAsAWholeByAnError) {
   EXPECT_EQ(world.api.facts().balance, 1000);
 }
 
+// Counting it locks a shard: behind another tenant's wallets that would be a deadlock with the opening of epochs.
+TEST(Batch, WhatWasRecalledIsCountedAlone) {
+  WalletWorld world(1000), other(1000);
+  ledger::Session session(owner_url(), kApiSetup);
+  const auto purchase = [](const char* key, ledger::Param recalled) {
+    return Operation{"check_balance_and_deduct_asset_cost", {key, std::nullopt, std::nullopt, 500, "", kNow, recalled, true}};
+  };
+  const auto run = [&](const std::vector<std::pair<std::string, Operation>>& operations) {
+    JsonWriter json;
+    json.begin_array();
+    for (size_t i = 0; i < operations.size(); ++i) add(json, i, operations[i].first, operations[i].second);
+    json.end_array();
+    return session.exec("select (b.r).*, b.n from wallet_batch($1) b", {json.take()});
+  };
+  const auto together = run({{other.tenant, purchase("k", std::nullopt)}, {world.tenant, purchase("k", "[]")}});
+  ASSERT_FALSE(together);
+  EXPECT_EQ(together.error().errc, Errc::kInvalid);
+  EXPECT_EQ(other.api.facts().balance, 1000);
+  EXPECT_TRUE(must(run({{world.tenant, purchase("k", "[]")}})).boolean(0, 0));
+  EXPECT_EQ(world.api.facts().balance, 500);
+}
+
 }  // namespace
 }  // namespace tallygate::testing
