@@ -38,11 +38,15 @@ class LedgerClient::Connection {
     start();
   }
 
-  // What comes of it is not known any more.
+  // What comes of it is not known any more. Where other calls are answered meanwhile, the endpoint is there: this one
+  // waits for something of its tenant's.
   void give_up(const std::string& why) {
     transport_.close();
     open_ = false;
-    owner_.away(why);
+    if (owner_.answered_ns_ > call_->deadline_ns - owner_.options_.call_timeout_ms * 1'000'000)
+      owner_.last_error_ = why;
+    else
+      owner_.away(why);
     finish(fail(Errc::kTimeout, why));
   }
 
@@ -129,6 +133,7 @@ class LedgerClient::Connection {
       open_ = false;
     }
     if (head_.status == 200) {
+      owner_.answered_ns_ = owner_.loop_.now_ns();
       owner_.backoff_ms_ = 0;
       owner_.last_error_.clear();
       return finish(std::move(body_));

@@ -71,6 +71,7 @@ class LedgerClient {
   std::string token_, last_error_;
   int64_t token_stamp_ns_ = -1;  // of the file, as it was read
   int64_t away_until_ns_ = 0, backoff_ms_ = 0;
+  int64_t answered_ns_ = 0;  // the last 200
   EventLoop::TimerId timer_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

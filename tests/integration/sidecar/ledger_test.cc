@@ -15,6 +15,36 @@ namespace {
 
 const std::string kToken = "tgs_sidecar_0123456789abcdef012345";
 
+// While it lives, whatever the ledger is asked for the tenant waits.
+class Lock {
+ public:
+  Lock(const std::string& url, const std::string& tenant) {
+    thread_ = std::thread([this, url, tenant] {
+      ledger::Session session(url);
+      const auto held = session.transact([&](ledger::Transaction& transaction) -> Result<void> {
+        auto rows = transaction.exec("select 1 from shard_epochs where shard = $1 for update",
+                                     {redis_contract::shard_of(tenant)});
+        if (!rows) return tl::unexpected(rows.error());
+        locked_ = true;
+        while (!released_) system_env().sleep_ms(5);
+        return {};
+      });
+      EXPECT_TRUE(held);
+      locked_ = true;
+    });
+    while (!locked_) system_env().sleep_ms(5);
+  }
+  ~Lock() { release(); }
+  void release() {
+    released_ = true;
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  std::atomic<bool> locked_ = false, released_ = false;
+  std::thread thread_;
+};
+
 class LedgerLeases : public ::testing::Test {
  protected:
   LedgerLeases() : url(PostgresServer::shared().create_database()), session(url), folder(world.temporary_folder()) {
@@ -193,29 +223,42 @@ TEST_F(LedgerLeases, WhatALostAnswerHadLentComesBack) {
   o.escrow.idle_return_ms = o.escrow.idle_return_scarce_ms = 200;
   Pod& pod = joined(o);
   world.pause();
-  std::atomic<bool> locked = false, done = false;
-  std::thread other([&] {  // holds what the ledger's answer waits for
-    ledger::Session blocking(url);
-    const auto held = blocking.transact([&](ledger::Transaction& transaction) -> Result<void> {
-      auto rows = transaction.exec("select 1 from shard_epochs where shard = $1 for update",
-                                   {redis_contract::shard_of(kTenant)});
-      if (!rows) return tl::unexpected(rows.error());
-      locked = true;
-      while (!done) system_env().sleep_ms(5);
-      return {};
-    });
-    EXPECT_TRUE(held);
-  });
-  while (!locked) system_env().sleep_ms(5);
+  Lock lock(url, kTenant);
   EXPECT_EQ(world.outcome(pod), "503 QuotaUnavailable");
   EXPECT_TRUE(world.until([&] { return pod.ledger->counters().errors.load() > 0; }));
   world.resume();
   EXPECT_TRUE(world.until([&] { return pod.redis.connected(); }));
-  done = true;
-  other.join();
+  lock.release();
   const auto granted = [&] { return number("select coalesce(sum(granted), 0)::bigint from ledger_leases"); };
   ASSERT_TRUE(world.until([&] { return granted() > 0; }));
   EXPECT_TRUE(world.until([&] { return lent() == 0; })) << lent() << " units are nobody's to spend";
+}
+
+// A tenant whose rows are locked keeps its own waiting, and nobody else from the ledger.
+TEST_F(LedgerLeases, ATenantThatIsLockedIsNoOutage) {
+  const std::string other = "shop/other";
+  ASSERT_NE(redis_contract::shard_of(other), redis_contract::shard_of(kTenant));
+  for (const std::string& id : {std::string(kTenant), other}) {
+    auto t = world.tenant(100, id);
+    t.version = 1;
+    publish(t);
+  }
+  Lock lock(url, other);
+  sidecar::LedgerClient client(world.loop, *options().ledger);
+  const std::string body = R"({"incarnation":"pod.a","epoch":1,"buckets":[],"closed":[]})";
+  bool given_up = false;
+  client.post(other, body, [&](Result<std::string> result) {
+    EXPECT_FALSE(result);
+    given_up = true;
+  });
+  int answered = 0, failed = 0;
+  for (int i = 0; i < 40; ++i) {
+    client.post(kTenant, body, [&](Result<std::string> result) { ++(result ? answered : failed); });
+    world.run_ms(50);
+  }
+  EXPECT_TRUE(given_up);
+  EXPECT_EQ(failed, 0);
+  EXPECT_GT(answered, 20);
 }
 
 TEST_F(LedgerLeases, ANewerEpochIsHeardFromTheLedger) {
