@@ -71,7 +71,7 @@ $$;
 --   mismatch              its id was used for another correction
 --   unknown               the tenant reported no usage under this id
 --   too_old               p_oldest is after the usage: it cannot be billed any more
---   settled_otherwise     the wallet settled the meter then and does not now, or the other way round
+--   settled_otherwise     the meter was settled by another (the wallet, an invoice, nobody) then than it is now
 create function correct_usage(p_tenant text, p_shard integer, p_id text, p_fingerprint text, p_corrects text, p_units bigint,
     p_reason text, p_actor text, p_request_id text, p_oldest timestamptz, p_now timestamptz,
     out o_status text, out o_meter text, out o_units bigint, out o_previous_units bigint, out o_second timestamptz)
@@ -97,7 +97,9 @@ begin
      and second between u.booked_at - interval '36 days' and u.booked_at + interval '1 hour';
   if r.seq is null or r.second < p_oldest then o_status := 'too_old'; return; end if;
   if (r.meter || '$' = any (r.buckets)) <>
-     exists (select from tenant_meters m where m.tenant = p_tenant and m.meter = r.meter and m.settlement = 'wallet') then
+     exists (select from tenant_meters m where m.tenant = p_tenant and m.meter = r.meter and m.settlement = 'wallet')
+     or exists (select from usage_aggregates x left join tenant_meters m on m.tenant = x.tenant and m.meter = x.meter
+                 where x.id = r.aggregate_id and x.settlement <> coalesce(m.settlement, 'invoice')) then
     o_status := 'settled_otherwise';
     return;
   end if;

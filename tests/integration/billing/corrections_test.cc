@@ -129,6 +129,11 @@ TEST_F(CorrectionsTest, OfWhatIsTooOldOrSettledOtherwiseAreRefused) {
   use("paid", "sms", 1000, now_s);
   world.rows("update tenant_meters set settlement = 'invoice' where meter = 'sms'");
   EXPECT_EQ(correct("b", "paid", 1), "settled_otherwise");
+  // What went to Stripe and what nobody bills: the difference would not follow it there.
+  use("billed", "api_calls", 1000, now_s);
+  aggregate();
+  world.rows("update tenant_meters set settlement = 'none' where meter = 'api_calls'");
+  EXPECT_EQ(correct("c", "billed", 1), "settled_otherwise");
   EXPECT_EQ(world.number("select count(*) from usage_corrections"), 0);
 }
 
