@@ -86,13 +86,45 @@ TEST_F(AggregatorTest, UsageOfAnUnknownTenantWaitsForIt) {
 TEST_F(AggregatorTest, WhoSettlesSaysWhereItGoes) {
   world.add_meter("shop/acme", "sms", "cus_acme", "wallet");
   world.add_meter("shop/acme", "logins", "cus_acme", "none");
-  for (const char* meter : {"api_calls", "sms", "logins", "gone"}) world.add_usage("shop/acme", meter, kMinute_s, 5, 1);
+  for (const char* meter : {"api_calls", "logins", "gone"}) world.add_usage("shop/acme", meter, kMinute_s, 5, 1);
+  world.add_usage("shop/acme", "sms", kMinute_s, 5, 1, "{sms$}");
   run();
   EXPECT_EQ(world.balance("unbilled", "api_calls"), 5);
   EXPECT_EQ(world.balance("prepaid", "sms"), 5);
   EXPECT_EQ(world.balance("free", "logins"), 5);
   EXPECT_EQ(world.balance("unbilled", "gone"), 5);
   EXPECT_EQ(world.number("select count(*) from usage_aggregates where not outboxed"), 2);
+}
+
+// A new plan settles a meter otherwise: what was booked before is settled as it was booked, what comes after as the plan says.
+TEST_F(AggregatorTest, ANewPlanChangesNothingForWhatIsBooked) {
+  world.add_meter("shop/acme", "sms", "cus_acme", "wallet");
+  const auto plan = [&](const std::string& calls, const std::string& sms) {
+    const auto meter = [](const std::string& name, const std::string& settlement) {
+      return R"({"meter":")" + name + R"(","settlement":")" + settlement +
+             R"(","currency":"GBP","per_units":1,"tiers":[{"price_micros":1}],"stripe_customer_id":"cus_acme"})";
+    };
+    world.rows("select upsert_tenants($1, now())",
+               {R"([{"id":"shop/acme","shard":0,"version":2,"suspended":false,"doc":{},"wallet":null,"limits":[],"meters":[)" +
+                meter("api_calls", calls) + "," + meter("sms", sms) + "]}]"});
+  };
+  world.add_usage("shop/acme", "sms", kMinute_s, 5, 1, "{sms$}");   // the wallet paid
+  world.add_usage("shop/acme", "api_calls", kMinute_s, 7, 1);      // an invoice will
+  plan("wallet", "invoice");
+  EXPECT_EQ(world.balance("prepaid", "sms"), 5);
+  EXPECT_EQ(world.balance("unbilled", "api_calls"), 7);
+  // Admitted under the old plan, booked under the new one: the wallet is charged for neither.
+  world.add_usage("shop/acme", "sms", kMinute_s + 10, 3, 1, "{sms$}");
+  world.add_usage("shop/acme", "api_calls", kMinute_s + 10, 2, 1);
+  world.add_usage("shop/acme", "api_calls", kMinute_s + 20, 4, 1, "{api_calls$}");  // under the new one
+  run();
+  EXPECT_EQ(world.balance("unbilled", "sms"), 3);
+  EXPECT_EQ(world.balance("prepaid", "sms"), 5);
+  EXPECT_EQ(world.balance("unbilled", "api_calls"), 9);
+  EXPECT_EQ(world.balance("prepaid", "api_calls"), 4);
+  EXPECT_EQ(world.number("select count(*) from usage_records where aggregate_id is null"), 0);
+  plan("wallet", "invoice");  // again: nothing changes
+  EXPECT_EQ(units(), 21);
 }
 
 TEST_F(AggregatorTest, NoUnitsNoTransferButTheRecordsAreDone) {

@@ -42,13 +42,14 @@ class BillingWorld {
         {tenant, meter, settlement, customer});
   }
   // `count` records of `units` each, one a second from `second_s` on.
-  void add_usage(const std::string& tenant, const std::string& meter, int64_t second_s, int64_t count, int64_t units) {
+  void add_usage(const std::string& tenant, const std::string& meter, int64_t second_s, int64_t count, int64_t units,
+                 const std::string& buckets = "{}") {
     rows(
         "insert into usage_records (incarnation_id, seq, shard, tenant, meter, units, requests, second, dims, buckets,"
         " epoch, booked_at) select 1, $1::bigint + g, 0, $2, $3, $4::bigint, 1, to_timestamp($5::bigint + g), '{}', "
-        "'{}', 1, now()"
+        "$7::text[], 1, now()"
         " from generate_series(0, $6::bigint - 1) g",
-        {next_seq_, tenant, meter, units, second_s, count});
+        {next_seq_, tenant, meter, units, second_s, count, buckets});
     next_seq_ += count;
   }
   // An aggregate with its posting, without records.
