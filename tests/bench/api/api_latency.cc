@@ -1,6 +1,6 @@
-// Latency of the API at 100 concurrent clients, beside pgbench running the same SQL in the same run. One JSON line per
+// Latency of the API at 100 concurrent clients, or as many as are told, beside pgbench running the same SQL in the same run. One JSON line per
 // operation: requests, errors, throughput, p50 and p99 in microseconds, CPU time of each request.
-//   api_latency [REQUESTS PER OPERATION]
+//   api_latency [REQUESTS PER OPERATION [CLIENTS]]
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -18,7 +18,7 @@
 namespace tallygate::testing {
 namespace {
 
-constexpr int kClients = 100;
+constexpr int kClientsDefault = 100;
 constexpr int kTenants = 50;  // otherwise one wallet's row lock is all that is measured
 
 std::string tenant_name(int i) { return "shop/t" + std::to_string(i % kTenants); }
@@ -49,16 +49,22 @@ CpuTime cpu_time(pid_t postmaster) {
   return out;
 }
 
-void measure(const char* name, uint16_t port, pid_t postmaster, int requests, const std::function<Ask(int)>& ask) {
+struct Target {
+  uint16_t port;
+  pid_t postmaster;
+  int clients;
+};
+
+void measure(const char* name, const Target& target, int requests, const std::function<Ask(int)>& ask) {
   Env& env = system_env();
-  const CpuTime before = cpu_time(postmaster);
-  std::vector<std::vector<int64_t>> taken(kClients);
+  const CpuTime before = cpu_time(target.postmaster);
+  std::vector<std::vector<int64_t>> taken(static_cast<size_t>(target.clients));
   std::atomic<int> next = 0, errors = 0;
   const int64_t begin_ns = env.mono_ns();
   std::vector<std::thread> clients;
   for (auto& own : taken) {
     clients.emplace_back([&] {
-      ApiClient client(port);
+      ApiClient client(target.port);
       for (int i = next++; i < requests; i = next++) {
         const Ask what = ask(i);
         const int64_t sent_ns = env.mono_ns();
@@ -70,7 +76,7 @@ void measure(const char* name, uint16_t port, pid_t postmaster, int requests, co
   }
   for (auto& client : clients) client.join();
   const double seconds = static_cast<double>(env.mono_ns() - begin_ns) / 1e9;
-  const CpuTime after = cpu_time(postmaster);
+  const CpuTime after = cpu_time(target.postmaster);
   std::vector<int64_t> all;
   for (const auto& own : taken) all.insert(all.end(), own.begin(), own.end());
   std::sort(all.begin(), all.end());
@@ -105,7 +111,7 @@ void pgbench(const char* name, const std::string& url, const std::string& folder
   std::remove(script.c_str());
 }
 
-int run(int requests) {
+int run(int requests, int clients) {
   PostgresServer postgres(true);
   const std::string url = postgres.create_database();
   const std::string folder = make_temporary_folder();
@@ -152,15 +158,15 @@ int run(int requests) {
                .key = path.substr(4, 3) + std::to_string(i) + path.substr(path.size() - 3),
                .tenant = tenant_name(i)};
   };
-  const uint16_t port = (*server)->port();
-  measure("warm-up", port, postgres.pid(), 500, [&](int i) { return post(i, "/v1/status-check", "{}"); });
-  measure("reserve", port, postgres.pid(), requests, [&](int i) {
+  const Target target{(*server)->port(), postgres.pid(), clients};
+  measure("warm-up", target, 500, [&](int i) { return post(i, "/v1/status-check", "{}"); });
+  measure("reserve", target, requests, [&](int i) {
     return post(i, "/v1/reservations", R"({"amount":"0.10","callId":"c)" + std::to_string(i) + "\"}");
   });
-  measure("commit", port, postgres.pid(), requests,
+  measure("commit", target, requests,
           [&](int i) { return post(i, "/v1/reservations/c" + std::to_string(i) + "/commit", R"({"cost":"0.05"})"); });
-  measure("purchase", port, postgres.pid(), requests, [&](int i) { return post(i, "/v1/deductions", R"({"amount":"0.10"})"); });
-  measure("status-check", port, postgres.pid(), requests, [&](int i) { return post(i, "/v1/status-check", "{}"); });
+  measure("purchase", target, requests, [&](int i) { return post(i, "/v1/deductions", R"({"amount":"0.10"})"); });
+  measure("status-check", target, requests, [&](int i) { return post(i, "/v1/status-check", "{}"); });
   pgbench("reserve", url, folder,
           "select * from reserve_call_credits('shop/t' || :t, null, null, null, gen_random_uuid()::text, 100000, now() "
           "+ interval '1 hour', '', now());",
@@ -185,7 +191,8 @@ int run(int requests) {
 
 int main(int argc, char** argv) {
   tallygate::log::start({.level = tallygate::log::Level::kError}, tallygate::system_env());
-  const int code = tallygate::testing::run(argc > 1 ? std::stoi(argv[1]) : 5000);
+  const int code = tallygate::testing::run(argc > 1 ? std::stoi(argv[1]) : 5000,
+                                           argc > 2 ? std::stoi(argv[2]) : tallygate::testing::kClientsDefault);
   tallygate::log::stop();
   return code;
 }
