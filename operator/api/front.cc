@@ -11,6 +11,8 @@ namespace tallygate::api {
 namespace {
 
 constexpr char kTenantHeader[] = "tallygate-tenant";
+// While Redis is away each pod asks a few times a second for each bucket in use.
+constexpr int64_t kLeaseRateFactor = 10;
 constexpr size_t kActorBytesMax = 200;
 
 std::string request_id_of(const http::Request& request, Env& env) {
@@ -69,7 +71,9 @@ Front::Front(Services services, const CredentialStore& credentials, FrontOptions
     : services_(services),
       credentials_(credentials),
       options_(std::move(options)),
-      limiter_(options_.rate_limit, options_.rate_limited_tenants_max) {}
+      limiter_(options_.rate_limit, options_.rate_limited_tenants_max),
+      lease_limiter_({kLeaseRateFactor * options_.rate_limit.per_second, kLeaseRateFactor * options_.rate_limit.burst},
+                     options_.rate_limited_tenants_max) {}
 
 void Front::add_routes(http::Router& router) {
   for (const ApiRoute& route : api_routes()) {
@@ -164,8 +168,8 @@ http::Response Front::unauthenticated(const http::Request& request, const std::s
   return response;
 }
 
-std::optional<http::Response> Front::limit_rate(const std::string& key, const char* whose) {
-  const int64_t wait_ms = limiter_.take(key, services_.env.mono_ns());
+std::optional<http::Response> Front::limit_rate(RateLimiter& limiter, const std::string& key, const char* whose) {
+  const int64_t wait_ms = limiter.take(key, services_.env.mono_ns());
   if (wait_ms <= 0) return std::nullopt;
   stats_.rate_limited.fetch_add(1, std::memory_order_relaxed);
   return http::problem_response({429, "rate_limited", std::string("Too many requests for this ") + whose + ".", "", {}},
@@ -176,14 +180,14 @@ http::Response Front::answer_provider(const ApiRoute& route, const http::Request
                                       const std::string& request_id) {
   const auto credentials = credentials_.current();  // they own the provider
   const Provider* provider = credentials->providers->find(request.param("provider"));
-  if (provider == nullptr) return http::problem_response({404, "unknown_provider", "", "", {}});
+  if (provider == nullptr) return http::problem_response({404, "unknown_provider", "There is no such provider.", "", {}});
   std::string why;
   if (!provider->adapter->authenticate(request, services_.env.wall_s(), why)) {
     provider->count(EventResult::kUnauthenticated);
     return unauthenticated(request, request_id, why, http::problem_response({401, "unauthorized", "", "", {}}));
   }
   // No tenant's name has a colon.
-  if (auto refused = limit_rate(provider->principal.actor, "provider")) {
+  if (auto refused = limit_rate(limiter_, provider->principal.actor, "provider")) {
     provider->count(EventResult::kRateLimited);
     return *refused;
   }
@@ -221,8 +225,8 @@ http::Response Front::answer(const ApiRoute& route, const http::Request& request
   auto tenant = choose_tenant(request, *principal);
   if (!tenant) return std::move(tenant.error());
   // Sidecars that lease must not use up what the tenant's own callers may ask, nor the other way round.
-  const std::string limited = route.scope == Scope::kLeaseWrite ? "lease:" + *tenant : *tenant;
-  if (auto refused = limit_rate(limited, "tenant")) return *refused;
+  RateLimiter& limiter = route.scope == Scope::kLeaseWrite ? lease_limiter_ : limiter_;
+  if (auto refused = limit_rate(limiter, *tenant, "tenant")) return *refused;
   if (auto refused = refuse_media(request)) return *refused;
   Call call{services_,
             request,

@@ -48,7 +48,7 @@ class Front {
   http::Response unauthenticated(const http::Request& request, const std::string& request_id, const std::string& why,
                                  http::Response response);
   // Nothing where the request may go on.
-  std::optional<http::Response> limit_rate(const std::string& key, const char* whose);
+  std::optional<http::Response> limit_rate(RateLimiter& limiter, const std::string& key, const char* whose);
   // The caller, or nothing: `why` is for logs.
   std::optional<Principal> authenticate(const http::Request& request, const Snapshot* snapshot, std::string& why) const;
   // The tenant to act for; else the refusal.
@@ -57,7 +57,7 @@ class Front {
   Services services_;
   const CredentialStore& credentials_;
   const FrontOptions options_;
-  RateLimiter limiter_;
+  RateLimiter limiter_, lease_limiter_;
   FrontStats stats_;
 };
 

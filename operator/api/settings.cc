@@ -134,7 +134,7 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
   options.add("api-rate", &s.rate_per_second, config::integer(1, 1'000'000))
       .env()
       .fallback("200")
-      .help("requests a second per tenant");
+      .help("requests a second per tenant; ten times as many leases of its sidecars");
   options.add("api-burst", &s.rate_burst, config::integer(1, 1'000'000))
       .env()
       .fallback("400")

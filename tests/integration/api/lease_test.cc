@@ -110,8 +110,10 @@ TEST(ApiLeases, DoNotUseUpTheTenantsRate) {
   ASSERT_TRUE((*server)->start());
   ApiClient client((*server)->port());
   const Ask lease{.method = "POST", .path = kPath, .body = w.body(""), .token = kLeaseToken};
-  EXPECT_EQ(client.send(lease).status, 200);
-  EXPECT_EQ(client.send(lease).status, 429);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(client.send(lease).status, 200) << "pods ask more often than callers";
+  int refused = 0;
+  for (int i = 0; i < 200; ++i) refused += client.send(lease).status == 429 ? 1 : 0;
+  EXPECT_GT(refused, 0);
   EXPECT_EQ(client.send({.token = kReadToken}).status, 200);
   EXPECT_EQ(client.send({.token = kReadToken}).status, 429);
 }
