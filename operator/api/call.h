@@ -73,6 +73,8 @@ ledger::Param nullable(const std::optional<T>& value) {
 
 // What the client is told of an error of ours: nothing of the database's. Logged here.
 http::Response failure_response(const Call& call, const Error& error);
+// Of the snapshot: the credentials reach a tenant that no manifest names.
+http::Response unknown_tenant();
 
 // Handlers.
 http::Response get_wallet(Call& call);

@@ -194,7 +194,7 @@ http::Response check_gate(Call& call) {
   const int64_t times = fields.integer("times", 1, 1'000'000, false).value_or(1);
   if (auto refused = fields.refusal()) return *refused;
   const auto* tenant = call.snapshot ? call.snapshot->tenant(call.tenant) : nullptr;
-  if (tenant == nullptr) return http::problem_response({404, "unknown_tenant", "There is no such tenant.", "", {}});
+  if (tenant == nullptr) return unknown_tenant();
   const std::string_view gate = call.request.param("gate");
   auto found = call.snapshot->gate(gate, *tenant);
   if (!policy.empty()) std::erase_if(found, [&](const GateRoute& one) { return one.policy->id.str() != policy; });

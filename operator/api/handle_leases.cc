@@ -92,7 +92,7 @@ http::Response lease_units(Call& call) {
       {call.tenant, incarnation, epoch, nullable(version), buckets, closed, ledger::timestamp_text(call.now_ns)});
   if (!rows) return failure_response(call, rows.error());
   if (rows->text(0, 0) == "NONE") {
-    return http::problem_response({404, "unknown_tenant", "There is no such tenant.", "", {}});
+    return unknown_tenant();
   }
   return http::json_response(200, std::string(rows->text(0, 1)));
 }

@@ -14,10 +14,6 @@ const tenant::Tenant* tenant_of(const Call& call) {
   return call.snapshot ? call.snapshot->tenant(call.tenant) : nullptr;
 }
 
-http::Response no_tenant() {
-  return http::problem_response({404, "unknown_tenant", "There is no such tenant.", "", {}});
-}
-
 std::string_view to_string(tenant::WindowKind kind) {
   switch (kind) {
     case tenant::WindowKind::kSecond:
@@ -142,7 +138,7 @@ http::Response usage_response(Call& call, bool project) {
   if (auto refused = fields.refusal()) return *refused;
   const auto* tenant = tenant_of(call);
   const auto* billing = tenant == nullptr ? nullptr : call.snapshot->billing(call.tenant);
-  if (billing == nullptr) return no_tenant();
+  if (billing == nullptr) return unknown_tenant();
   auto used = used_units(call, *tenant);
   if (!used) return failure_response(call, used.error());
   const int64_t now_s = call.now_ns / kNano;

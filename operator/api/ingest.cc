@@ -91,7 +91,7 @@ void check_moment(const Call& call, Fields& fields, const std::string& name, int
 
 http::Response book_usage(Call& call, const std::vector<UsageItem>& items, bool as_list) {
   const auto* tenant = call.snapshot ? call.snapshot->tenant(call.tenant) : nullptr;
-  if (tenant == nullptr) return http::problem_response({404, "unknown_tenant", "There is no such tenant.", "", {}});
+  if (tenant == nullptr) return unknown_tenant();
   std::vector<std::pair<std::string, std::string>> faults;
   for (const auto& item : items) {
     if (meter_of(*tenant, item.meter) == nullptr)

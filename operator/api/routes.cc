@@ -71,6 +71,10 @@ Result<ledger::Rows> select_as_tenant(Call& call, const std::string& sql, const 
   return rows;
 }
 
+http::Response unknown_tenant() {
+  return http::problem_response({404, "unknown_tenant", "There is no such tenant.", "", {}});
+}
+
 http::Response failure_response(const Call& call, const Error& error) {
   const bool away = error.errc == Errc::kUnavailable || error.errc == Errc::kTimeout || error.errc == Errc::kExhausted;
   log::warn("an API request failed", {{"request_id", call.request_id},
