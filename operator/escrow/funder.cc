@@ -220,7 +220,11 @@ struct Funder::Worker {
     if (requests.empty()) return {};
     auto answers = store.fund(requests, options.float_units);
     if (answers) {
-      if (Result<void> done = recall_for_short(requests, &*answers); !done) return done;
+      // Whatever comes of that, the others of the batch are told what they got.
+      if (const Result<void> done = recall_for_short(requests, &*answers); !done) {
+        static log::Throttle throttle(10);
+        log::warn(throttle, "float could not be recalled for other buckets of its wallet", {{"error", done.error().message}});
+      }
       return tell(requests, *answers);
     }
     if (answers.error().errc != Errc::kInvalid) return tl::unexpected(answers.error());
