@@ -1,5 +1,9 @@
 #include "operator/api/wallet_sql.h"
 
+#include <algorithm>
+#include <span>
+#include <vector>
+
 #include "core/telemetry/json_text.h"
 #include "core/telemetry/log.h"
 #include "operator/api/call.h"
@@ -10,24 +14,41 @@ namespace {
 
 constexpr int kRecallRounds = 4;
 
-// Those that wallet_batch knows: what calls and sales do all day.
-bool is_batched(std::string_view function) {
-  return function == "check_balance_and_deduct_asset_cost" || function == "reserve_call_credits" ||
-         function == "commit_reserved_credits" || function == "release_reserved_credits";
+// Those that wallet_batch (migrations/0041) knows, what calls and sales do all day, with their parameters by its names.
+struct BatchedOperation {
+  std::string_view function, operation;
+  std::vector<std::string_view> parameters;
+};
+const BatchedOperation* batched_operation(std::string_view function) {
+  static const std::vector<BatchedOperation> kAll = {
+      {"check_balance_and_deduct_asset_cost", "purchase",
+       {"tenant", "key", "fingerprint", "currency", "amount_micros", "description", "now", "recalled", "may_recall"}},
+      {"reserve_call_credits", "reserve",
+       {"tenant", "key", "fingerprint", "currency", "call_id", "amount_micros", "expires_at", "description", "now",
+        "recalled", "may_recall"}},
+      {"commit_reserved_credits", "commit",
+       {"tenant", "key", "fingerprint", "currency", "call_id", "amount_micros", "description", "now", "recalled",
+        "may_recall"}},
+      {"release_reserved_credits", "release", {"tenant", "key", "fingerprint", "call_id", "description", "now"}}};
+  const auto found = std::find_if(kAll.begin(), kAll.end(), [&](const auto& one) { return one.function == function; });
+  return found == kAll.end() ? nullptr : &*found;
 }
 
-// A call as the batch functions (migrations/0036) take it.
-std::string operation_of(const std::string& function, const ledger::Params& params) {
+// A JSON object of what is not null.
+std::string operation_of(std::string_view operation, std::span<const std::string_view> names,
+                         const ledger::Params& params) {
+  TG_ASSERT(params.size() <= names.size());
   JsonWriter json;
   json.begin_object();
-  if (!function.empty()) {
-    json.key("fn");
-    json.value(function);
+  if (!operation.empty()) {
+    json.key("operation");
+    json.value(operation);
   }
-  json.key("a");
-  json.begin_array();
-  for (const auto& param : params) param.text ? json.value(*param.text) : json.null();
-  json.end_array();
+  for (size_t i = 0; i < params.size(); ++i) {
+    if (!params[i].text) continue;
+    json.key(names[i]);
+    json.value(*params[i].text);
+  }
   json.end_object();
   return json.take();
 }
@@ -35,8 +56,10 @@ std::string operation_of(const std::string& function, const ledger::Params& para
 Result<WalletResult> run_once(Call& call, const std::string& function, const ledger::Params& params,
                               const std::optional<QuotedAmount>& quoted, bool recalled) {
   // What was recalled is counted under its shard's lock, which comes before all wallets: not behind other tenants'.
-  if (!quoted && !recalled && is_batched(function)) {
-    auto own = call.services.wallet_operations.run(call.tenant, operation_of(function, params), call.until_ms);
+  const BatchedOperation* batched = quoted || recalled ? nullptr : batched_operation(function);
+  if (batched != nullptr) {
+    auto own = call.services.wallet_operations.run(
+        call.tenant, operation_of(batched->operation, batched->parameters, params), call.until_ms);
     if (!own) return tl::unexpected(own.error());
     return read_wallet_result(own->rows, own->row);
   }
@@ -139,9 +162,10 @@ Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger:
 
 Result<StatusResult> run_status_check(Call& call, const std::optional<std::string>& currency,
                                       const std::string& call_id) {
+  static constexpr std::string_view kNames[] = {"tenant", "currency", "call_id"};
   const auto call_param = call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id);
   auto own = call.services.status_checks.run(
-      call.tenant, operation_of("", {call.tenant, nullable(currency), call_param}), call.until_ms);
+      call.tenant, operation_of("", kNames, {call.tenant, nullable(currency), call_param}), call.until_ms);
   if (!own) return tl::unexpected(own.error());
   const ledger::Rows& rows = own->rows;
   enum Column : size_t { kEndCall, kReason, kCurrency, kBalance, kReserved, kFloat, kEffective, kDebtLimit, kCallHold };

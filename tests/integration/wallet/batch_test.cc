@@ -53,17 +53,43 @@ std::string alone(WalletWorld& world, const Operation& operation) {
   return answer_text(must(world.api.session.exec(sql + ")", params)), 0);
 }
 
+// As wallet_batch names what the functions take in this order.
+struct Form {
+  std::string operation;
+  std::vector<std::string> names;
+};
+const std::map<std::string, Form> kForms = {
+    {"check_balance_and_deduct_asset_cost",
+     {"purchase", {"key", "fingerprint", "currency", "amount_micros", "description", "now", "recalled", "may_recall"}}},
+    {"reserve_call_credits",
+     {"reserve",
+      {"key", "fingerprint", "currency", "call_id", "amount_micros", "expires_at", "description", "now", "recalled",
+       "may_recall"}}},
+    {"commit_reserved_credits",
+     {"commit",
+      {"key", "fingerprint", "currency", "call_id", "amount_micros", "description", "now", "recalled", "may_recall"}}},
+    {"release_reserved_credits", {"release", {"key", "fingerprint", "call_id", "description", "now"}}}};
+
 void add(JsonWriter& json, size_t place, const std::string& tenant, const Operation& operation) {
+  const Form& form = kForms.at(operation.function);
   json.begin_object();
   json.key("n");
   json.value(static_cast<int64_t>(place));
-  json.key("fn");
-  json.value(operation.function);
-  json.key("a");
-  json.begin_array();
+  json.key("operation");
+  json.value(form.operation);
+  json.key("tenant");
   json.value(tenant);
-  for (const auto& param : operation.params) param.text ? json.value(*param.text) : json.null();
-  json.end_array();
+  for (size_t i = 0; i < operation.params.size(); ++i) {
+    const auto& text = operation.params[i].text;
+    json.key(form.names[i]);
+    if (form.names[i] == "recalled" && text) {
+      ASSERT_EQ(*text, "[]");
+      json.begin_array();
+      json.end_array();
+    } else {
+      text ? json.value(*text) : json.null();
+    }
+  }
   json.end_object();
 }
 

@@ -68,7 +68,9 @@ class WalletCaller {
     return to_answer(*rows);
   }
   Answer credit(const std::string& key, int64_t amount, const std::string& currency = "GBP") {
-    return must(call("add_wallet_credits($1, $2, null, $3, $4, '', $5)", {tenant_, key, currency, amount, kNow}));
+    ledger::Session loops(owner_url());  // the API makes no money
+    return to_answer(must(loops.exec(std::string(kAnswer) + "add_wallet_credits($1, $2, null, $3, $4, '', $5)",
+                                     {tenant_, key, currency, amount, kNow})));
   }
   Answer purchase(const std::string& key, int64_t amount) {
     return must(
