@@ -2,6 +2,8 @@
 -- one: the wallets are locked and all that the decisions need is read for the whole batch, `wallet_decide` holds the rules and
 -- touches nothing, `wallet_write` writes what was decided. A single operation is a batch of one.
 --
+-- The statements are planned once per connection: a plan made for how many operations there are this time is never better.
+--
 -- Locks as before: shard_epochs, wallets by (tenant, currency), reservations, escrow_accounts.
 
 create type wallet_operation as (
@@ -206,8 +208,10 @@ begin
   return e;
 end $$;
 
--- Writes what was decided under the wallets' locks: balances, transfers with their postings, the history, reservations.
-create function wallet_write(p_effects wallet_effect[]) returns void language plpgsql security definer set search_path = public, pg_temp as $$
+-- Writes what was decided under the wallets' locks: balances, transfers with their postings, the history; and reservations, where
+-- some of them are made (p_opens) or change (p_changes).
+create function wallet_write(p_effects wallet_effect[], p_opens boolean, p_changes boolean) returns void language plpgsql security definer set search_path = public, pg_temp
+set plan_cache_mode = force_generic_plan as $$
 begin
   update wallets w set balance_micros = w.balance_micros + s.balance, reserved_micros = w.reserved_micros + s.reserved
     from (select (e.r).tenant, (e.r).currency, sum(e.balance_micros)::bigint as balance, sum(e.reserved_micros)::bigint as reserved
@@ -231,22 +235,27 @@ begin
     select (e.r).transaction_id, (e.r).tenant, (e.r).currency, e.key, e.fingerprint, e.kind, e.balance_micros, (e.r).balance_micros,
            (e.r).call_id, e.description, e.transfer, jsonb_strip_nulls(to_jsonb(e.r)) - '{transaction_id,reservation_id}'::text[], e.at
       from unnest(p_effects) e;
-  insert into credit_reservations (id, tenant, currency, call_id, state, amount_micros, committed_micros, expires_at, hold,
-                                   reserve_transaction, commit_transaction, created_at, resolved_at) overriding system value
-    select (e.r).reservation_id, (e.r).tenant, (e.r).currency, (e.r).call_id, (e.r).state, (e.r).amount_micros, (e.r).committed_micros,
-           coalesce((e.r).expires_at, e.at), case e.kind when 'reserve' then e.transfer end,
-           case e.kind when 'reserve' then (e.r).transaction_id end, case e.kind when 'direct' then (e.r).transaction_id end, e.at,
-           case e.kind when 'direct' then e.at end
-      from unnest(p_effects) e where e.opens;
-  update credit_reservations c
-     set state = (e.r).state, committed_micros = (e.r).committed_micros, resolved_at = coalesce(c.resolved_at, e.at),
-         commit_transaction = case when e.kind in ('commit', 'direct') then (e.r).transaction_id else c.commit_transaction end
-    from unnest(p_effects) e where c.id = (e.r).reservation_id and not e.opens;
+  if p_opens then
+    insert into credit_reservations (id, tenant, currency, call_id, state, amount_micros, committed_micros, expires_at, hold,
+                                     reserve_transaction, commit_transaction, created_at, resolved_at) overriding system value
+      select (e.r).reservation_id, (e.r).tenant, (e.r).currency, (e.r).call_id, (e.r).state, (e.r).amount_micros,
+             (e.r).committed_micros, coalesce((e.r).expires_at, e.at), case e.kind when 'reserve' then e.transfer end,
+             case e.kind when 'reserve' then (e.r).transaction_id end, case e.kind when 'direct' then (e.r).transaction_id end, e.at,
+             case e.kind when 'direct' then e.at end
+        from unnest(p_effects) e where e.opens;
+  end if;
+  if p_changes then
+    update credit_reservations c
+       set state = (e.r).state, committed_micros = (e.r).committed_micros, resolved_at = coalesce(c.resolved_at, e.at),
+           commit_transaction = case when e.kind in ('commit', 'direct') then (e.r).transaction_id else c.commit_transaction end
+      from unnest(p_effects) e where c.id = (e.r).reservation_id and not e.opens;
+  end if;
 end $$;
 
 -- Decides and writes operations, tenant by tenant, a tenant's in their order. Sees all tenants, and serves the API's role.
 create function wallet_operate(p_operations wallet_operation[]) returns table (r wallet_result, n integer)
-language plpgsql security definer set search_path = public, pg_temp as $$
+language plpgsql security definer set search_path = public, pg_temp
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   o record;
@@ -257,13 +266,13 @@ declare
   v_tenant text;
   v_waits boolean;                                  -- an operation of this tenant waits for what was decided to be written
   v_used text[];                                    -- keys and calls of those
+  v_opens boolean := false;                         -- reservations are made
+  v_changes boolean := false;                       -- reservations change
 begin
-  for o in select x.tenant, x.recalled from unnest(p_operations) x where x.recalled is not null loop
-    if cardinality(p_operations) > 1 then
-      raise exception 'what was recalled is counted by a batch of one' using errcode = 'invalid_parameter_value';
-    end if;
-    perform set_config('tallygate.tenant', o.tenant, true), apply_recall(o.tenant, o.recalled);
-  end loop;
+  if (p_operations[1]).recalled is not null and cardinality(p_operations) = 1 then
+    perform set_config('tallygate.tenant', (p_operations[1]).tenant, true);
+    perform apply_recall((p_operations[1]).tenant, (p_operations[1]).recalled);
+  end if;
   perform from wallets w where w.tenant = any (array(select x.tenant from unnest(p_operations) x)) order by w.tenant, w.currency
     for no key update;
   for o in select x as operation, f.currency, f.balance_micros, f.reserved_micros, f.float_micros, f.debt_limit_micros, f.reason, f.blocked,
@@ -273,6 +282,9 @@ begin
              left join credit_transactions t on t.tenant = x.tenant and t.idempotency_key = wallet_key(x)
             cross join lateral wallet_found(x.tenant, coalesce(x.currency, case when x.operation in ('commit', 'release') then c.currency end)) f
             order by x.tenant, x.n loop
+    if (o.operation).recalled is not null and cardinality(p_operations) > 1 then
+      raise exception 'what was recalled is counted by a batch of one' using errcode = 'invalid_parameter_value';
+    end if;
     if v_tenant is distinct from (o.operation).tenant then
       v_tenant := (o.operation).tenant; v_wallet := null; v_waits := false; v_used := '{}';
     end if;
@@ -295,13 +307,14 @@ begin
       e := wallet_applied(e);
       v_effects := v_effects || e;
       v_used := v_used || o.key || o.call;
+      v_opens := v_opens or e.opens; v_changes := v_changes or e.reserved_micros < 0 or e.kind = 'direct';
       v_wallet.balance_micros := (e.r).balance_micros; v_wallet.reserved_micros := (e.r).reserved_micros;
       v_wallet.effective_micros := (e.r).effective_micros;
     end if;
     r := e.r; n := (o.operation).n;
     return next;
   end loop;
-  if cardinality(v_effects) > 0 then perform wallet_write(v_effects); end if;
+  if cardinality(v_effects) > 0 then perform wallet_write(v_effects, v_opens, v_changes); end if;
   if cardinality(v_later) > 0 then return query select x.r, x.n from wallet_operate(v_later) x; end if;
 end $$;
 
@@ -379,7 +392,7 @@ begin
   e.reserved_micros := p_reserved; e.house := p_house; e.resolves := p_resolves; e.source := p_source;
   e.description := coalesce(p_description, ''); e.at := p_now; e.opens := false;
   e := wallet_applied(e);
-  perform wallet_write(array[e]);
+  perform wallet_write(array[e], false, false);
   return e.r;
 end $$;
 
@@ -411,7 +424,7 @@ begin
     tenant := c.tenant; currency := c.currency; call_id := c.call_id; amount_micros := c.amount_micros;
     return next;
   end loop;
-  if cardinality(v_effects) > 0 then perform wallet_write(v_effects); end if;
+  if cardinality(v_effects) > 0 then perform wallet_write(v_effects, false, true); end if;
 end $$;
 
 -- The kill switch, of several calls. A call that is under way keeps what it has on hold. Float is money on loan, not spent: it is
@@ -420,7 +433,8 @@ end $$;
 create or replace function status_check_batch(p_ops jsonb)
 returns table (end_call boolean, reason text, currency text, balance_micros bigint, reserved_micros bigint, float_micros bigint,
                effective_micros bigint, debt_limit_micros bigint, call_hold_micros bigint, n integer)
-language plpgsql stable security definer set search_path = public, pg_temp as $$
+language plpgsql stable security definer set search_path = public, pg_temp
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 begin
   return query
@@ -449,9 +463,9 @@ begin
 end $$;
 
 -- What the API's role wrote itself is written for it now, and it makes no money.
-revoke execute on function wallet_write(wallet_effect[]), wallet_operate(wallet_operation[]), status_check_batch(jsonb), lock_wallets(text),
+revoke execute on function wallet_write(wallet_effect[], boolean, boolean), wallet_operate(wallet_operation[]), status_check_batch(jsonb), lock_wallets(text),
   wallet_open(text, text), add_wallet_credits(text, text, text, text, bigint, text, timestamptz) from public;
-grant execute on function wallet_write(wallet_effect[]), wallet_open(text, text),
+grant execute on function wallet_write(wallet_effect[], boolean, boolean), wallet_open(text, text),
   add_wallet_credits(text, text, text, text, bigint, text, timestamptz) to tallygate_pipeline, tallygate_admin;
 grant execute on function wallet_operate(wallet_operation[]), status_check_batch(jsonb), lock_wallets(text)
   to tallygate_api, tallygate_pipeline, tallygate_admin;

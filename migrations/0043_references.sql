@@ -28,7 +28,8 @@ declare
 begin
   select p.transfer, p.commodity, sum(p.amount) as total, bool_or(p.commodity is null or not p.transferred) as dangling into bad
     from (select n.transfer, n.amount, (select a.commodity from ledger_accounts a where a.id = n.account) as commodity,
-                 (select true from ledger_transfers t where t.id = n.transfer) is not null as transferred from new_postings n) p
+                 (select true from ledger_transfers t where t.id = n.transfer) is not null as transferred
+            from new_postings n offset 0) p  -- offset: each row is looked up once
    group by p.transfer, p.commodity having sum(p.amount) <> 0 or bool_or(p.commodity is null or not p.transferred) limit 1;
   if bad.dangling then perform refuse_reference(tg_table_name, 'transfer or account', bad.transfer::text); end if;
   if found then
@@ -95,3 +96,7 @@ alter table ledger_transfers enable always trigger ledger_transfers_references;
 alter table credit_transactions enable always trigger credit_transactions_references;
 alter table credit_reservations enable always trigger credit_reservations_new_references;
 alter table credit_reservations enable always trigger credit_reservations_changed_references;
+
+-- Only what resolves a hold is in it.
+alter table ledger_transfers drop constraint ledger_transfers_resolves_key;
+create unique index ledger_transfers_resolves on ledger_transfers (resolves) where resolves is not null;

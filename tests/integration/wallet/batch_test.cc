@@ -151,6 +151,66 @@ TEST(Batch, OfSeveralTenantsShowsEachOperationItsOwnTenantOnly) {
   EXPECT_EQ(other.api.facts().balance, 0);
 }
 
+// What a batch has just done under a key, or for a call, is known to what follows in it.
+TEST(Batch, RepeatsWithinItAreDuplicates) {
+  WalletWorld world(1000);
+  ledger::Session session(owner_url(), kApiSetup);
+  const auto purchase = [](const char* key, int64_t amount) {
+    return Operation{"check_balance_and_deduct_asset_cost",
+                     {key, std::nullopt, std::nullopt, amount, "", kNow, std::nullopt, false}};
+  };
+  const auto reserve = [](const char* call) {
+    return Operation{"reserve_call_credits",
+                     {std::nullopt, std::nullopt, std::nullopt, call, 100, kLater, "", kNow, std::nullopt, false}};
+  };
+  const auto commit = [](const char* call, int64_t cost) {
+    return Operation{"commit_reserved_credits",
+                     {std::nullopt, std::nullopt, std::nullopt, call, cost, "", kNow, std::nullopt, false}};
+  };
+  const std::vector<Operation> operations = {
+      purchase("k", 10), reserve("c"), purchase("k", 10), purchase("k", 11), reserve("c"), commit("c", 60), commit("c", 60),
+      commit("c", 61),   purchase("k", 10)};
+  JsonWriter json;
+  json.begin_array();
+  for (size_t i = 0; i < operations.size(); ++i) add(json, i, world.tenant, operations[i]);
+  json.end_array();
+  const auto rows = must(session.exec("select (b.r).*, b.n from wallet_batch($1) b order by b.n", {json.take()}));
+  ASSERT_EQ(rows.size(), operations.size());
+  std::string told;
+  for (size_t row = 0; row < rows.size(); ++row) {
+    told += rows.boolean(row, 1) ? "d" : rows.boolean(row, 0) ? "." : rows.text(row, 2) == "IdempotencyMismatch" ? "m" : "?";
+  }
+  EXPECT_EQ(told, "..dmd.dmd");
+  EXPECT_EQ(rows.integer(2, 5), 990) << "a duplicate answers the balance of the first";
+  EXPECT_EQ(world.api.facts().balance, 930);
+  EXPECT_EQ(world.api.facts().reserved, 0);
+}
+
+// Each currency's wallet is its own, also where a batch goes from one to the other and back.
+TEST(Batch, OfATenantWithTwoWallets) {
+  WalletWorld world(1000);
+  world.api.credit("usd", 500, "USD");
+  ledger::Session session(owner_url(), kApiSetup);
+  const auto purchase = [](const std::string& key, ledger::Param currency, int64_t amount) {
+    return Operation{"check_balance_and_deduct_asset_cost",
+                     {key, std::nullopt, currency, amount, "", kNow, std::nullopt, false}};
+  };
+  JsonWriter json;
+  json.begin_array();
+  const char* currencies[] = {"GBP", "USD", "GBP", "USD", "USD"};
+  for (size_t i = 0; i < 5; ++i) add(json, i, world.tenant, purchase("k" + std::to_string(i), currencies[i], 300));
+  add(json, 5, world.tenant, purchase("k5", std::nullopt, 1));
+  json.end_array();
+  const auto rows = must(session.exec("select (b.r).*, b.n from wallet_batch($1) b order by b.n", {json.take()}));
+  ASSERT_EQ(rows.size(), 6u);
+  const std::vector<std::pair<std::string, int64_t>> expected = {
+      {"", 700}, {"", 200}, {"", 400}, {"InsufficientBalance", 200}, {"InsufficientBalance", 200}, {"CurrencyRequired", 0}};
+  for (size_t row = 0; row < expected.size(); ++row) {
+    EXPECT_EQ(rows.text(row, 2), expected[row].first) << row;
+    EXPECT_EQ(rows.integer(row, 5), expected[row].second) << row;
+  }
+}
+
 TEST(Batch, IsUndoneAsAWholeByAnError) {
   WalletWorld world(1000);
   ledger::Session session(owner_url(), kApiSetup);
