@@ -2,7 +2,8 @@
 -- one: the wallets are locked and all that the decisions need is read for the whole batch, `wallet_decide` holds the rules and
 -- touches nothing, `wallet_write` writes what was decided. A single operation is a batch of one.
 --
--- The statements are planned once per connection: a plan made for how many operations there are this time is never better.
+-- The statements are planned once per connection, and find their rows by index: a plan made for how many operations there are this
+-- time is never better, and one made while a table is small is kept while it grows.
 --
 -- Locks as before: shard_epochs, wallets by (tenant, currency), reservations, escrow_accounts.
 
@@ -211,7 +212,7 @@ end $$;
 -- Writes what was decided under the wallets' locks: balances, transfers with their postings, the history; and reservations, where
 -- some of them are made (p_opens) or change (p_changes).
 create function wallet_write(p_effects wallet_effect[], p_opens boolean, p_changes boolean) returns void language plpgsql security definer set search_path = public, pg_temp
-set plan_cache_mode = force_generic_plan as $$
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 begin
   update wallets w set balance_micros = w.balance_micros + s.balance, reserved_micros = w.reserved_micros + s.reserved
     from (select (e.r).tenant, (e.r).currency, sum(e.balance_micros)::bigint as balance, sum(e.reserved_micros)::bigint as reserved
@@ -255,7 +256,7 @@ end $$;
 -- Decides and writes operations, tenant by tenant, a tenant's in their order. Sees all tenants, and serves the API's role.
 create function wallet_operate(p_operations wallet_operation[]) returns table (r wallet_result, n integer)
 language plpgsql security definer set search_path = public, pg_temp
-set plan_cache_mode = force_generic_plan as $$
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
   o record;
@@ -434,7 +435,7 @@ create or replace function status_check_batch(p_ops jsonb)
 returns table (end_call boolean, reason text, currency text, balance_micros bigint, reserved_micros bigint, float_micros bigint,
                effective_micros bigint, debt_limit_micros bigint, call_hold_micros bigint, n integer)
 language plpgsql stable security definer set search_path = public, pg_temp
-set plan_cache_mode = force_generic_plan as $$
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 begin
   return query
