@@ -1,5 +1,6 @@
 // One connection, plain or TLS, on its I/O thread; internal to the server. Life of a connection:
-//   start ─▶ [handshake] ─▶ await_request ─▶ read_more_head ─▶ take_head ─▶ read_body ─▶ dispatch ─▶ serve ─▶ respond ─┐
+//   start ─▶ [handshake] ─▶ await_request ─▶ read_more_head ─▶ take_head ─▶ read_body ─▶ dispatch ─▶ serve ─▶ respond
+//   ─┐
 //                                ▲───────────────── keep-alive ──────────────────────────────────────────────────────┘
 //   and any of them ─▶ finish: the sending side is shut, what the client still sends is dropped for a second, so that
 //   it can read the last response, then the socket closes.
@@ -373,10 +374,10 @@ void Connection<Stream>::linger(size_t left) {
   socket().shutdown(tcp::socket::shutdown_send, ignored);
   buffer_.clear();
   socket().async_read_some(buffer_.prepare(kReadBytes),
-                              [this, self = self(), left](beast::error_code error, size_t size) {
-                                if (error || size >= left) return close_socket();
-                                linger(left - size);
-                              });
+                           [this, self = self(), left](beast::error_code error, size_t size) {
+                             if (error || size >= left) return close_socket();
+                             linger(left - size);
+                           });
 }
 
 }  // namespace tallygate::http

@@ -48,7 +48,7 @@ struct ServerOptions {
   // Requests of one lane are served in their order, lanes in turn. On an I/O thread; must be quick. Absent: one lane.
   std::function<uint64_t(const Request&)> lane_of = nullptr;
   size_t running_per_lane_max = SIZE_MAX;  // at work at once
-  size_t connections_max = 4096;  // more are answered 503 and closed
+  size_t connections_max = 4096;           // more are answered 503 and closed
   size_t head_bytes_max = 16 * 1024;
   size_t body_bytes_max = 1024 * 1024;
   int64_t idle_timeout_ms = 60'000;   // between requests

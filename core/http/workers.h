@@ -1,5 +1,5 @@
-// Threads for what blocks. The queue has no bound of its own: each task has a turn (turns.h), so that there are no more of
-// them than threads.
+// Threads for what blocks. The queue has no bound of its own: each task has a turn (turns.h), so that there are no more
+// of them than threads.
 #pragma once
 
 #include <condition_variable>

@@ -1,7 +1,7 @@
-// Group commit: what many threads ask of the ledger at the same moment goes to it as one statement in one transaction.
-// There is no waiting for company: a thread that finds its tenant's lane free leads a round with everything that waits
-// there; while a round is under way, the others gather. So a lone caller pays one round trip, and a crowd shares begin,
-// commit and the disk's flush. A tenant has one lane, so that rounds never wait for each other's row locks.
+// Group commit: what many callers ask of the ledger at the same moment goes to it as one statement in one transaction.
+// There is no waiting for company: if a tenant's lane is free, a round begins with everything that waits there; while
+// it is under way, the others gather. So a lone caller pays one round trip, and a crowd shares begin, commit and the
+// disk's flush. A tenant has one lane, so that rounds never wait for each other's row locks.
 //
 // A round that waits for a lock which another transaction holds does not hold up the lane: once it is slow, rounds of
 // other tenants begin beside it. If it fails for that, its tenants have rounds of their own for a while.
@@ -10,17 +10,18 @@
 // operation's place in the array. If it fails for what one operation says, each is run alone, so that nobody fails for
 // another's fault.
 //
-// Any thread.
+// Any thread. Rounds are led by threads of its own, a few for each lane: each blocks in the database. They call back.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
-#include <deque>
+#include <functional>
 #include <list>
 #include <map>
 #include <mutex>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/env.h"
@@ -37,6 +38,7 @@ struct CombinerOptions {
   int64_t apart_ms = 10'000;
 };
 
+// An operation counts once, however many rounds it took.
 struct CombinerStats {
   std::atomic<uint64_t> rounds{0}, operations{0}, alone{0};
 };
@@ -49,40 +51,56 @@ struct OwnRow {
 
 class Combiner {
  public:
+  using Done = std::function<void(Result<OwnRow>)>;
+
   // `env` and `pool` outlive it.
   Combiner(Env& env, Pool& pool, CombinerOptions options);
+  ~Combiner();  // stop()
 
-  // `operation` is a JSON object without a place. Errors are those of Pool::run; kUnavailable too where no round began
-  // until `until_ms` of the monotonic clock. One that has begun may last longer, by one deadline of the pool's.
+  void start();
+  // Rounds under way end; what waits, and what comes later, is answered kUnavailable. Idempotent.
+  void stop();
+
+  // `operation` is a JSON object without a place. `done` is called once, on a thread of the combiner's (after stop() on
+  // the caller's), and must be quick: those of its round wait for it. Errors are those of Pool::exec; kUnavailable too
+  // where no round began until `until_ms` of the monotonic clock. One that has begun may last longer, by one deadline
+  // of the pool's.
+  void submit(std::string tenant, std::string operation, int64_t until_ms, Done done);
+  // The same for a thread that may wait.
   Result<OwnRow> run(const std::string& tenant, std::string operation, int64_t until_ms);
   const CombinerStats& stats() const { return stats_; }
 
  private:
   struct Waiter {
-    const std::string& tenant;
-    std::string operation;
+    std::string tenant, operation;
     int64_t until_ms;
-    Result<OwnRow> result;
-    enum class State : uint8_t { kQueued, kTaken, kDone } state = State::kQueued;
-    std::condition_variable changed;
+    Done done;
+    Result<OwnRow> result = {};
   };
+  using Waiters = std::list<Waiter>;
   struct Round {
     int64_t begin_ms;
-    std::vector<Waiter*> batch;
+    Waiters batch;  // their tenants do not change while it is under way
   };
   struct Lane {
     std::mutex mutex;
-    std::deque<Waiter*> queue;
+    std::condition_variable changed;
+    Waiters queue;
+    bool watched = false;                           // a thread looks at the queue in time
+    bool running = false;                           // between start() and stop()
     std::list<Round> rounds;                        // those under way
     std::map<std::string, int64_t> apart_until_ms;  // tenants that wait for locks of others
+    std::vector<std::thread> threads;
   };
+  void lead_rounds(Lane& lane);
   // When a round of the waiter's may begin: not after `now_ms`, at once; INT64_MAX, when one ends.
-  int64_t may_lead_ms(const Lane& lane, const Waiter& waiter, int64_t now_ms) const;
-  std::vector<Waiter*> take_batch(Lane& lane, Waiter& first);
-  void lead(Lane& lane, Waiter& first, std::unique_lock<std::mutex>& lock);
-  void keep_apart(Lane& lane, const std::vector<Waiter*>& batch, int64_t now_ms);
+  int64_t may_begin_ms(const Lane& lane, const Waiter& waiter, int64_t now_ms) const;
+  Waiters take_batch(Lane& lane, Waiters::iterator first, int64_t now_ms);
+  void lead(Lane& lane, Waiters::iterator first, int64_t now_ms, std::unique_lock<std::mutex>& lock);
+  void refuse_late(Lane& lane, int64_t now_ms, std::unique_lock<std::mutex>& lock);
   void serve(std::span<Waiter* const> batch);
   Result<ledger::Rows> execute(std::span<Waiter* const> batch);
+  static void answer(Waiters& batch);
 
   Env& env_;
   Pool& pool_;
