@@ -14,10 +14,10 @@ PoolOptions pool_options(std::string url, const ApiSettings& settings) {
           .deadline_ms = settings.deadline_ms};
 }
 
-// More lanes than cores share rounds less and gain nothing.
+// More rounds at once than cores share less and gain nothing.
 CombinerOptions combiner_options(const char* statement) {
-  const size_t lanes = std::clamp<size_t>(std::thread::hardware_concurrency(), 2, 8);
-  return {.statement = statement, .lanes = lanes};
+  const size_t rounds = std::clamp<size_t>(std::thread::hardware_concurrency(), 2, 8);
+  return {.statement = statement, .rounds = rounds};
 }
 
 FrontOptions front_options(const ApiSettings& settings) {

@@ -14,49 +14,46 @@ tl::unexpected<Error> not_begun() {
 }  // namespace
 
 Combiner::Combiner(Env& env, Pool& pool, CombinerOptions options)
-    : env_(env), pool_(pool), options_(std::move(options)), lanes_(options_.lanes) {
-  TG_ASSERT(options_.lanes > 0 && options_.batch_max > 0 && options_.rounds_max > 0);
+    : env_(env), pool_(pool), options_(std::move(options)) {
+  TG_ASSERT(options_.rounds > 0 && options_.batch_max > 0 && options_.rounds_max > 0);
 }
 
 Combiner::~Combiner() { stop(); }
 
 void Combiner::start() {
-  for (Lane& lane : lanes_) {
-    const std::lock_guard lock(lane.mutex);
-    if (std::exchange(lane.running, true)) continue;
-    // One more than may lead, so that the queue is looked at in time whatever the rounds wait for.
-    for (size_t i = 0; i <= options_.rounds_max; ++i) lane.threads.emplace_back([this, &lane] { lead_rounds(lane); });
-  }
+  const std::lock_guard lock(mutex_);
+  if (std::exchange(running_, true)) return;
+  // One more than may lead, so that the queue is looked at in time whatever the rounds wait for.
+  for (size_t i = 0; i <= options_.rounds_max; ++i) threads_.emplace_back([this] { lead_rounds(); });
 }
 
 void Combiner::stop() {
-  for (Lane& lane : lanes_) {
-    std::vector<std::thread> threads;
-    {
-      const std::lock_guard lock(lane.mutex);
-      lane.running = false;
-      threads.swap(lane.threads);
-    }
-    lane.changed.notify_all();
-    for (auto& thread : threads) thread.join();
-    Waiters left;
-    {
-      const std::lock_guard lock(lane.mutex);
-      left.swap(lane.queue);
-    }
-    for (Waiter& waiter : left) waiter.result = not_begun();
-    answer(left);
+  std::vector<std::thread> threads;
+  {
+    const std::lock_guard lock(mutex_);
+    running_ = false;
+    threads.swap(threads_);
   }
+  changed_.notify_all();
+  for (auto& thread : threads) thread.join();
+  std::unique_lock lock(mutex_);
+  refuse_late(INT64_MAX, lock);
+}
+
+void Combiner::call_a_thread() {
+  if (!std::exchange(called_, true)) changed_.notify_one();
 }
 
 void Combiner::submit(std::string tenant, std::string operation, int64_t until_ms, Done done) {
-  Lane& lane = lanes_[std::hash<std::string>{}(tenant) % lanes_.size()];
   {
-    const std::lock_guard lock(lane.mutex);
-    if (lane.running) {
-      lane.queue.push_back({std::move(tenant), std::move(operation), until_ms, std::move(done)});
-      // Whoever leads looks at the queue when its round ends.
-      if (lane.rounds.empty() || !lane.watched) lane.changed.notify_one();
+    const std::lock_guard lock(mutex_);
+    if (running_) {
+      auto& place = *tenants_.try_emplace(std::move(tenant)).first;
+      Tenant& own = place.second;
+      own.waiting.push_back({std::move(operation), until_ms, std::move(done)});
+      if (!own.busy && own.waiting.size() == 1) ready_.push_back(&place);
+      // Else whoever leads looks when its round ends.
+      if ((!own.busy && rounds_.size() < options_.rounds) || !watched_) call_a_thread();
       return;
     }
   }
@@ -70,73 +67,102 @@ Result<OwnRow> Combiner::run(const std::string& tenant, std::string operation, i
   return promise.get_future().get();
 }
 
-void Combiner::lead_rounds(Lane& lane) {
-  std::unique_lock lock(lane.mutex);
-  while (lane.running) {
+void Combiner::lead_rounds() {
+  std::unique_lock lock(mutex_);
+  while (running_) {
+    called_ = false;
     const int64_t now_ms = env_.mono_ms();
-    refuse_late(lane, now_ms, lock);
-    int64_t next_ms = now_ms + options_.slow_ms;  // a round under way may have become slow
-    auto first = lane.queue.begin();
-    for (; first != lane.queue.end(); ++first) {
-      const int64_t begin_ms = may_begin_ms(lane, *first, now_ms);
-      if (begin_ms <= now_ms) break;
-      next_ms = std::min({next_ms, begin_ms, first->until_ms});
-    }
-    if (first != lane.queue.end()) {
-      lead(lane, first, now_ms, lock);
-    } else if (lane.queue.empty() || lane.watched) {
-      lane.changed.wait(lock);
+    const int64_t until_ms = refuse_late(now_ms, lock);
+    const int64_t begin_ms = ready_.empty() ? INT64_MAX : may_begin_ms(now_ms);
+    if (begin_ms <= now_ms) {
+      lead(now_ms, lock);
+    } else if (tenants_.empty() || watched_) {
+      changed_.wait(lock);
     } else {
-      lane.watched = true;
-      lane.changed.wait_for(lock, std::chrono::milliseconds(next_ms - now_ms));
-      lane.watched = false;
+      watched_ = true;
+      const int64_t wake_ms = std::min({begin_ms, until_ms, now_ms + options_.slow_ms});
+      changed_.wait_for(lock, std::chrono::milliseconds(wake_ms - now_ms));
+      watched_ = false;
     }
   }
 }
 
-void Combiner::refuse_late(Lane& lane, int64_t now_ms, std::unique_lock<std::mutex>& lock) {
+int64_t Combiner::refuse_late(int64_t now_ms, std::unique_lock<std::mutex>& lock) {
+  int64_t next_ms = INT64_MAX;
   Waiters late;
-  for (auto it = lane.queue.begin(); it != lane.queue.end();) {
-    const auto waiter = it++;
-    if (waiter->until_ms <= now_ms) late.splice(late.end(), lane.queue, waiter);
+  for (auto place = tenants_.begin(); place != tenants_.end();) {
+    Waiters& waiting = place->second.waiting;
+    for (auto it = waiting.begin(); it != waiting.end();) {
+      const auto waiter = it++;
+      if (waiter->until_ms > now_ms) {
+        next_ms = std::min(next_ms, waiter->until_ms);
+      } else {
+        late.splice(late.end(), waiting, waiter);
+      }
+    }
+    const bool idle = waiting.empty() && !place->second.busy;
+    if (idle) ready_.remove(&*place);
+    place = idle ? tenants_.erase(place) : std::next(place);
   }
-  if (late.empty()) return;
-  lock.unlock();
+  if (late.empty()) return next_ms;
   for (Waiter& waiter : late) waiter.result = not_begun();
+  lock.unlock();
   answer(late);
   lock.lock();
+  return next_ms;
 }
 
-int64_t Combiner::may_begin_ms(const Lane& lane, const Waiter& waiter, int64_t now_ms) const {
-  if (lane.rounds.size() >= options_.rounds_max) return INT64_MAX;
-  int64_t begin_ms = now_ms;
-  for (const Round& round : lane.rounds) {
-    for (const Waiter& busy : round.batch) {
-      if (busy.tenant == waiter.tenant) return INT64_MAX;
+int64_t Combiner::may_begin_ms(int64_t now_ms) const {
+  if (rounds_.size() >= options_.rounds_max) return INT64_MAX;
+  size_t quick = 0;
+  int64_t next_ms = INT64_MAX;
+  for (const Round& round : rounds_) {
+    if (round.slow_at_ms <= now_ms) continue;
+    ++quick;
+    next_ms = std::min(next_ms, round.slow_at_ms);
+  }
+  return quick < options_.rounds ? now_ms : next_ms;
+}
+
+// Whole tenants, so that as many as can be are left for the next round. There is one that is ready.
+Combiner::Round Combiner::make_round(int64_t now_ms) {
+  std::erase_if(apart_until_ms_, [&](const auto& one) { return one.second <= now_ms; });
+  Round round{now_ms + options_.slow_ms};
+  for (auto it = ready_.begin(); it != ready_.end() && round.batch.size() < options_.batch_max;) {
+    auto& [name, tenant] = **it;
+    const bool apart = apart_until_ms_.contains(name);
+    if (apart && !round.batch.empty()) {
+      ++it;
+      continue;
     }
-    begin_ms = std::max(begin_ms, round.begin_ms + options_.slow_ms);
+    const size_t count = std::min(tenant.waiting.size(), options_.batch_max - round.batch.size());
+    round.batch.splice(round.batch.end(), tenant.waiting, tenant.waiting.begin(),
+                       std::next(tenant.waiting.begin(), static_cast<ptrdiff_t>(count)));
+    tenant.busy = true;
+    round.tenants.push_back(*it);
+    it = ready_.erase(it);
+    if (!apart) continue;
+    round.slow_at_ms = now_ms;
+    break;
   }
-  return begin_ms;
+  return round;
 }
 
-// The first with whoever may be in its round.
-Combiner::Waiters Combiner::take_batch(Lane& lane, Waiters::iterator first, int64_t now_ms) {
-  std::erase_if(lane.apart_until_ms, [&](const auto& one) { return one.second <= now_ms; });
-  const std::string tenant = first->tenant;
-  const bool alone = lane.apart_until_ms.contains(tenant);
-  Waiters batch;
-  for (auto it = first; it != lane.queue.end() && batch.size() < options_.batch_max;) {
-    const auto waiter = it++;
-    const bool fits = waiter->tenant == tenant || (!alone && !lane.apart_until_ms.contains(waiter->tenant) &&
-                                                   may_begin_ms(lane, *waiter, now_ms) <= now_ms);
-    if (fits) batch.splice(batch.end(), lane.queue, waiter);
+void Combiner::end_round(const Round& round) {
+  for (auto* place : round.tenants) {
+    Tenant& tenant = place->second;
+    tenant.busy = false;
+    if (!tenant.waiting.empty()) {
+      ready_.push_back(place);
+    } else {
+      tenants_.erase(place->first);
+    }
   }
-  return batch;
 }
 
-void Combiner::lead(Lane& lane, Waiters::iterator first, int64_t now_ms, std::unique_lock<std::mutex>& lock) {
-  const auto round = lane.rounds.insert(lane.rounds.end(), Round{now_ms, take_batch(lane, first, now_ms)});
-  if (!lane.queue.empty() && !lane.watched) lane.changed.notify_one();
+void Combiner::lead(int64_t now_ms, std::unique_lock<std::mutex>& lock) {
+  const auto round = rounds_.insert(rounds_.end(), make_round(now_ms));
+  if (!ready_.empty() && (may_begin_ms(now_ms) <= now_ms || !watched_)) call_a_thread();
   lock.unlock();
   std::vector<Waiter*> batch;
   for (Waiter& waiter : round->batch) batch.push_back(&waiter);
@@ -147,9 +173,10 @@ void Combiner::lead(Lane& lane, Waiters::iterator first, int64_t now_ms, std::un
   lock.lock();
   const int64_t end_ms = env_.mono_ms();
   if (failed && end_ms - now_ms >= options_.slow_ms) {
-    for (const Waiter* waiter : batch) lane.apart_until_ms[waiter->tenant] = end_ms + options_.apart_ms;
+    for (const auto* place : round->tenants) apart_until_ms_[place->first] = end_ms + options_.apart_ms;
   }
-  lane.rounds.erase(round);
+  end_round(*round);
+  rounds_.erase(round);
 }
 
 void Combiner::answer(Waiters& batch) {

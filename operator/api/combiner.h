@@ -1,16 +1,17 @@
 // Group commit: what many callers ask of the ledger at the same moment goes to it as one statement in one transaction.
-// There is no waiting for company: if a tenant's lane is free, a round begins with everything that waits there; while
-// it is under way, the others gather. So a lone caller pays one round trip, and a crowd shares begin, commit and the
-// disk's flush. A tenant has one lane, so that rounds never wait for each other's row locks.
+// There is no waiting for company: while fewer rounds are under way than there may be, one begins with what waits; the
+// others gather until a round ends. So a lone caller pays one round trip, and a crowd shares begin, commit and the
+// disk's flush. A tenant is in one round at a time, so that rounds never wait for each other's row locks.
 //
-// A round that waits for a lock which another transaction holds does not hold up the lane: once it is slow, rounds of
-// other tenants begin beside it. If it fails for that, its tenants have rounds of their own for a while.
+// A round that waits for a lock which another transaction holds does not hold up the others: once it is slow, another
+// one begins beside it. If it fails for that, its tenants have rounds of their own for a while, beside the others from
+// the start.
 //
 // The statement takes one parameter, a JSON array of operations, and answers one row for each, whose last column is the
 // operation's place in the array. If it fails for what one operation says, each is run alone, so that nobody fails for
 // another's fault.
 //
-// Any thread. Rounds are led by threads of its own, a few for each lane: each blocks in the database. They call back.
+// Any thread. Rounds are led by a few threads of its own: each blocks in the database. They call back.
 #pragma once
 
 #include <atomic>
@@ -22,6 +23,7 @@
 #include <span>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "core/env.h"
@@ -31,10 +33,10 @@ namespace tallygate::api {
 
 struct CombinerOptions {
   std::string statement = {};
-  size_t lanes = 2;       // rounds at the same time, each on a connection of the pool
-  size_t batch_max = 64;  // operations of one round
-  int64_t slow_ms = 200;  // a round that lasts longer lets others begin
-  size_t rounds_max = 4;  // of a lane at once
+  size_t rounds = 2;      // at the same time, each on a connection of the pool
+  size_t batch_max = 32;  // operations of one round
+  int64_t slow_ms = 200;  // a round that lasts longer lets another begin
+  size_t rounds_max = 8;  // the slow ones included
   int64_t apart_ms = 10'000;
 };
 
@@ -72,32 +74,32 @@ class Combiner {
 
  private:
   struct Waiter {
-    std::string tenant, operation;
+    std::string operation;
     int64_t until_ms;
     Done done;
     Result<OwnRow> result = {};
   };
   using Waiters = std::list<Waiter>;
+  // One that waits or is in a round.
+  struct Tenant {
+    Waiters waiting;
+    bool busy = false;  // in a round
+  };
+  using Tenants = std::unordered_map<std::string, Tenant>;
   struct Round {
-    int64_t begin_ms;
-    Waiters batch;  // their tenants do not change while it is under way
+    int64_t slow_at_ms;
+    std::vector<Tenants::value_type*> tenants = {};
+    Waiters batch = {};
   };
-  struct Lane {
-    std::mutex mutex;
-    std::condition_variable changed;
-    Waiters queue;
-    bool watched = false;                           // a thread looks at the queue in time
-    bool running = false;                           // between start() and stop()
-    std::list<Round> rounds;                        // those under way
-    std::map<std::string, int64_t> apart_until_ms;  // tenants that wait for locks of others
-    std::vector<std::thread> threads;
-  };
-  void lead_rounds(Lane& lane);
-  // When a round of the waiter's may begin: not after `now_ms`, at once; INT64_MAX, when one ends.
-  int64_t may_begin_ms(const Lane& lane, const Waiter& waiter, int64_t now_ms) const;
-  Waiters take_batch(Lane& lane, Waiters::iterator first, int64_t now_ms);
-  void lead(Lane& lane, Waiters::iterator first, int64_t now_ms, std::unique_lock<std::mutex>& lock);
-  void refuse_late(Lane& lane, int64_t now_ms, std::unique_lock<std::mutex>& lock);
+  void lead_rounds();
+  void lead(int64_t now_ms, std::unique_lock<std::mutex>& lock);
+  // When one may begin: not after `now_ms`, at once; INT64_MAX, when one ends.
+  int64_t may_begin_ms(int64_t now_ms) const;
+  Round make_round(int64_t now_ms);
+  void end_round(const Round& round);
+  // Answers who has waited for too long. → until when the first of the others waits.
+  int64_t refuse_late(int64_t now_ms, std::unique_lock<std::mutex>& lock);
+  void call_a_thread();
   void serve(std::span<Waiter* const> batch);
   Result<ledger::Rows> execute(std::span<Waiter* const> batch);
   static void answer(Waiters& batch);
@@ -106,7 +108,16 @@ class Combiner {
   Pool& pool_;
   const CombinerOptions options_;
   CombinerStats stats_;
-  std::vector<Lane> lanes_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool running_ = false;  // between start() and stop()
+  bool called_ = false;   // a thread will look before it waits
+  bool watched_ = false;  // a thread looks in time
+  Tenants tenants_;
+  std::list<Tenants::value_type*> ready_;          // those that wait and are in no round, in their order
+  std::list<Round> rounds_;                        // those under way
+  std::map<std::string, int64_t> apart_until_ms_;  // tenants that wait for locks of others
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace tallygate::api

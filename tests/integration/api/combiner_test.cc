@@ -51,7 +51,7 @@ class Combining : public ::testing::Test {
 };
 
 TEST_F(Combining, ACrowdSharesRoundsAndEachGetsItsOwnRow) {
-  make({.lanes = 1, .batch_max = 64});
+  make({.rounds = 1, .batch_max = 64});
   const auto answers = crowd(100, [](int) { return "t"; });
   for (int i = 0; i < 100; ++i) EXPECT_EQ(answers[static_cast<size_t>(i)], 1000 + i);
   EXPECT_EQ(combiner->stats().operations, 100u);
@@ -60,7 +60,7 @@ TEST_F(Combining, ACrowdSharesRoundsAndEachGetsItsOwnRow) {
 }
 
 TEST_F(Combining, OneOperationsFaultIsItsOwn) {
-  make({.lanes = 1});
+  make({.rounds = 1});
   const auto answers = crowd(
       40, [](int) { return "t"; }, 17);
   for (int i = 0; i < 40; ++i) EXPECT_EQ(answers[static_cast<size_t>(i)], i == 17 ? -1 : 1000 + i);
@@ -69,14 +69,14 @@ TEST_F(Combining, OneOperationsFaultIsItsOwn) {
 }
 
 TEST_F(Combining, ALoneCallerWaitsForNobody) {
-  make({.lanes = 1});
+  make({.rounds = 1});
   EXPECT_EQ(crowd(1, [](int) { return "t"; })[0], 1000);
   EXPECT_EQ(combiner->stats().rounds, 1u);
 }
 
 TEST_F(Combining, WhoGetsNoRoundInTimeIsToldSo) {
   wait_ms = 60;
-  make({.lanes = 1, .batch_max = 1});
+  make({.rounds = 1, .batch_max = 1});
   const auto answers = crowd(12, [](int) { return "t"; });
   int served = 0;
   for (const int64_t answer : answers) served += answer >= 1000 ? 1 : 0;
@@ -85,8 +85,8 @@ TEST_F(Combining, WhoGetsNoRoundInTimeIsToldSo) {
   EXPECT_EQ(error.errc, Errc::kUnavailable);
 }
 
-TEST_F(Combining, LanesDoNotWaitForEachOther) {
-  make({.lanes = 8});
+TEST_F(Combining, RoundsDoNotWaitForEachOther) {
+  make({.rounds = 8});
   const auto answers = crowd(64, [](int i) { return "t" + std::to_string(i); });
   for (int i = 0; i < 64; ++i) EXPECT_EQ(answers[static_cast<size_t>(i)], 1000 + i);
 }
@@ -96,9 +96,9 @@ constexpr char kLocking[] =
     "select (e ->> 'v')::bigint, case when e ->> 'v' = '7' then pg_advisory_xact_lock(7) is null end, "
     "(e ->> 'n')::integer from jsonb_array_elements($1::jsonb) e";
 
-TEST_F(Combining, ATenantThatWaitsForALockStopsNobodyElseOfItsLane) {
+TEST_F(Combining, ATenantThatWaitsForALockStopsNobodyElse) {
   pool.emplace(system_env(), PoolOptions{.database_url = url, .deadline_ms = 1500});
-  combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kLocking, .lanes = 1, .slow_ms = 50});
+  combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kLocking, .rounds = 1, .slow_ms = 50});
   combiner->start();
   const auto ask = [&](const std::string& tenant, int value) {
     return combiner->run(tenant, "{\"v\":" + std::to_string(value) + "}", system_env().mono_ms() + 1500);
@@ -127,7 +127,7 @@ TEST_F(Combining, ATenantThatWaitsForALockStopsNobodyElseOfItsLane) {
 }
 
 TEST_F(Combining, StoppingAnswersEverybody) {
-  make({.lanes = 1, .batch_max = 1});
+  make({.rounds = 1, .batch_max = 1});
   std::atomic<int> served = 0, refused = 0;
   const auto submit = [&] {
     combiner->submit("t", R"({"v":1})", system_env().mono_ms() + wait_ms,
@@ -151,7 +151,7 @@ TEST_F(Combining, StoppingAnswersEverybody) {
 TEST_F(Combining, WhoWaitsBehindLockedRoundsIsAnsweredInTime) {
   pool.emplace(system_env(), PoolOptions{.database_url = url, .deadline_ms = 3000});
   combiner.emplace(system_env(), *pool,
-                   CombinerOptions{.statement = kLocking, .lanes = 1, .slow_ms = 1, .rounds_max = 2});
+                   CombinerOptions{.statement = kLocking, .rounds = 1, .slow_ms = 1, .rounds_max = 2});
   combiner->start();
   ledger::Session holder(url);
   std::atomic<int> locked = 0;
@@ -199,7 +199,7 @@ TEST_F(Combining, SessionsOfThePoolScanNoTableAndSeeOneTenant) {
 
 TEST_F(Combining, ADatabaseThatIsAwayFailsAllInBoundedTime) {
   pool.emplace(system_env(), PoolOptions{.database_url = "postgresql://nobody@127.0.0.1:1/none", .deadline_ms = 300});
-  combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kEcho, .lanes = 1});
+  combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kEcho, .rounds = 1});
   combiner->start();
   wait_ms = 2000;
   const int64_t begin_ms = system_env().mono_ms();
