@@ -1,7 +1,6 @@
 // One connection, plain or TLS, on its I/O thread; internal to the server. Life of a connection:
-//   start ─▶ [handshake] ─▶ await_request ─▶ read_more_head ─▶ take_head ─▶ read_body ─▶ dispatch ─▶ serve ─▶ respond
-//   ─┐
-//                                ▲───────────────── keep-alive ──────────────────────────────────────────────────────┘
+//   start ─▶ [handshake] ─▶ await_request ─▶ read_head_bytes ─▶ take_head ─▶ read_body ─▶ dispatch ─┐
+//                                ▲────────────── keep-alive ────────────── respond ◀── serve ◀──────┘
 //   and any of them ─▶ finish: the sending side is shut, what the client still sends is dropped for a second, so that
 //   it can read the last response, then the socket closes.
 // Every step owns the connection by shared_ptr through its completion handler; the last one to let go closes it. While

@@ -70,9 +70,9 @@ Result<OwnRow> Combiner::run(const std::string& tenant, std::string operation, i
 void Combiner::lead_rounds() {
   std::unique_lock lock(mutex_);
   while (running_) {
-    called_ = false;
     const int64_t now_ms = env_.mono_ms();
     const int64_t until_ms = refuse_late(now_ms, lock);
+    called_ = false;
     const int64_t begin_ms = ready_.empty() ? INT64_MAX : may_begin_ms(now_ms);
     if (begin_ms <= now_ms) {
       lead(now_ms, lock);

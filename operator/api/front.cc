@@ -14,6 +14,7 @@ constexpr char kTenantHeader[] = "tallygate-tenant";
 // While Redis is away each pod asks a few times a second for each bucket in use.
 constexpr int64_t kLeaseRateFactor = 10;
 constexpr size_t kActorBytesMax = 200;
+constexpr size_t kQuickBodyBytesMax = 4096;
 
 std::string request_id_of(const http::Request& request, Env& env) {
   const std::string_view given = request.header("x-request-id");
@@ -104,6 +105,13 @@ http::Response Front::serve(const ApiRoute& route, const http::Request& request)
 }
 
 void Front::serve_async(const ApiRoute& route, const http::Request& request, http::Reply reply) {
+  if (request.body.size() <= kQuickBodyBytesMax) return begin(route, request, std::move(reply));
+  // Reading it would hold up the thread's other connections.
+  const auto owned = std::make_shared<http::Reply>(std::move(reply));
+  owned->on_worker([this, &route, &request, owned] { begin(route, request, std::move(*owned)); });
+}
+
+void Front::begin(const ApiRoute& route, const http::Request& request, http::Reply reply) {
   const std::string request_id = request_id_of(request, services_.env);
   auto call = admit(route, request, request_id);
   if (call) return route.handler.async(std::make_shared<AsyncCall>(std::move(*call), std::move(reply)));

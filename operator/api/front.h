@@ -45,6 +45,7 @@ class Front {
   using Admitted = tl::expected<Call, http::Response>;
   http::Response serve(const ApiRoute& route, const http::Request& request);
   void serve_async(const ApiRoute& route, const http::Request& request, http::Reply reply);
+  void begin(const ApiRoute& route, const http::Request& request, http::Reply reply);
   // The call, or its refusal.
   Admitted admit(const ApiRoute& route, const http::Request& request, const std::string& request_id);
   Admitted admit_provider(const http::Request& request, const std::string& request_id);
