@@ -1,10 +1,10 @@
 // One connection, plain or TLS, on its I/O thread; internal to the server. Life of a connection:
-//   start ─▶ [handshake] ─▶ await_request ─▶ read_more_head ─▶ take_head ─▶ read_body ─▶ dispatch ─▶ respond ─┐
-//                                ▲───────────────── keep-alive ─────────────────────────────────────────────┘
+//   start ─▶ [handshake] ─▶ await_request ─▶ read_head_bytes ─▶ take_head ─▶ read_body ─▶ dispatch ─┐
+//                                ▲────────────── keep-alive ────────────── respond ◀── serve ◀──────┘
 //   and any of them ─▶ finish: the sending side is shut, what the client still sends is dropped for a second, so that
 //   it can read the last response, then the socket closes.
 // Every step owns the connection by shared_ptr through its completion handler; the last one to let go closes it. While
-// a worker runs the handler, no operation is under way and only the worker touches request_ and response_.
+// a handler owes the answer, no operation is under way and only it touches the request and response_.
 #pragma once
 
 #include "core/http/shared.h"  // first: <utility> before Boost
@@ -14,8 +14,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
-#include <chrono>
+#include <boost/beast/core/stream_traits.hpp>
 #include <optional>
 
 #include "core/http/chunked_body.h"
@@ -27,16 +26,20 @@ namespace tallygate::http {
 namespace beast = boost::beast;
 
 template <class Stream>
-class Connection final : public ConnectionBase, public std::enable_shared_from_this<Connection<Stream>> {
+class Connection final : public ConnectionBase,
+                         public Turns::Guest,
+                         public Reply::Target,
+                         public std::enable_shared_from_this<Connection<Stream>> {
  public:
   template <class... Args>
-  Connection(Shared& shared, IoThread& io, tcp::socket socket, Args&... args)
-      : shared_(shared), io_(io), stream_(std::move(socket), args...) {
+  Connection(Shared& shared, IoThread& io, tcp::socket accepted, Args&... args)
+      : shared_(shared), io_(io), stream_(std::move(accepted), args...) {
     io_.connections.insert(this);
     beast::error_code error;
-    const auto peer = tcp_layer().socket().remote_endpoint(error);
+    const auto peer = socket().remote_endpoint(error);
     if (!error) peer_ = peer.address().to_string();
-    tcp_layer().socket().set_option(tcp::no_delay(true), error);
+    socket().set_option(tcp::no_delay(true), error);
+    io_.watch_deadlines(shared_.env);
   }
   ~Connection() override {
     io_.connections.erase(this);
@@ -48,6 +51,9 @@ class Connection final : public ConnectionBase, public std::enable_shared_from_t
     if (idle_ && !has_unread_bytes()) close_socket();
   }
   void abort() override { close_socket(); }
+  void close_if_late(int64_t now_ns) override {
+    if (now_ns >= deadline_ns_) close_socket();
+  }
   // What must outlive the stream.
   void keep(std::shared_ptr<void> context) { context_ = std::move(context); }
 
@@ -58,12 +64,12 @@ class Connection final : public ConnectionBase, public std::enable_shared_from_t
   using Self = std::shared_ptr<Connection>;
 
   Self self() { return this->shared_from_this(); }
-  beast::tcp_stream& tcp_layer() { return beast::get_lowest_layer(stream_); }
-  void deadline(int64_t ms) { tcp_layer().expires_after(std::chrono::milliseconds(ms)); }
+  tcp::socket& socket() { return beast::get_lowest_layer(stream_); }
+  void deadline(int64_t ms) { deadline_ns_ = shared_.env.mono_ns() + ms * 1'000'000; }
   std::string_view buffered() const { return {static_cast<const char*>(buffer_.data().data()), buffer_.data().size()}; }
   bool has_unread_bytes() {
     beast::error_code error;
-    return tcp_layer().socket().available(error) > 0 && !error;
+    return socket().available(error) > 0 && !error;
   }
   // Reads at most `size` into the buffer, then calls next(). Ends the connection on an error.
   template <class Next>
@@ -79,8 +85,14 @@ class Connection final : public ConnectionBase, public std::enable_shared_from_t
   void read_chunked();
   void send_continue();
   void dispatch();
-  void handle();
+  void serve();
   void answer_overload();
+  // Turns::Guest and Reply::Target, on any thread.
+  void begin() override;
+  void answer(std::shared_ptr<Reply::Target> self, Response response) override;
+  void on_io_thread(std::function<void()> task) override;
+  void on_worker(std::function<void()> task) override;
+  static void run_guarded(const std::function<void()>& task);
   void refuse(int status, std::string reason, std::string detail);
   void respond();
   void written(beast::error_code error);
@@ -88,8 +100,7 @@ class Connection final : public ConnectionBase, public std::enable_shared_from_t
   void linger(size_t left);
   void close_socket() {
     beast::error_code ignored;
-    tcp_layer().socket().close(ignored);
-    tcp_layer().close();
+    socket().close(ignored);
   }
 
   Shared& shared_;
@@ -103,13 +114,17 @@ class Connection final : public ConnectionBase, public std::enable_shared_from_t
   Response response_;
   std::string out_;
   int64_t started_ns_ = 0;
+  int64_t deadline_ns_ = INT64_MAX;
+  const Endpoint* endpoint_ = nullptr;
+  uint64_t lane_ = 0;
+  bool has_turn_ = false;
   bool idle_ = false;
   bool keep_alive_ = false;
 };
 
 template <class Stream>
 void Connection<Stream>::start() {
-  if constexpr (std::is_same_v<Stream, beast::tcp_stream>) {
+  if constexpr (std::is_same_v<Stream, tcp::socket>) {
     await_request();
   } else {
     handshake();
@@ -120,7 +135,7 @@ template <class Stream>
 template <class Next>
 void Connection<Stream>::read_some(size_t size, Next next) {
   stream_.async_read_some(buffer_.prepare(size), [this, self = self(), next](beast::error_code error, size_t read) {
-    if (error) return close_socket();  // after a time-out the stream has closed it already
+    if (error) return close_socket();  // after a time-out it is closed already
     buffer_.commit(read);
     next();
   });
@@ -164,7 +179,7 @@ void Connection<Stream>::take_head(size_t size) {
   if (!head) return refuse(head.error().status, head.error().reason, head.error().detail);
   head_ = std::move(*head);
   head_.request.peer = peer_;
-  head_.request.tls = !std::is_same_v<Stream, beast::tcp_stream>;
+  head_.request.tls = !std::is_same_v<Stream, tcp::socket>;
   buffer_.consume(size);
   read_body();
 }
@@ -227,35 +242,71 @@ void Connection<Stream>::read_chunked() {
 template <class Stream>
 void Connection<Stream>::dispatch() {
   shared_.requests.fetch_add(1, std::memory_order_relaxed);
-  tcp_layer().expires_never();
+  deadline_ns_ = INT64_MAX;
   keep_alive_ = head_.keep_alive;
   head_.request.received_ns = shared_.env.mono_ns();
-  const uint64_t lane = shared_.options.lane_of ? shared_.options.lane_of(head_.request) : 0;
-  const bool queued = shared_.workers.submit(
-      [self = self()]() mutable {
-        self->handle();
-        // Moved, so that the connection is never let go of on this thread.
-        auto& context = self->io_.context;
-        net::post(context, [self = std::move(self)] { self->respond(); });
-      },
-      lane);
-  if (queued) return;
-  answer_overload();
-  respond();
+  auto endpoint = shared_.router.find(head_.request);
+  if (!endpoint) {
+    response_ = std::move(endpoint.error());
+    return respond();
+  }
+  endpoint_ = *endpoint;
+  lane_ = shared_.options.lane_of ? shared_.options.lane_of(head_.request) : 0;
+  switch (shared_.turns.enter(lane_, self())) {
+    case Turns::Entry::kNow:
+      return serve();
+    case Turns::Entry::kLater:
+      return;
+    case Turns::Entry::kRefused:
+      answer_overload();
+      return respond();
+  }
 }
 
-// On a worker's thread.
 template <class Stream>
-void Connection<Stream>::handle() {
+void Connection<Stream>::begin() {
+  net::post(io_.context, [self = self()] { self->serve(); });
+}
+
+// It has its turn.
+template <class Stream>
+void Connection<Stream>::serve() {
+  has_turn_ = true;
   const int64_t waited_ns = shared_.env.mono_ns() - head_.request.received_ns;
   const int64_t limit_ms = shared_.options.queue_timeout_ms;
-  if (limit_ms > 0 && waited_ns > limit_ms * 1'000'000) return answer_overload();
+  if (limit_ms > 0 && waited_ns > limit_ms * 1'000'000) {
+    answer_overload();
+    return respond();
+  }
+  if (endpoint_->async) return run_guarded([this] { endpoint_->async(head_.request, Reply(self())); });
+  on_worker([this, reply = std::make_shared<Reply>(self())] { (*reply)(endpoint_->blocking(head_.request)); });
+}
+
+template <class Stream>
+void Connection<Stream>::answer(std::shared_ptr<Reply::Target> self, Response response) {
+  response_ = std::move(response);
+  // Moved, so that the connection is never let go of on another thread.
+  net::dispatch(io_.context, [this, self = std::move(self)] { respond(); });
+}
+
+template <class Stream>
+void Connection<Stream>::on_io_thread(std::function<void()> task) {
+  net::post(io_.context, [task = std::move(task)] { run_guarded(task); });
+}
+
+template <class Stream>
+void Connection<Stream>::on_worker(std::function<void()> task) {
+  shared_.workers.submit([task = std::move(task)] { run_guarded(task); });
+}
+
+// Handlers do not throw; if one does, its request fails, not the process.
+template <class Stream>
+void Connection<Stream>::run_guarded(const std::function<void()>& task) {
   try {
-    response_ = shared_.router.handle(head_.request);
-  } catch (const std::exception&) {  // handlers do not throw; if one does, its request fails, not the process
+    task();
+  } catch (const std::exception& e) {
     static log::Throttle throttle(10);
-    log::error(throttle, "handler threw", {{"route", head_.request.route}});
-    response_ = problem_response({500, "internal", "The server made a mistake."});
+    log::error(throttle, "handler threw", {{"error", e.what()}});
   }
 }
 
@@ -277,6 +328,7 @@ void Connection<Stream>::refuse(int status, std::string reason, std::string deta
 
 template <class Stream>
 void Connection<Stream>::respond() {
+  if (std::exchange(has_turn_, false)) shared_.turns.leave(lane_);
   make_sendable(response_);
   const Request& request = head_.request;
   if (shared_.options.on_completed) {
@@ -307,7 +359,7 @@ void Connection<Stream>::written(beast::error_code error) {
 template <class Stream>
 void Connection<Stream>::finish() {
   deadline(1'000);
-  if constexpr (std::is_same_v<Stream, beast::tcp_stream>) {
+  if constexpr (std::is_same_v<Stream, tcp::socket>) {
     linger(kLingerBytesMax);
   } else {
     stream_.async_shutdown([this, self = self()](beast::error_code) { linger(kLingerBytesMax); });
@@ -318,13 +370,13 @@ void Connection<Stream>::finish() {
 template <class Stream>
 void Connection<Stream>::linger(size_t left) {
   beast::error_code ignored;
-  tcp_layer().socket().shutdown(tcp::socket::shutdown_send, ignored);
+  socket().shutdown(tcp::socket::shutdown_send, ignored);
   buffer_.clear();
-  tcp_layer().async_read_some(buffer_.prepare(kReadBytes),
-                              [this, self = self(), left](beast::error_code error, size_t size) {
-                                if (error || size >= left) return close_socket();
-                                linger(left - size);
-                              });
+  socket().async_read_some(buffer_.prepare(kReadBytes),
+                           [this, self = self(), left](beast::error_code error, size_t size) {
+                             if (error || size >= left) return close_socket();
+                             linger(left - size);
+                           });
 }
 
 }  // namespace tallygate::http

@@ -3,12 +3,12 @@
 namespace tallygate::http {
 
 template <>
-void Connection<beast::tcp_stream>::handshake() {}
+void Connection<tcp::socket>::handshake() {}
 template <>
-void Connection<beast::tcp_stream>::refuse_plain() {}
+void Connection<tcp::socket>::refuse_plain() {}
 
 void open_plain(Shared& shared, IoThread& io, tcp::socket socket) {
-  std::make_shared<Connection<beast::tcp_stream>>(shared, io, std::move(socket))->start();
+  std::make_shared<Connection<tcp::socket>>(shared, io, std::move(socket))->start();
 }
 
 }  // namespace tallygate::http

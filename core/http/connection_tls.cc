@@ -5,7 +5,7 @@
 namespace tallygate::http {
 
 // Not beast::ssl_stream: in Boost 1.74 it ends a write of several buffers after the first one, without an error.
-using TlsStream = net::ssl::stream<beast::tcp_stream>;
+using TlsStream = net::ssl::stream<tcp::socket>;
 
 namespace {
 constexpr unsigned char kHandshakeRecord = 22;  // RFC 8446, 5.1: what a client's first record is
@@ -17,7 +17,7 @@ void Connection<TlsStream>::refuse_plain() {
   shared_.malformed.fetch_add(1, std::memory_order_relaxed);
   out_ = serialise(problem_response({400, "tls_required", "This port speaks TLS: use https."}),
                    date_now(io_, shared_.env), false, false, false);
-  net::async_write(tcp_layer(), net::buffer(out_), [this, self = self()](beast::error_code error, size_t) {
+  net::async_write(socket(), net::buffer(out_), [this, self = self()](beast::error_code error, size_t) {
     if (error) return close_socket();
     deadline(1'000);
     linger(kLingerBytesMax);
@@ -29,7 +29,7 @@ void Connection<TlsStream>::refuse_plain() {
 template <>
 void Connection<TlsStream>::handshake() {
   deadline(shared_.options.head_timeout_ms);
-  tcp_layer().async_read_some(
+  socket().async_read_some(
       buffer_.prepare(kHeadReadBytes), [this, self = self()](beast::error_code error, size_t size) {
         if (error) {
           shared_.handshakes_failed.fetch_add(1, std::memory_order_relaxed);

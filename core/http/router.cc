@@ -13,7 +13,7 @@ struct Router::Node {
   std::unique_ptr<Node> parameter, rest;
   std::string pattern;             // of the routes that end here
   std::vector<std::string> names;  // of its parameters, in order
-  std::map<std::string, Handler> methods;
+  std::map<std::string, Endpoint> methods;
 };
 
 struct Router::Match {
@@ -34,11 +34,11 @@ std::vector<std::string_view> split(std::string_view path) {
   }
 }
 
-Response bad_path() {
-  return problem_response({400, "malformed_path", "The path has a broken escape or a dot segment."});
+tl::unexpected<Response> refuse(const Problem& problem, Headers headers = {}) {
+  return tl::unexpected<Response>(problem_response(problem, std::move(headers)));
 }
 
-std::string allowed(const std::map<std::string, Handler>& methods) {
+std::string allowed(const std::map<std::string, Endpoint>& methods) {
   std::string out;
   for (const auto& [method, handler] : methods) {
     out += (out.empty() ? "" : ", ") + method;
@@ -54,7 +54,7 @@ Router::~Router() = default;
 Router::Router(Router&&) noexcept = default;
 Router& Router::operator=(Router&&) noexcept = default;
 
-void Router::add(std::string method, std::string pattern, Handler handler) {
+void Router::insert(std::string method, std::string pattern, Endpoint endpoint) {
   TG_ASSERT(pattern.starts_with('/') && is_token(method));
   Node* node = root_.get();
   std::vector<std::string> names;
@@ -80,21 +80,21 @@ void Router::add(std::string method, std::string pattern, Handler handler) {
   TG_ASSERT(node->methods.count(method) == 0);
   node->pattern = std::move(pattern);
   node->names = std::move(names);
-  node->methods.emplace(std::move(method), std::move(handler));
+  node->methods.emplace(std::move(method), std::move(endpoint));
 }
 
-bool Router::find(const Node& node, const std::vector<std::string>& segments, size_t at, Match& match) {
+bool Router::descend(const Node& node, const std::vector<std::string>& segments, size_t at, Match& match) {
   if (at == segments.size()) {
     if (node.methods.empty()) return false;
     match.node = &node;
     return true;
   }
   if (const auto literal = node.literals.find(segments[at]); literal != node.literals.end()) {
-    if (find(*literal->second, segments, at + 1, match)) return true;
+    if (descend(*literal->second, segments, at + 1, match)) return true;
   }
   if (node.parameter && !segments[at].empty()) {
     match.values.push_back(segments[at]);
-    if (find(*node.parameter, segments, at + 1, match)) return true;
+    if (descend(*node.parameter, segments, at + 1, match)) return true;
     match.values.pop_back();
   }
   if (!node.rest) return false;
@@ -105,31 +105,33 @@ bool Router::find(const Node& node, const std::vector<std::string>& segments, si
   return true;
 }
 
-Response Router::handle(Request& request) const {
+tl::expected<const Endpoint*, Response> Router::find(Request& request) const {
   static constexpr size_t kSegmentsMax = 64;
-  if (!request.path.starts_with('/')) return problem_response({404, "not_found", "There is nothing here."});
+  if (!request.path.starts_with('/')) return refuse({404, "not_found", "There is nothing here."});
   std::vector<std::string> segments;
   for (const std::string_view raw : split(request.path)) {
     auto segment = percent_decode(raw);
-    if (!segment || *segment == "." || *segment == ".." || segments.size() == kSegmentsMax) return bad_path();
+    if (!segment || *segment == "." || *segment == ".." || segments.size() == kSegmentsMax) {
+      return refuse({400, "malformed_path", "The path has a broken escape or a dot segment."});
+    }
     segments.push_back(std::move(*segment));
   }
   Match match;
-  if (!find(*root_, segments, 0, match)) return problem_response({404, "not_found", "There is nothing here."});
+  if (!descend(*root_, segments, 0, match)) return refuse({404, "not_found", "There is nothing here."});
   request.route = match.node->pattern;
   for (size_t i = 0; i < match.values.size(); ++i) {
     request.params.emplace_back(match.node->names[i], std::move(match.values[i]));
   }
-  auto handler = match.node->methods.find(request.method);
-  if (handler == match.node->methods.end() && request.method == "HEAD") {
-    handler = match.node->methods.find("GET");
-    request.head = handler != match.node->methods.end();
+  const auto& methods = match.node->methods;
+  auto found = methods.find(request.method);
+  if (found == methods.end() && request.method == "HEAD") {
+    found = methods.find("GET");
+    request.head = found != methods.end();
   }
-  if (handler == match.node->methods.end()) {
-    return problem_response({405, "method_not_allowed", "This path does not take that method."},
-                            {{"Allow", allowed(match.node->methods)}});
+  if (found == methods.end()) {
+    return refuse({405, "method_not_allowed", "This path does not take that method."}, {{"Allow", allowed(methods)}});
   }
-  return handler->second(request);
+  return &found->second;
 }
 
 }  // namespace tallygate::http

@@ -8,7 +8,10 @@
 // A literal segment beats a {parameter}, which beats a {rest...}; a parameter matches one segment that is not empty. An
 // unknown path is a 404, a known one with another method a 405 with Allow; a path with a broken escape or a "." or ".."
 // segment is a 400. HEAD is answered by the GET handler, without the body.
-// Threading: add() before the server starts; afterwards handle() runs on many threads at once, and so do the handlers.
+//
+// A Handler may block: it runs on a worker. An AsyncHandler runs on the connection's I/O thread, must not block, and
+// answers when it can (reply.h).
+// Threading: add() before the server starts; afterwards find() runs on many threads at once, and so do the handlers.
 #pragma once
 
 #include <functional>
@@ -16,11 +19,20 @@
 #include <string>
 #include <vector>
 
+#include <tl/expected.hpp>
+
 #include "core/http/message.h"
+#include "core/http/reply.h"
 
 namespace tallygate::http {
 
 using Handler = std::function<Response(const Request&)>;
+using AsyncHandler = std::function<void(const Request&, Reply)>;
+// One of them.
+struct Endpoint {
+  Handler blocking;
+  AsyncHandler async;
+};
 
 class Router {
  public:
@@ -30,14 +42,20 @@ class Router {
   Router& operator=(Router&&) noexcept;
 
   // Asserts that the pattern is well-formed and new.
-  void add(std::string method, std::string pattern, Handler handler);
-  // Fills the request's params and route.
-  Response handle(Request& request) const;
+  void add(std::string method, std::string pattern, Handler handler) {
+    insert(std::move(method), std::move(pattern), {std::move(handler), nullptr});
+  }
+  void add_async(std::string method, std::string pattern, AsyncHandler handler) {
+    insert(std::move(method), std::move(pattern), {nullptr, std::move(handler)});
+  }
+  // Who answers the request; else the answer. Fills its params and route.
+  tl::expected<const Endpoint*, Response> find(Request& request) const;
 
  private:
   struct Node;
   struct Match;
-  static bool find(const Node& node, const std::vector<std::string>& segments, size_t at, Match& match);
+  void insert(std::string method, std::string pattern, Endpoint endpoint);
+  static bool descend(const Node& node, const std::vector<std::string>& segments, size_t at, Match& match);
   std::unique_ptr<Node> root_;
 };
 

@@ -58,6 +58,19 @@ std::string text_of(const tcp::endpoint& endpoint) {
 
 }  // namespace
 
+void IoThread::watch_deadlines(Env& env) {
+  if (watching_) return;
+  watching_ = true;
+  watch_.expires_after(std::chrono::milliseconds(kWatchMs));
+  watch_.async_wait([this, &env](error_code cancelled) {
+    watching_ = false;
+    if (cancelled || connections.empty()) return;
+    const int64_t now_ns = env.mono_ns();
+    for (ConnectionBase* connection : connections) connection->close_if_late(now_ns);
+    watch_deadlines(env);
+  });
+}
+
 class Server::Impl {
  public:
   Impl(ServerOptions options, Router router, Env& env) : shared_(std::move(options), std::move(router), env) {
@@ -214,7 +227,7 @@ ServerStats Server::Impl::stats() {
   stats.requests_malformed_total = shared_.malformed;
   stats.requests_overload_total = shared_.overload;
   stats.handshakes_failed_total = shared_.handshakes_failed;
-  stats.queue_length = shared_.workers.queue_length();
+  stats.queue_length = shared_.turns.waiting();
   return stats;
 }
 
@@ -257,8 +270,10 @@ void Server::Impl::drain(int64_t grace_ms) {
     closed.get_future().wait();  // else, with nobody connected, the threads could end first and leave the port open
     if (grace_ms > 0) wait_closed(grace_ms);
     each_connection(&ConnectionBase::abort);
-    wait_closed(200);
   }
+  // Connections are let go of by their own threads, or after them.
+  const auto dropped = shared_.turns.stop();
+  if (io_.front()->thread.joinable()) wait_closed(200);
   for (auto& io : io_) io->context.stop();
   for (auto& io : io_) {
     if (io->thread.joinable()) io->thread.join();

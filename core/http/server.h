@@ -1,8 +1,9 @@
 // An embedded HTTP/1.1 server: the admin ports and the public API, and the peer in tests of clients.
 //
 // A connection belongs to one I/O thread for its whole life. Its requests are parsed and checked there (head_check.h
-// says what is refused before a handler sees it), run on a pool of worker threads in the order of arrival, one at a
-// time per connection, and answered from the I/O thread. Handlers may block. Everything has a limit, see ServerOptions.
+// says what is refused before a handler sees it), get their turn in the order of arrival (turns.h), one at a time per
+// connection, and are answered from there. Handlers run on worker threads, where they may block, or on the I/O thread,
+// where they may not, and then answer when they can (router.h). Everything has a limit, see ServerOptions.
 //
 //   auto server = http::Server::start({.host = "127.0.0.1"}, std::move(router), env);
 //   if (!server) return server.error();
@@ -41,13 +42,13 @@ struct ServerOptions {
   uint16_t port = 0;  // 0: the kernel chooses
   TlsFiles tls = {};
   int io_threads = 1;
-  int worker_threads = 4;
-  size_t queue_max = 1024;       // requests that wait for a worker; more are answered 503
+  int worker_threads = 4;        // also how many requests are at work at once: from their turn to their answer
+  size_t queue_max = 1024;       // requests that wait for their turn; more are answered 503
   int64_t queue_timeout_ms = 0;  // what has waited longer is answered 503 when its turn comes; 0: never
   // Requests of one lane are served in their order, lanes in turn. On an I/O thread; must be quick. Absent: one lane.
   std::function<uint64_t(const Request&)> lane_of = nullptr;
-  size_t running_per_lane_max = SIZE_MAX;
-  size_t connections_max = 4096;  // more are answered 503 and closed
+  size_t running_per_lane_max = SIZE_MAX;  // at work at once
+  size_t connections_max = 4096;           // more are answered 503 and closed
   size_t head_bytes_max = 16 * 1024;
   size_t body_bytes_max = 1024 * 1024;
   int64_t idle_timeout_ms = 60'000;   // between requests
@@ -82,8 +83,8 @@ class Server {
   Result<void> reload_tls();
 
   // Stops listening, closes idle connections, lets requests under way end with "Connection: close", at most `grace_ms`;
-  // then closes what is left and ends the threads (a handler that is still running is waited for). Idempotent. Not from
-  // a handler.
+  // then closes what is left and ends the threads (a handler that is still running, or owes its reply, is waited for).
+  // Idempotent. Not from a handler.
   void drain(int64_t grace_ms);
 
  private:

@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -15,6 +16,7 @@
 #include <unordered_set>
 
 #include "core/http/server.h"
+#include "core/http/turns.h"
 #include "core/http/workers.h"
 
 namespace tallygate::http {
@@ -27,6 +29,7 @@ class ConnectionBase {
   virtual ~ConnectionBase() = default;
   virtual void begin_drain() = 0;  // closes if idle
   virtual void abort() = 0;        // closes
+  virtual void close_if_late(int64_t now_ns) = 0;
 };
 
 // One thread with its event loop. Only that thread touches what is below the context.
@@ -37,6 +40,15 @@ struct IoThread {
   net::io_context context{1};
   net::executor_work_guard<net::io_context::executor_type> work{context.get_executor()};
   std::thread thread;
+
+  // Looks at the connections' deadlines again and again, while there are connections. A timer for each would have to be
+  // set several times a request.
+  void watch_deadlines(Env& env);
+
+ private:
+  static constexpr int64_t kWatchMs = 100;
+  net::steady_timer watch_{context};
+  bool watching_ = false;
 };
 
 struct Shared {
@@ -44,11 +56,13 @@ struct Shared {
       : options(std::move(o)),
         router(std::move(r)),
         env(e),
-        workers(options.worker_threads, options.queue_max, options.running_per_lane_max) {}
+        turns(static_cast<size_t>(options.worker_threads), options.queue_max, options.running_per_lane_max),
+        workers(options.worker_threads) {}
 
   const ServerOptions options;
   const Router router;
   Env& env;
+  Turns turns;
   Workers workers;
   std::atomic<bool> draining{false};
   std::atomic<uint64_t> connections_total{0}, connections_refused{0}, requests{0}, malformed{0}, overload{0},

@@ -14,10 +14,10 @@ PoolOptions pool_options(std::string url, const ApiSettings& settings) {
           .deadline_ms = settings.deadline_ms};
 }
 
-// More lanes than cores share rounds less and gain nothing.
+// More rounds at once than cores share less and gain nothing.
 CombinerOptions combiner_options(const char* statement) {
-  const size_t lanes = std::clamp<size_t>(std::thread::hardware_concurrency(), 2, 8);
-  return {.statement = statement, .lanes = lanes};
+  const size_t rounds = std::clamp<size_t>(std::thread::hardware_concurrency(), 2, 8);
+  return {.statement = statement, .rounds = rounds};
 }
 
 FrontOptions front_options(const ApiSettings& settings) {
@@ -169,6 +169,7 @@ Result<void> ApiServer::start() {
   options.host = settings_.listen->host;
   options.port = settings_.listen->port;
   options.tls = {settings_.tls_certificate_file, settings_.tls_key_file};
+  options.io_threads = static_cast<int>(settings_.io_threads);
   options.worker_threads = static_cast<int>(settings_.workers);
   options.body_bytes_max = static_cast<size_t>(settings_.body_bytes_max);
   options.head_timeout_ms = settings_.head_timeout_ms;
@@ -181,6 +182,8 @@ Result<void> ApiServer::start() {
   if (!settings_.providers_file.empty())
     options.body_bytes_max = std::max(options.body_bytes_max, kProviderBodyBytesMax);
   options.on_completed = [this](const http::Completed& done) { requests_.count(done); };
+  wallet_operations_.start();
+  status_checks_.start();
   auto server = http::Server::start(std::move(options), std::move(router), env_);
   if (!server) return tl::unexpected(server.error());
   server_ = std::move(*server);
@@ -195,6 +198,8 @@ void ApiServer::stop() {
   announce_stop();
   if (!server_) return;
   server_->drain(settings_.drain_ms);
+  wallet_operations_.stop();
+  status_checks_.stop();
   files_.stop();
   pool_check_.stop();
 }

@@ -10,6 +10,7 @@
 #include "core/env.h"
 #include "core/exchange.h"
 #include "core/http/message.h"
+#include "core/http/reply.h"
 #include "operator/api/combiner.h"
 #include "operator/api/directory.h"
 #include "operator/api/fields.h"
@@ -36,7 +37,7 @@ struct Services {
 struct Call {
   Services& services;
   const http::Request& request;
-  const Principal& principal;
+  std::shared_ptr<const Principal> principal;
   std::string tenant;           // namespace/name; the principal may act for it
   std::string idempotency_key;  // set where the route wants one
   std::string request_id;
@@ -47,7 +48,28 @@ struct Call {
   const Provider* provider = nullptr;  // set where it is the caller; `tenant` is then the handler's to find
 };
 
-using CallHandler = http::Response (*)(Call&);
+// A call that is answered later, and lives until then.
+struct AsyncCall;
+using AsyncCallPtr = std::shared_ptr<AsyncCall>;
+using AsyncCallHandler = void (*)(const AsyncCallPtr&);
+struct AsyncCall : Call, std::enable_shared_from_this<AsyncCall> {
+  AsyncCall(Call call, http::Reply to) : Call(std::move(call)), reply(std::move(to)) {}
+  // Once, from any thread.
+  void answer(http::Response response);
+  // For what has to block: true where `handler` will run once more, on a worker; false where that is so already.
+  bool moves_to_worker(AsyncCallHandler handler);
+
+  http::Reply reply;
+  bool on_worker = false;
+};
+
+// One that may block, on a worker; or one that must not, on the connection's I/O thread.
+struct CallHandler {
+  constexpr CallHandler(http::Response (*handler)(Call&)) : blocking(handler) {}
+  constexpr CallHandler(AsyncCallHandler handler) : async(handler) {}
+  http::Response (*blocking)(Call&) = nullptr;
+  AsyncCallHandler async = nullptr;
+};
 
 struct ApiRoute {
   const char* method;
@@ -81,14 +103,14 @@ http::Response get_wallet(Call& call);
 http::Response list_transactions(Call& call);
 http::Response create_quote(Call& call);
 http::Response get_quote(Call& call);
-http::Response create_deduction(Call& call);
+void create_deduction(const AsyncCallPtr& call);
 http::Response create_adjustment(Call& call);
-http::Response create_reservation(Call& call);
+void create_reservation(const AsyncCallPtr& call);
 http::Response list_reservations(Call& call);
 http::Response get_reservation(Call& call);
-http::Response commit_reservation(Call& call);
-http::Response release_reservation(Call& call);
-http::Response check_status(Call& call);
+void commit_reservation(const AsyncCallPtr& call);
+void release_reservation(const AsyncCallPtr& call);
+void check_status(const AsyncCallPtr& call);
 http::Response check_gate(Call& call);
 http::Response get_usage(Call& call);
 http::Response get_usage_history(Call& call);

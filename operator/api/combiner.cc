@@ -2,93 +2,189 @@
 
 #include <algorithm>
 #include <chrono>
-#include <functional>
+#include <future>
 
 namespace tallygate::api {
+namespace {
+
+tl::unexpected<Error> not_begun() {
+  return fail(Errc::kUnavailable, "no round of the ledger's operations began in time");
+}
+
+}  // namespace
 
 Combiner::Combiner(Env& env, Pool& pool, CombinerOptions options)
-    : env_(env), pool_(pool), options_(std::move(options)), lanes_(options_.lanes) {
-  TG_ASSERT(options_.lanes > 0 && options_.batch_max > 0);
+    : env_(env), pool_(pool), options_(std::move(options)) {
+  TG_ASSERT(options_.rounds > 0 && options_.batch_max > 0 && options_.rounds_max > 0);
+}
+
+Combiner::~Combiner() { stop(); }
+
+void Combiner::start() {
+  const std::lock_guard lock(mutex_);
+  if (std::exchange(running_, true)) return;
+  // One more than may lead, so that the queue is looked at in time whatever the rounds wait for.
+  for (size_t i = 0; i <= options_.rounds_max; ++i) threads_.emplace_back([this] { lead_rounds(); });
+}
+
+void Combiner::stop() {
+  std::vector<std::thread> threads;
+  {
+    const std::lock_guard lock(mutex_);
+    running_ = false;
+    threads.swap(threads_);
+  }
+  changed_.notify_all();
+  for (auto& thread : threads) thread.join();
+  std::unique_lock lock(mutex_);
+  refuse_late(INT64_MAX, lock);
+}
+
+void Combiner::call_a_thread() {
+  if (!std::exchange(called_, true)) changed_.notify_one();
+}
+
+void Combiner::submit(std::string tenant, std::string operation, int64_t until_ms, Done done) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (running_) {
+      auto& place = *tenants_.try_emplace(std::move(tenant)).first;
+      Tenant& own = place.second;
+      own.waiting.push_back({std::move(operation), until_ms, std::move(done)});
+      if (!own.busy && own.waiting.size() == 1) ready_.push_back(&place);
+      // Else whoever leads looks when its round ends.
+      if ((!own.busy && rounds_.size() < options_.rounds) || !watched_) call_a_thread();
+      return;
+    }
+  }
+  done(not_begun());
 }
 
 Result<OwnRow> Combiner::run(const std::string& tenant, std::string operation, int64_t until_ms) {
-  Lane& lane = lanes_[std::hash<std::string>{}(tenant) % lanes_.size()];
-  Waiter self{tenant, std::move(operation), until_ms, {}, Waiter::State::kQueued, {}};
-  std::unique_lock lock(lane.mutex);
-  lane.queue.push_back(&self);
-  while (self.state != Waiter::State::kDone) {
+  std::promise<Result<OwnRow>> promise;
+  submit(tenant, std::move(operation), until_ms,
+         [&promise](Result<OwnRow> result) { promise.set_value(std::move(result)); });
+  return promise.get_future().get();
+}
+
+void Combiner::lead_rounds() {
+  std::unique_lock lock(mutex_);
+  while (running_) {
     const int64_t now_ms = env_.mono_ms();
-    const int64_t lead_ms = may_lead_ms(lane, self, now_ms);
-    if (self.state == Waiter::State::kTaken) {
-      self.changed.wait(lock);  // its round ends within the pool's deadline
-    } else if (lead_ms <= now_ms) {
-      lead(lane, self, lock);
-    } else if (now_ms < until_ms) {
-      // Looks again in time: a round under way may have become slow.
-      const int64_t wake_ms = std::min({lead_ms, until_ms, now_ms + options_.slow_ms});
-      self.changed.wait_for(lock, std::chrono::milliseconds(wake_ms - now_ms));
+    const int64_t until_ms = refuse_late(now_ms, lock);
+    called_ = false;
+    const int64_t begin_ms = ready_.empty() ? INT64_MAX : may_begin_ms(now_ms);
+    if (begin_ms <= now_ms) {
+      lead(now_ms, lock);
+    } else if (tenants_.empty() || watched_) {
+      changed_.wait(lock);
     } else {
-      std::erase(lane.queue, &self);
-      return fail(Errc::kUnavailable, "no round of the ledger's operations began in time");
+      watched_ = true;
+      const int64_t wake_ms = std::min({begin_ms, until_ms, now_ms + options_.slow_ms});
+      changed_.wait_for(lock, std::chrono::milliseconds(wake_ms - now_ms));
+      watched_ = false;
     }
   }
-  return std::move(self.result);
 }
 
-int64_t Combiner::may_lead_ms(const Lane& lane, const Waiter& waiter, int64_t now_ms) const {
-  if (lane.rounds.size() >= options_.rounds_max) return INT64_MAX;
-  int64_t lead_ms = now_ms;
-  for (const Round& round : lane.rounds) {
-    for (const Waiter* busy : round.batch) {
-      if (busy->tenant == waiter.tenant) return INT64_MAX;
+int64_t Combiner::refuse_late(int64_t now_ms, std::unique_lock<std::mutex>& lock) {
+  int64_t next_ms = INT64_MAX;
+  Waiters late;
+  for (auto place = tenants_.begin(); place != tenants_.end();) {
+    Waiters& waiting = place->second.waiting;
+    for (auto it = waiting.begin(); it != waiting.end();) {
+      const auto waiter = it++;
+      if (waiter->until_ms > now_ms) {
+        next_ms = std::min(next_ms, waiter->until_ms);
+      } else {
+        late.splice(late.end(), waiting, waiter);
+      }
     }
-    lead_ms = std::max(lead_ms, round.begin_ms + options_.slow_ms);
+    const bool idle = waiting.empty() && !place->second.busy;
+    if (idle) ready_.remove(&*place);
+    place = idle ? tenants_.erase(place) : std::next(place);
   }
-  return lead_ms;
-}
-
-// The first with whoever came before it and may be in its round; the first perhaps not, where there are too many.
-std::vector<Combiner::Waiter*> Combiner::take_batch(Lane& lane, Waiter& first) {
-  const int64_t now_ms = env_.mono_ms();
-  std::erase_if(lane.apart_until_ms, [&](const auto& one) { return one.second <= now_ms; });
-  const bool alone = lane.apart_until_ms.contains(first.tenant);
-  std::vector<Waiter*> batch;
-  std::erase_if(lane.queue, [&](Waiter* waiter) {
-    const bool fits = waiter->tenant == first.tenant || (!alone && !lane.apart_until_ms.contains(waiter->tenant) &&
-                                                         may_lead_ms(lane, *waiter, now_ms) <= now_ms);
-    if (!fits || batch.size() == options_.batch_max) return false;
-    batch.push_back(waiter);
-    return true;
-  });
-  for (Waiter* waiter : batch) waiter->state = Waiter::State::kTaken;
-  return batch;
-}
-
-void Combiner::keep_apart(Lane& lane, const std::vector<Waiter*>& batch, int64_t now_ms) {
-  for (const Waiter* waiter : batch) lane.apart_until_ms[waiter->tenant] = now_ms + options_.apart_ms;
-}
-
-void Combiner::lead(Lane& lane, Waiter& first, std::unique_lock<std::mutex>& lock) {
-  const auto round = lane.rounds.insert(lane.rounds.end(), Round{env_.mono_ms(), take_batch(lane, first)});
+  if (late.empty()) return next_ms;
+  for (Waiter& waiter : late) waiter.result = not_begun();
   lock.unlock();
-  serve(round->batch);
+  answer(late);
   lock.lock();
-  const int64_t now_ms = env_.mono_ms();
-  const bool slow = now_ms - round->begin_ms >= options_.slow_ms;
-  if (slow && !round->batch.front()->result) keep_apart(lane, round->batch, now_ms);
-  for (Waiter* waiter : round->batch) {
-    waiter->state = Waiter::State::kDone;
-    waiter->changed.notify_one();
+  return next_ms;
+}
+
+int64_t Combiner::may_begin_ms(int64_t now_ms) const {
+  if (rounds_.size() >= options_.rounds_max) return INT64_MAX;
+  size_t quick = 0;
+  int64_t next_ms = INT64_MAX;
+  for (const Round& round : rounds_) {
+    if (round.slow_at_ms <= now_ms) continue;
+    ++quick;
+    next_ms = std::min(next_ms, round.slow_at_ms);
   }
-  lane.rounds.erase(round);
-  const auto next = std::find_if(lane.queue.begin(), lane.queue.end(),
-                                 [&](const Waiter* waiter) { return may_lead_ms(lane, *waiter, now_ms) <= now_ms; });
-  if (next != lane.queue.end()) (*next)->changed.notify_one();  // to lead the next round
+  return quick < options_.rounds ? now_ms : next_ms;
+}
+
+// Whole tenants, so that as many as can be are left for the next round. There is one that is ready.
+Combiner::Round Combiner::make_round(int64_t now_ms) {
+  std::erase_if(apart_until_ms_, [&](const auto& one) { return one.second <= now_ms; });
+  Round round{now_ms + options_.slow_ms};
+  for (auto it = ready_.begin(); it != ready_.end() && round.batch.size() < options_.batch_max;) {
+    auto& [name, tenant] = **it;
+    const bool apart = apart_until_ms_.contains(name);
+    if (apart && !round.batch.empty()) {
+      ++it;
+      continue;
+    }
+    const size_t count = std::min(tenant.waiting.size(), options_.batch_max - round.batch.size());
+    round.batch.splice(round.batch.end(), tenant.waiting, tenant.waiting.begin(),
+                       std::next(tenant.waiting.begin(), static_cast<ptrdiff_t>(count)));
+    tenant.busy = true;
+    round.tenants.push_back(*it);
+    it = ready_.erase(it);
+    if (!apart) continue;
+    round.slow_at_ms = now_ms;
+    break;
+  }
+  return round;
+}
+
+void Combiner::end_round(const Round& round) {
+  for (auto* place : round.tenants) {
+    Tenant& tenant = place->second;
+    tenant.busy = false;
+    if (!tenant.waiting.empty()) {
+      ready_.push_back(place);
+    } else {
+      tenants_.erase(place->first);
+    }
+  }
+}
+
+void Combiner::lead(int64_t now_ms, std::unique_lock<std::mutex>& lock) {
+  const auto round = rounds_.insert(rounds_.end(), make_round(now_ms));
+  if (!ready_.empty() && (may_begin_ms(now_ms) <= now_ms || !watched_)) call_a_thread();
+  lock.unlock();
+  std::vector<Waiter*> batch;
+  for (Waiter& waiter : round->batch) batch.push_back(&waiter);
+  stats_.operations.fetch_add(batch.size(), std::memory_order_relaxed);
+  serve(batch);
+  const bool failed = !batch.front()->result;
+  answer(round->batch);
+  lock.lock();
+  const int64_t end_ms = env_.mono_ms();
+  if (failed && end_ms - now_ms >= options_.slow_ms) {
+    for (const auto* place : round->tenants) apart_until_ms_[place->first] = end_ms + options_.apart_ms;
+  }
+  end_round(*round);
+  rounds_.erase(round);
+}
+
+void Combiner::answer(Waiters& batch) {
+  for (Waiter& waiter : batch) std::exchange(waiter.done, nullptr)(std::move(waiter.result));
 }
 
 void Combiner::serve(std::span<Waiter* const> batch) {
   stats_.rounds.fetch_add(1, std::memory_order_relaxed);
-  stats_.operations.fetch_add(batch.size(), std::memory_order_relaxed);
   auto rows = execute(batch);
   if (!rows) {
     const Errc errc = rows.error().errc;

@@ -1,26 +1,29 @@
-// Group commit: what many threads ask of the ledger at the same moment goes to it as one statement in one transaction.
-// There is no waiting for company: a thread that finds its tenant's lane free leads a round with everything that waits
-// there; while a round is under way, the others gather. So a lone caller pays one round trip, and a crowd shares begin,
-// commit and the disk's flush. A tenant has one lane, so that rounds never wait for each other's row locks.
+// Group commit: what many callers ask of the ledger at the same moment goes to it as one statement in one transaction.
+// There is no waiting for company: while fewer rounds are under way than there may be, one begins with what waits; the
+// others gather until a round ends. So a lone caller pays one round trip, and a crowd shares begin, commit and the
+// disk's flush. A tenant is in one round at a time, so that rounds never wait for each other's row locks.
 //
-// A round that waits for a lock which another transaction holds does not hold up the lane: once it is slow, rounds of
-// other tenants begin beside it. If it fails for that, its tenants have rounds of their own for a while.
+// A round that waits for a lock which another transaction holds does not hold up the others: once it is slow, another
+// one begins beside it. If it fails for that, its tenants have rounds of their own for a while, beside the others from
+// the start.
 //
 // The statement takes one parameter, a JSON array of operations, and answers one row for each, whose last column is the
 // operation's place in the array. If it fails for what one operation says, each is run alone, so that nobody fails for
 // another's fault.
 //
-// Any thread.
+// Any thread. Rounds are led by a few threads of its own: each blocks in the database. They call back.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
-#include <deque>
+#include <functional>
 #include <list>
 #include <map>
 #include <mutex>
 #include <span>
 #include <string>
+#include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "core/env.h"
@@ -30,13 +33,14 @@ namespace tallygate::api {
 
 struct CombinerOptions {
   std::string statement = {};
-  size_t lanes = 2;       // rounds at the same time, each on a connection of the pool
-  size_t batch_max = 64;  // operations of one round
-  int64_t slow_ms = 200;  // a round that lasts longer lets others begin
-  size_t rounds_max = 4;  // of a lane at once
+  size_t rounds = 2;      // at the same time, each on a connection of the pool
+  size_t batch_max = 32;  // operations of one round
+  int64_t slow_ms = 200;  // a round that lasts longer lets another begin
+  size_t rounds_max = 8;  // the slow ones included
   int64_t apart_ms = 10'000;
 };
 
+// An operation counts once, however many rounds it took.
 struct CombinerStats {
   std::atomic<uint64_t> rounds{0}, operations{0}, alone{0};
 };
@@ -49,46 +53,71 @@ struct OwnRow {
 
 class Combiner {
  public:
+  using Done = std::function<void(Result<OwnRow>)>;
+
   // `env` and `pool` outlive it.
   Combiner(Env& env, Pool& pool, CombinerOptions options);
+  ~Combiner();  // stop()
 
-  // `operation` is a JSON object without a place. Errors are those of Pool::run; kUnavailable too where no round began
-  // until `until_ms` of the monotonic clock. One that has begun may last longer, by one deadline of the pool's.
+  void start();
+  // Rounds under way end; what waits, and what comes later, is answered kUnavailable. Idempotent.
+  void stop();
+
+  // `operation` is a JSON object without a place. `done` is called once, on a thread of the combiner's (after stop() on
+  // the caller's), and must be quick: those of its round wait for it. Errors are those of Pool::exec; kUnavailable too
+  // where no round began until `until_ms` of the monotonic clock. One that has begun may last longer, by one deadline
+  // of the pool's.
+  void submit(std::string tenant, std::string operation, int64_t until_ms, Done done);
+  // The same for a thread that may wait.
   Result<OwnRow> run(const std::string& tenant, std::string operation, int64_t until_ms);
   const CombinerStats& stats() const { return stats_; }
 
  private:
   struct Waiter {
-    const std::string& tenant;
     std::string operation;
     int64_t until_ms;
-    Result<OwnRow> result;
-    enum class State : uint8_t { kQueued, kTaken, kDone } state = State::kQueued;
-    std::condition_variable changed;
+    Done done;
+    Result<OwnRow> result = {};
   };
+  using Waiters = std::list<Waiter>;
+  // One that waits or is in a round.
+  struct Tenant {
+    Waiters waiting;
+    bool busy = false;  // in a round
+  };
+  using Tenants = std::unordered_map<std::string, Tenant>;
   struct Round {
-    int64_t begin_ms;
-    std::vector<Waiter*> batch;
+    int64_t slow_at_ms;
+    std::vector<Tenants::value_type*> tenants = {};
+    Waiters batch = {};
   };
-  struct Lane {
-    std::mutex mutex;
-    std::deque<Waiter*> queue;
-    std::list<Round> rounds;                        // those under way
-    std::map<std::string, int64_t> apart_until_ms;  // tenants that wait for locks of others
-  };
-  // When a round of the waiter's may begin: not after `now_ms`, at once; INT64_MAX, when one ends.
-  int64_t may_lead_ms(const Lane& lane, const Waiter& waiter, int64_t now_ms) const;
-  std::vector<Waiter*> take_batch(Lane& lane, Waiter& first);
-  void lead(Lane& lane, Waiter& first, std::unique_lock<std::mutex>& lock);
-  void keep_apart(Lane& lane, const std::vector<Waiter*>& batch, int64_t now_ms);
+  void lead_rounds();
+  void lead(int64_t now_ms, std::unique_lock<std::mutex>& lock);
+  // When one may begin: not after `now_ms`, at once; INT64_MAX, when one ends.
+  int64_t may_begin_ms(int64_t now_ms) const;
+  Round make_round(int64_t now_ms);
+  void end_round(const Round& round);
+  // Answers who has waited for too long. → until when the first of the others waits.
+  int64_t refuse_late(int64_t now_ms, std::unique_lock<std::mutex>& lock);
+  void call_a_thread();
   void serve(std::span<Waiter* const> batch);
   Result<ledger::Rows> execute(std::span<Waiter* const> batch);
+  static void answer(Waiters& batch);
 
   Env& env_;
   Pool& pool_;
   const CombinerOptions options_;
   CombinerStats stats_;
-  std::vector<Lane> lanes_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool running_ = false;  // between start() and stop()
+  bool called_ = false;   // a thread will look before it waits
+  bool watched_ = false;  // a thread looks in time
+  Tenants tenants_;
+  std::list<Tenants::value_type*> ready_;          // those that wait and are in no round, in their order
+  std::list<Round> rounds_;                        // those under way
+  std::map<std::string, int64_t> apart_until_ms_;  // tenants that wait for locks of others
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace tallygate::api

@@ -14,6 +14,7 @@ constexpr char kTenantHeader[] = "tallygate-tenant";
 // While Redis is away each pod asks a few times a second for each bucket in use.
 constexpr int64_t kLeaseRateFactor = 10;
 constexpr size_t kActorBytesMax = 200;
+constexpr size_t kQuickBodyBytesMax = 4096;
 
 std::string request_id_of(const http::Request& request, Env& env) {
   const std::string_view given = request.header("x-request-id");
@@ -28,6 +29,10 @@ http::Response unauthorized() {
 
 http::Response forbidden(std::string reason, std::string detail) {
   return http::problem_response({403, std::move(reason), std::move(detail), "", {}});
+}
+
+tl::unexpected<http::Response> refuse(http::Response response) {
+  return tl::unexpected<http::Response>(std::move(response));
 }
 
 // A body that two readers could take for two things, or that is compressed.
@@ -77,8 +82,14 @@ Front::Front(Services services, const CredentialStore& credentials, FrontOptions
 
 void Front::add_routes(http::Router& router) {
   for (const ApiRoute& route : api_routes()) {
-    router.add(route.method, route.pattern,
-               [this, &route](const http::Request& request) { return serve(route, request); });
+    if (route.handler.async != nullptr) {
+      router.add_async(route.method, route.pattern, [this, &route](const http::Request& request, http::Reply reply) {
+        serve_async(route, request, std::move(reply));
+      });
+    } else {
+      router.add(route.method, route.pattern,
+                 [this, &route](const http::Request& request) { return serve(route, request); });
+    }
   }
   router.add("GET", "/openapi.yaml", [](const http::Request&) {
     return http::Response{200, std::string(openapi_document()), "application/yaml", {}};
@@ -87,18 +98,44 @@ void Front::add_routes(http::Router& router) {
 
 http::Response Front::serve(const ApiRoute& route, const http::Request& request) {
   const std::string request_id = request_id_of(request, services_.env);
-  http::Response response =
-      route.scope ? answer(route, request, request_id) : answer_provider(route, request, request_id);
+  auto call = route.scope ? admit(route, request, request_id) : admit_provider(request, request_id);
+  http::Response response = call ? route.handler.blocking(*call) : std::move(call.error());
   name_request(response, request_id);
   return response;
 }
 
-std::optional<Principal> Front::authenticate(const http::Request& request, const Snapshot* snapshot,
-                                             std::string& why) const {
+void Front::serve_async(const ApiRoute& route, const http::Request& request, http::Reply reply) {
+  if (request.body.size() <= kQuickBodyBytesMax) return begin(route, request, std::move(reply));
+  // Reading it would hold up the thread's other connections.
+  const auto owned = std::make_shared<http::Reply>(std::move(reply));
+  owned->on_worker([this, &route, &request, owned] { begin(route, request, std::move(*owned)); });
+}
+
+void Front::begin(const ApiRoute& route, const http::Request& request, http::Reply reply) {
+  const std::string request_id = request_id_of(request, services_.env);
+  auto call = admit(route, request, request_id);
+  if (call) return route.handler.async(std::make_shared<AsyncCall>(std::move(*call), std::move(reply)));
+  name_request(call.error(), request_id);
+  reply(std::move(call.error()));
+}
+
+void AsyncCall::answer(http::Response response) {
+  name_request(response, request_id);
+  reply(std::move(response));
+}
+
+bool AsyncCall::moves_to_worker(AsyncCallHandler handler) {
+  if (std::exchange(on_worker, true)) return false;
+  reply.on_worker([self = shared_from_this(), handler] { handler(self); });
+  return true;
+}
+
+std::shared_ptr<const Principal> Front::authenticate(const http::Request& request, const Snapshot* snapshot,
+                                                     std::string& why) const {
   const std::string_view header = request.header("authorization");
   if (request.header_count("authorization") != 1 || header.size() < 8) {
     why = "no Authorization header, or several";
-    return std::nullopt;
+    return nullptr;
   }
   std::string scheme(header.substr(0, 7));
   std::transform(scheme.begin(), scheme.end(), scheme.begin(),
@@ -107,24 +144,24 @@ std::optional<Principal> Front::authenticate(const http::Request& request, const
   const auto credentials = credentials_.current();
   if (scheme != "bearer " || token.find(' ') != std::string_view::npos) {
     why = "no bearer token";
-    return std::nullopt;
+    return nullptr;
   }
   if (token.starts_with(kServiceTokenPrefix)) {
     const Principal* known = credentials->service_tokens.find(token);
     if (known == nullptr) {
       why = "unknown service token";
-      return std::nullopt;
+      return nullptr;
     }
-    return *known;
+    return {credentials, known};
   }
   if (!credentials->jwt_keys) {
     why = "no JWT is taken here";
-    return std::nullopt;
+    return nullptr;
   }
   const auto claims = verify_jwt(token, *credentials->jwt_keys, credentials->jwt_rules, services_.env.wall_s());
   if (!claims) {
     why = claims.error().message;
-    return std::nullopt;
+    return nullptr;
   }
   Principal principal;
   principal.actor =
@@ -134,7 +171,7 @@ std::optional<Principal> Front::authenticate(const http::Request& request, const
                                   ? snapshot->tenant_of_external_id(claims->external_id)
                                   : nullptr;
   if (tenant != nullptr) principal.tenants.push_back(*tenant);
-  return principal;
+  return std::make_shared<const Principal>(std::move(principal));
 }
 
 tl::expected<std::string, http::Response> Front::choose_tenant(const http::Request& request,
@@ -161,11 +198,11 @@ tl::expected<std::string, http::Response> Front::choose_tenant(const http::Reque
   return wanted;
 }
 
-http::Response Front::unauthenticated(const http::Request& request, const std::string& request_id,
-                                      const std::string& why, http::Response response) {
+Front::Admitted Front::unauthenticated(const http::Request& request, const std::string& request_id,
+                                       const std::string& why, http::Response response) {
   stats_.unauthenticated.fetch_add(1, std::memory_order_relaxed);
   log::debug("credentials refused", {{"why", why}, {"peer", request.peer}, {"request_id", request_id}});
-  return response;
+  return refuse(std::move(response));
 }
 
 std::optional<http::Response> Front::limit_rate(RateLimiter& limiter, const std::string& key, const char* whose) {
@@ -176,11 +213,11 @@ std::optional<http::Response> Front::limit_rate(RateLimiter& limiter, const std:
                                 {{"Retry-After", std::to_string((wait_ms + 999) / 1000)}});
 }
 
-http::Response Front::answer_provider(const ApiRoute& route, const http::Request& request,
-                                      const std::string& request_id) {
+Front::Admitted Front::admit_provider(const http::Request& request, const std::string& request_id) {
   const auto credentials = credentials_.current();  // they own the provider
   const Provider* provider = credentials->providers->find(request.param("provider"));
-  if (provider == nullptr) return http::problem_response({404, "unknown_provider", "There is no such provider.", "", {}});
+  if (provider == nullptr)
+    return refuse(http::problem_response({404, "unknown_provider", "There is no such provider.", "", {}}));
   std::string why;
   if (!provider->adapter->authenticate(request, services_.env.wall_s(), why)) {
     provider->count(EventResult::kUnauthenticated);
@@ -189,27 +226,26 @@ http::Response Front::answer_provider(const ApiRoute& route, const http::Request
   // No tenant's name has a colon.
   if (auto refused = limit_rate(limiter_, provider->principal.actor, "provider")) {
     provider->count(EventResult::kRateLimited);
-    return *refused;
+    return refuse(std::move(*refused));
   }
   auto snapshot = services_.directory.snapshot();
-  if (!snapshot) return not_ready();
-  Call call{services_,
-            request,
-            provider->principal,
-            "",
-            "",
-            request_id,
-            services_.env.wall_ns(),
-            request.received_ns / 1'000'000 + options_.deadline_ms,
-            std::move(snapshot),
-            false,
-            provider};
-  return route.handler(call);
+  if (!snapshot) return refuse(not_ready());
+  return Call{services_,
+              request,
+              {credentials, &provider->principal},
+              "",
+              "",
+              request_id,
+              services_.env.wall_ns(),
+              request.received_ns / 1'000'000 + options_.deadline_ms,
+              std::move(snapshot),
+              false,
+              provider};
 }
 
-http::Response Front::answer(const ApiRoute& route, const http::Request& request, const std::string& request_id) {
+Front::Admitted Front::admit(const ApiRoute& route, const http::Request& request, const std::string& request_id) {
   if (request.body.size() > options_.body_bytes_max) {
-    return http::problem_response({413, "body_too_large", "The body is too large.", "", {}});
+    return refuse(http::problem_response({413, "body_too_large", "The body is too large.", "", {}}));
   }
   const auto snapshot = services_.directory.snapshot();
   std::string why;
@@ -217,20 +253,21 @@ http::Response Front::answer(const ApiRoute& route, const http::Request& request
   if (!principal) {
     return unauthenticated(request, request_id, why, unauthorized());
   }
-  if (!snapshot) return not_ready();
+  if (!snapshot) return refuse(not_ready());
   if (!principal->has(*route.scope)) {
     stats_.forbidden.fetch_add(1, std::memory_order_relaxed);
-    return forbidden("scope_missing", "The token lacks the scope " + std::string(to_string(*route.scope)) + ".");
+    return refuse(
+        forbidden("scope_missing", "The token lacks the scope " + std::string(to_string(*route.scope)) + "."));
   }
   auto tenant = choose_tenant(request, *principal);
-  if (!tenant) return std::move(tenant.error());
+  if (!tenant) return refuse(std::move(tenant.error()));
   // Sidecars that lease must not use up what the tenant's own callers may ask, nor the other way round.
   RateLimiter& limiter = route.scope == Scope::kLeaseWrite ? lease_limiter_ : limiter_;
-  if (auto refused = limit_rate(limiter, *tenant, "tenant")) return *refused;
-  if (auto refused = refuse_media(request)) return *refused;
+  if (auto refused = limit_rate(limiter, *tenant, "tenant")) return refuse(std::move(*refused));
+  if (auto refused = refuse_media(request)) return refuse(std::move(*refused));
   Call call{services_,
             request,
-            *principal,
+            principal,
             std::move(*tenant),
             "",
             request_id,
@@ -241,11 +278,11 @@ http::Response Front::answer(const ApiRoute& route, const http::Request& request
   if (route.wants_key) {
     const std::string_view key = request.header("idempotency-key");
     if (request.header_count("idempotency-key") != 1 || !is_key(key)) {
-      return faulty_fields({{"Idempotency-Key", "is required: 1 to 255 visible ASCII characters, once"}});
+      return refuse(faulty_fields({{"Idempotency-Key", "is required: 1 to 255 visible ASCII characters, once"}}));
     }
     call.idempotency_key = key;
   }
-  return route.handler(call);
+  return call;
 }
 
 }  // namespace tallygate::api

@@ -42,15 +42,20 @@ class Front {
   const FrontStats& stats() const { return stats_; }
 
  private:
+  using Admitted = tl::expected<Call, http::Response>;
   http::Response serve(const ApiRoute& route, const http::Request& request);
-  http::Response answer(const ApiRoute& route, const http::Request& request, const std::string& request_id);
-  http::Response answer_provider(const ApiRoute& route, const http::Request& request, const std::string& request_id);
-  http::Response unauthenticated(const http::Request& request, const std::string& request_id, const std::string& why,
-                                 http::Response response);
+  void serve_async(const ApiRoute& route, const http::Request& request, http::Reply reply);
+  void begin(const ApiRoute& route, const http::Request& request, http::Reply reply);
+  // The call, or its refusal.
+  Admitted admit(const ApiRoute& route, const http::Request& request, const std::string& request_id);
+  Admitted admit_provider(const http::Request& request, const std::string& request_id);
+  Admitted unauthenticated(const http::Request& request, const std::string& request_id, const std::string& why,
+                           http::Response response);
   // Nothing where the request may go on.
   std::optional<http::Response> limit_rate(RateLimiter& limiter, const std::string& key, const char* whose);
   // The caller, or nothing: `why` is for logs.
-  std::optional<Principal> authenticate(const http::Request& request, const Snapshot* snapshot, std::string& why) const;
+  std::shared_ptr<const Principal> authenticate(const http::Request& request, const Snapshot* snapshot,
+                                                std::string& why) const;
   // The tenant to act for; else the refusal.
   tl::expected<std::string, http::Response> choose_tenant(const http::Request& request, const Principal& principal);
 

@@ -67,7 +67,7 @@ http::Response correct_usage(Call& call) {
   const auto rows = select_as_tenant(
       call, "select * from correct_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
       {call.tenant, redis_contract::shard_of(call.tenant), correction.id, sha256_hex(fields.canonical()),
-       correction.corrects, units, correction.reason, call.principal.actor, call.request_id,
+       correction.corrects, units, correction.reason, call.principal->actor, call.request_id,
        ledger::timestamp_text(oldest_billable_ns(call.now_ns)), ledger::timestamp_text(call.now_ns)});
   if (!rows) return failure_response(call, rows.error());
   if (auto refused = refusal_of(rows->text(0, 0))) return *refused;

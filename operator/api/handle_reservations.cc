@@ -71,25 +71,23 @@ int64_t expiry_of(const Call& call, Fields& fields) {
 
 }  // namespace
 
-http::Response create_reservation(Call& call) {
-  Fields fields(call.request, Fields::Body::kRequired);
+void create_reservation(const AsyncCallPtr& call) {
+  Fields fields(call->request, Fields::Body::kRequired);
   const std::string call_id = fields.text("callId", kCallIdMax);
   const Micros amount = fields.amount("amount", 1);
   const auto currency = fields.currency();
   const std::string description = fields.text("description", kDescriptionMax, false);
-  const int64_t expires_ns = expiry_of(call, fields);
+  const int64_t expires_ns = expiry_of(*call, fields);
   const std::string quote_id = read_quote_id(fields);
-  if (auto refused = fields.refusal()) return *refused;
-  const auto price = price_of(call, "amount", amount, currency, quote_id);
-  if (!price) return price.error();
-  auto result =
-      run_wallet(call, "reserve_call_credits",
-                 {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(price->currency), call_id,
-                  price->amount, ledger::timestamp_text(expires_ns), description, ledger::timestamp_text(call.now_ns)},
-                 true, price->quoted);
-  if (!result) return failure_response(call, result.error());
-  if (!result->success) return refusal_response(*result);
-  return resolved(201, *result, price->quoted);
+  if (auto refused = fields.refusal()) return call->answer(*refused);
+  if (!quote_id.empty() && call->moves_to_worker(create_reservation)) return;
+  const auto price = price_of(*call, "amount", amount, currency, quote_id);
+  if (!price) return call->answer(price.error());
+  answer_wallet(call, "reserve_call_credits",
+                {call->tenant, call->idempotency_key, fingerprint_of(*call, fields), nullable(price->currency), call_id,
+                 price->amount, ledger::timestamp_text(expires_ns), description, ledger::timestamp_text(call->now_ns)},
+                true, price->quoted,
+                [quoted = price->quoted](const WalletResult& result) { return resolved(201, result, quoted); });
 }
 
 http::Response list_reservations(Call& call) {
@@ -129,37 +127,33 @@ http::Response get_reservation(Call& call) {
   return http::json_response(200, json.take());
 }
 
-http::Response commit_reservation(Call& call) {
-  Fields fields(call.request, Fields::Body::kRequired);
-  const std::string call_id = call_id_of(call, fields);
+void commit_reservation(const AsyncCallPtr& call) {
+  Fields fields(call->request, Fields::Body::kRequired);
+  const std::string call_id = call_id_of(*call, fields);
   const Micros cost = fields.amount("cost", 0);
   const auto currency = fields.currency();
   const std::string description = fields.text("description", kDescriptionMax, false);
   const std::string quote_id = read_quote_id(fields);
-  if (auto refused = fields.refusal()) return *refused;
-  const auto price = price_of(call, "cost", cost, currency, quote_id, call_id);
-  if (!price) return price.error();
-  auto result = run_wallet(call, "commit_reserved_credits",
-                           {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(price->currency),
-                            call_id, price->amount, description, ledger::timestamp_text(call.now_ns)},
-                           true, price->quoted);
-  if (!result) return failure_response(call, result.error());
-  if (!result->success) return refusal_response(*result);
-  return resolved(200, *result, price->quoted);
+  if (auto refused = fields.refusal()) return call->answer(*refused);
+  if (!quote_id.empty() && call->moves_to_worker(commit_reservation)) return;
+  const auto price = price_of(*call, "cost", cost, currency, quote_id, call_id);
+  if (!price) return call->answer(price.error());
+  answer_wallet(call, "commit_reserved_credits",
+                {call->tenant, call->idempotency_key, fingerprint_of(*call, fields), nullable(price->currency), call_id,
+                 price->amount, description, ledger::timestamp_text(call->now_ns)},
+                true, price->quoted,
+                [quoted = price->quoted](const WalletResult& result) { return resolved(200, result, quoted); });
 }
 
-http::Response release_reservation(Call& call) {
-  Fields fields(call.request, Fields::Body::kOptional);
-  const std::string call_id = call_id_of(call, fields);
+void release_reservation(const AsyncCallPtr& call) {
+  Fields fields(call->request, Fields::Body::kOptional);
+  const std::string call_id = call_id_of(*call, fields);
   const std::string description = fields.text("description", kDescriptionMax, false);
-  if (auto refused = fields.refusal()) return *refused;
-  auto result = run_wallet(call, "release_reserved_credits",
-                           {call.tenant, call.idempotency_key, fingerprint_of(call, fields), call_id, description,
-                            ledger::timestamp_text(call.now_ns)},
-                           false);
-  if (!result) return failure_response(call, result.error());
-  if (!result->success) return refusal_response(*result);
-  return resolved(200, *result);
+  if (auto refused = fields.refusal()) return call->answer(*refused);
+  answer_wallet(call, "release_reserved_credits",
+                {call->tenant, call->idempotency_key, fingerprint_of(*call, fields), call_id, description,
+                 ledger::timestamp_text(call->now_ns)},
+                false, std::nullopt, [](const WalletResult& result) { return resolved(200, result); });
 }
 
 }  // namespace tallygate::api

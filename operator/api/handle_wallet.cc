@@ -80,6 +80,27 @@ void put_transaction(JsonWriter& json, const ledger::Rows& rows, size_t row) {
   json.end_object();
 }
 
+http::Response status_response(const StatusResult& status) {
+  JsonWriter json;
+  json.begin_object();
+  json.key("endCall");
+  json.value(status.end_call);
+  json.key("reason");
+  json.value(status.reason);
+  if (!status.currency.empty()) {
+    json.key("currency");
+    json.value(status.currency);
+    put_money(json, "balance", status.balance, status.currency);
+    put_money(json, "reserved", status.reserved, status.currency);
+    put_money(json, "float", status.floating, status.currency);
+    put_money(json, "effective", status.effective, status.currency);
+    put_money(json, "debtLimit", status.debt_limit, status.currency);
+    put_money(json, "callHold", status.call_hold, status.currency);
+  }
+  json.end_object();
+  return http::json_response(200, json.take());
+}
+
 }  // namespace
 
 http::Response get_wallet(Call& call) {
@@ -138,22 +159,21 @@ http::Response list_transactions(Call& call) {
   return http::json_response(200, json.take());
 }
 
-http::Response create_deduction(Call& call) {
-  Fields fields(call.request, Fields::Body::kRequired);
+void create_deduction(const AsyncCallPtr& call) {
+  Fields fields(call->request, Fields::Body::kRequired);
   const Micros amount = fields.amount("amount", 1);
   const auto currency = fields.currency();
   const std::string description = fields.text("description", kDescriptionMax, false);
   const std::string quote_id = read_quote_id(fields);
-  if (auto refused = fields.refusal()) return *refused;
-  const auto price = price_of(call, "amount", amount, currency, quote_id);
-  if (!price) return price.error();
-  auto result = run_wallet(call, "check_balance_and_deduct_asset_cost",
-                           {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(price->currency),
-                            price->amount, description, ledger::timestamp_text(call.now_ns)},
-                           true, price->quoted);
-  if (!result) return failure_response(call, result.error());
-  if (!result->success) return refusal_response(*result);
-  return moved(*result, price->amount, price->quoted);
+  if (auto refused = fields.refusal()) return call->answer(*refused);
+  if (!quote_id.empty() && call->moves_to_worker(create_deduction)) return;
+  const auto price = price_of(*call, "amount", amount, currency, quote_id);
+  if (!price) return call->answer(price.error());
+  answer_wallet(call, "check_balance_and_deduct_asset_cost",
+                {call->tenant, call->idempotency_key, fingerprint_of(*call, fields), nullable(price->currency),
+                 price->amount, description, ledger::timestamp_text(call->now_ns)},
+                true, price->quoted,
+                [price = *price](const WalletResult& result) { return moved(result, price.amount, price.quoted); });
 }
 
 http::Response create_adjustment(Call& call) {
@@ -164,38 +184,19 @@ http::Response create_adjustment(Call& call) {
   if (auto refused = fields.refusal()) return *refused;
   auto result = run_wallet(call, "adjust_wallet",
                            {call.tenant, call.idempotency_key, fingerprint_of(call, fields), nullable(currency), amount,
-                            reason, call.principal.actor, call.request_id, ledger::timestamp_text(call.now_ns)},
+                            reason, call.principal->actor, call.request_id, ledger::timestamp_text(call.now_ns)},
                            true);
   if (!result) return failure_response(call, result.error());
   if (!result->success) return refusal_response(*result);
   return moved(*result, amount);
 }
 
-http::Response check_status(Call& call) {
-  Fields fields(call.request, Fields::Body::kOptional);
+void check_status(const AsyncCallPtr& call) {
+  Fields fields(call->request, Fields::Body::kOptional);
   const auto currency = fields.currency();
   const std::string call_id = fields.text("callId", 255, false);
-  if (auto refused = fields.refusal()) return *refused;
-  const auto status = run_status_check(call, currency, call_id);
-  if (!status) return failure_response(call, status.error());
-  JsonWriter json;
-  json.begin_object();
-  json.key("endCall");
-  json.value(status->end_call);
-  json.key("reason");
-  json.value(status->reason);
-  if (!status->currency.empty()) {
-    json.key("currency");
-    json.value(status->currency);
-    put_money(json, "balance", status->balance, status->currency);
-    put_money(json, "reserved", status->reserved, status->currency);
-    put_money(json, "float", status->floating, status->currency);
-    put_money(json, "effective", status->effective, status->currency);
-    put_money(json, "debtLimit", status->debt_limit, status->currency);
-    put_money(json, "callHold", status->call_hold, status->currency);
-  }
-  json.end_object();
-  return http::json_response(200, json.take());
+  if (auto refused = fields.refusal()) return call->answer(*refused);
+  answer_status_check(call, currency, call_id, status_response);
 }
 
 }  // namespace tallygate::api

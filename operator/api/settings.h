@@ -19,6 +19,7 @@ struct ApiSettings {
   std::string jwks_file, jwt_secret, jwt_public_key_file, jwt_issuer, jwt_audience, jwt_tenant_claim;
   int64_t jwt_leeway_ms = 30'000;
   std::string service_tokens_file, providers_file;
+  int64_t io_threads = 2;
   int64_t connections = 16, workers = 128, rate_per_second = 200, rate_burst = 400;
   int64_t deadline_ms = 5'000, drain_ms = 10'000;
   int64_t body_bytes_max = 256 * 1024;

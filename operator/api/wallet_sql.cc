@@ -8,6 +8,7 @@
 #include "core/telemetry/log.h"
 #include "operator/api/call.h"
 #include "operator/api/text.h"
+#include "operator/api/wallet_json.h"
 
 namespace tallygate::api {
 namespace {
@@ -133,53 +134,116 @@ WalletResult read_wallet_result(const ledger::Rows& rows, size_t row) {
   return out;
 }
 
-Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall,
-                                const std::optional<QuotedAmount>& quoted) {
-  if (may_recall) {
-    params.emplace_back(std::nullopt);
-    params.emplace_back(call.services.recaller.possible());
-  }
+namespace {
+
+// Goes on where the ledger wants float recalled: in at most four rounds.
+Result<WalletResult> with_float(Call& call, const std::string& function, ledger::Params params,
+                                const std::optional<QuotedAmount>& quoted, Result<WalletResult> result) {
   std::string last;
   for (int round = 0;; ++round) {
-    auto result = run_once(call, function, params, quoted, !last.empty());
     if (!result || result->reason != "RecallFloat") return result;
     if (round > kRecallRounds) return fail(Errc::kInternal, "the ledger asks for float that it was told cannot be had");
     auto recalled = round < kRecallRounds ? call.services.recaller.recall(call.tenant, result->recall, call.until_ms)
                                           : fail(Errc::kExhausted, "float is recalled as fast as it is funded");
-    if (!recalled) {
+    if (recalled) {
+      // Nothing more was idle: the rest is with the sidecars.
+      if (*recalled == last) params.back() = ledger::Param(false);
+      params[params.size() - 2] = ledger::Param(*recalled);
+      last = std::move(*recalled);
+    } else {
       static log::Throttle throttle(10);
       log::warn(throttle, "float could not be recalled for a wallet",
                 {{"tenant", call.tenant}, {"error", recalled.error().message}});
       params.back() = ledger::Param(false);
-      continue;
     }
-    // Nothing more was idle: the rest is with the sidecars.
-    if (*recalled == last) params.back() = ledger::Param(false);
-    params[params.size() - 2] = ledger::Param(*recalled);
-    last = std::move(*recalled);
+    result = run_once(call, function, params, quoted, !last.empty());
   }
+}
+
+void add_recall(const Call& call, ledger::Params& params) {
+  params.emplace_back(std::nullopt);
+  params.emplace_back(call.services.recaller.possible());
+}
+
+// What is left of a call while its operation is in a round.
+struct Pending {
+  AsyncCallPtr call;
+  std::string function;
+  ledger::Params params;
+  std::function<http::Response(const WalletResult&)> respond;
+  void answer(const Result<WalletResult>& result) const {
+    call->answer(!result            ? failure_response(*call, result.error())
+                 : !result->success ? refusal_response(*result)
+                                    : respond(*result));
+  }
+};
+
+std::string status_operation(const Call& call, const std::optional<std::string>& currency, const std::string& call_id) {
+  const auto call_param = call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id);
+  static constexpr std::string_view kNames[] = {"tenant", "currency", "call_id"};
+  return operation_of("", kNames, {call.tenant, nullable(currency), call_param});
+}
+
+StatusResult read_status_result(const OwnRow& own) {
+  const ledger::Rows& rows = own.rows;
+  enum Column : size_t { kEndCall, kReason, kCurrency, kBalance, kReserved, kFloat, kEffective, kDebtLimit, kCallHold };
+  StatusResult out;
+  out.end_call = rows.boolean(own.row, kEndCall);
+  out.reason = rows.text(own.row, kReason);
+  out.currency = rows.text(own.row, kCurrency);
+  out.balance = rows.integer(own.row, kBalance);
+  out.reserved = rows.integer(own.row, kReserved);
+  out.floating = rows.integer(own.row, kFloat);
+  out.effective = rows.integer(own.row, kEffective);
+  out.debt_limit = rows.integer(own.row, kDebtLimit);
+  out.call_hold = rows.integer(own.row, kCallHold);
+  return out;
+}
+
+}  // namespace
+
+Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall,
+                                const std::optional<QuotedAmount>& quoted) {
+  if (may_recall) add_recall(call, params);
+  auto result = run_once(call, function, params, quoted, false);
+  return with_float(call, function, std::move(params), quoted, std::move(result));
+}
+
+void answer_wallet(const AsyncCallPtr& call, const std::string& function, ledger::Params params, bool may_recall,
+                   const std::optional<QuotedAmount>& quoted,
+                   std::function<http::Response(const WalletResult&)> respond) {
+  const auto pending = std::make_shared<Pending>(Pending{call, function, std::move(params), std::move(respond)});
+  if (quoted) return pending->answer(run_wallet(*call, function, std::move(pending->params), may_recall, quoted));
+  if (may_recall) add_recall(*call, pending->params);
+  const auto go_on = [pending](const Result<OwnRow>& own) {
+    if (!own) return pending->answer(tl::unexpected(own.error()));
+    WalletResult result = read_wallet_result(own->rows, own->row);
+    if (result.reason != "RecallFloat") return pending->answer(result);
+    pending->call->reply.on_worker([pending, result = std::move(result)] {
+      pending->answer(with_float(*pending->call, pending->function, std::move(pending->params), std::nullopt, result));
+    });
+  };
+  const BatchedOperation* batched = batched_operation(function);
+  TG_ASSERT(batched != nullptr);
+  call->services.wallet_operations.submit(
+      call->tenant, operation_of(batched->operation, batched->parameters, pending->params), call->until_ms,
+      [call, go_on](Result<OwnRow> own) { call->reply.on_io_thread([go_on, own = std::move(own)] { go_on(own); }); });
 }
 
 Result<StatusResult> run_status_check(Call& call, const std::optional<std::string>& currency,
                                       const std::string& call_id) {
-  static constexpr std::string_view kNames[] = {"tenant", "currency", "call_id"};
-  const auto call_param = call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id);
-  auto own = call.services.status_checks.run(
-      call.tenant, operation_of("", kNames, {call.tenant, nullable(currency), call_param}), call.until_ms);
-  if (!own) return tl::unexpected(own.error());
-  const ledger::Rows& rows = own->rows;
-  enum Column : size_t { kEndCall, kReason, kCurrency, kBalance, kReserved, kFloat, kEffective, kDebtLimit, kCallHold };
-  StatusResult out;
-  out.end_call = rows.boolean(own->row, kEndCall);
-  out.reason = rows.text(own->row, kReason);
-  out.currency = rows.text(own->row, kCurrency);
-  out.balance = rows.integer(own->row, kBalance);
-  out.reserved = rows.integer(own->row, kReserved);
-  out.floating = rows.integer(own->row, kFloat);
-  out.effective = rows.integer(own->row, kEffective);
-  out.debt_limit = rows.integer(own->row, kDebtLimit);
-  out.call_hold = rows.integer(own->row, kCallHold);
-  return out;
+  return call.services.status_checks.run(call.tenant, status_operation(call, currency, call_id), call.until_ms)
+      .map(read_status_result);
+}
+
+void answer_status_check(const AsyncCallPtr& call, const std::optional<std::string>& currency,
+                         const std::string& call_id, std::function<http::Response(const StatusResult&)> respond) {
+  const auto go_on = [call, respond = std::move(respond)](const Result<OwnRow>& own) {
+    call->answer(own ? respond(read_status_result(*own)) : failure_response(*call, own.error()));
+  };
+  call->services.status_checks.submit(
+      call->tenant, status_operation(*call, currency, call_id), call->until_ms,
+      [call, go_on](Result<OwnRow> own) { call->reply.on_io_thread([go_on, own = std::move(own)] { go_on(own); }); });
 }
 
 }  // namespace tallygate::api

@@ -1,16 +1,20 @@
 // The wallet's SQL functions (operator/api/SQL.md) as calls, and what they answer.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "core/exchange.h"
+#include "core/http/message.h"
 #include "core/money.h"
 #include "operator/ledger/session.h"
 
 namespace tallygate::api {
 
 struct Call;
+struct AsyncCall;
 
 // One wallet_result row.
 struct WalletResult {
@@ -38,6 +42,12 @@ struct QuotedAmount {
 Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger::Params params, bool may_recall,
                                 const std::optional<QuotedAmount>& quoted = std::nullopt);
 
+// The same, and answers the call: by `respond` where the ledger did it, else by why not. Does not block, except where
+// something is quoted: that wants a worker.
+void answer_wallet(const std::shared_ptr<AsyncCall>& call, const std::string& function, ledger::Params params,
+                   bool may_recall, const std::optional<QuotedAmount>& quoted,
+                   std::function<http::Response(const WalletResult&)> respond);
+
 // The kill switch (status_check), read-only. Without a currency: the tenant's only wallet.
 struct StatusResult {
   bool end_call = false;
@@ -46,6 +56,9 @@ struct StatusResult {
 };
 Result<StatusResult> run_status_check(Call& call, const std::optional<std::string>& currency,
                                       const std::string& call_id);
+// Does not block. `respond` as above.
+void answer_status_check(const std::shared_ptr<AsyncCall>& call, const std::optional<std::string>& currency,
+                         const std::string& call_id, std::function<http::Response(const StatusResult&)> respond);
 
 WalletResult read_wallet_result(const ledger::Rows& rows, size_t row = 0);
 

@@ -2,15 +2,12 @@
 
 #include <charconv>
 #include <ctime>
+#include <map>
 #include <pqxx/pqxx>
 #include <pqxx/tablewriter>
 
 namespace tallygate::ledger {
 namespace {
-
-const pqxx::result& as_result(const std::shared_ptr<const void>& pointer) {
-  return *static_cast<const pqxx::result*>(pointer.get());
-}
 
 Errc errc_of(const pqxx::sql_error& error) {
   const std::string& state = error.sqlstate();
@@ -48,30 +45,42 @@ Result<T> guarded(Fn&& fn) {
   }
 }
 
-Rows exec_on(pqxx::transaction_base& work, const std::string& sql, const Params& params) {
-  if (params.empty()) return Rows(std::make_shared<pqxx::result>(work.exec(sql)));
+// Each cell is looked up once: pqxx would make a row and a field, with four counted pointers, for each look.
+Rows rows_of(pqxx::result result) {
+  const auto columns = static_cast<size_t>(result.columns());
+  std::vector<std::string_view> cells;
+  cells.reserve(static_cast<size_t>(result.size()) * columns);
+  for (const auto& row : result) {
+    for (const auto& field : row) {
+      cells.push_back(field.is_null() ? std::string_view() : std::string_view(field.c_str(), field.size()));
+    }
+  }
+  const auto rows = static_cast<size_t>(result.size());
+  return Rows(std::make_shared<pqxx::result>(std::move(result)), std::move(cells), rows, columns);
+}
+
+std::vector<const char*> values_of(const Params& params) {
   std::vector<const char*> values;
   values.reserve(params.size());
   for (const Param& param : params) values.push_back(param.text ? param.text->c_str() : nullptr);
-  return Rows(std::make_shared<pqxx::result>(work.exec_params(sql, pqxx::prepare::make_dynamic_params(values))));
+  return values;
+}
+
+Rows exec_on(pqxx::transaction_base& work, const std::string& sql, const Params& params) {
+  if (params.empty()) return rows_of(work.exec(sql));
+  return rows_of(work.exec_params(sql, pqxx::prepare::make_dynamic_params(values_of(params))));
 }
 
 }  // namespace
 
-Rows::Rows(std::shared_ptr<const void> result) : result_(std::move(result)) {}
-size_t Rows::size() const { return result_ ? as_result(result_).size() : 0; }
-size_t Rows::columns() const { return result_ ? static_cast<size_t>(as_result(result_).columns()) : 0; }
+Rows::Rows(std::shared_ptr<const void> owner, std::vector<std::string_view> cells, size_t rows, size_t columns)
+    : owner_(std::move(owner)),
+      cells_(std::make_shared<const std::vector<std::string_view>>(std::move(cells))),
+      rows_(rows),
+      columns_(columns) {}
 
-bool Rows::is_null(size_t row, size_t column) const {
-  return as_result(result_)[static_cast<pqxx::result::size_type>(row)][static_cast<pqxx::row::size_type>(column)]
-      .is_null();
-}
-
-std::string_view Rows::text(size_t row, size_t column) const {
-  const auto field =
-      as_result(result_)[static_cast<pqxx::result::size_type>(row)][static_cast<pqxx::row::size_type>(column)];
-  return field.is_null() ? std::string_view() : std::string_view(field.c_str(), field.size());
-}
+bool Rows::is_null(size_t row, size_t column) const { return cell(row, column).data() == nullptr; }
+std::string_view Rows::text(size_t row, size_t column) const { return cell(row, column); }
 
 int64_t Rows::integer(size_t row, size_t column) const {
   const std::string_view field = text(row, column);
@@ -143,7 +152,7 @@ Result<void> Transaction::copy(const std::string& table, const std::vector<std::
 
 std::string with_connection_bounds(const std::string& url) {
   constexpr std::pair<const char*, const char*> kBounds[] = {
-      {"connect_timeout", "5"},  {"keepalives_idle", "10"},      {"keepalives_interval", "5"},
+      {"connect_timeout", "5"},  {"keepalives_idle", "10"},     {"keepalives_interval", "5"},
       {"keepalives_count", "3"}, {"tcp_user_timeout", "20000"}, {"application_name", "tallygate-operator"}};
   const size_t mark = url.find('?');
   const std::string given = mark == std::string::npos ? "" : "&" + url.substr(mark + 1);
@@ -160,6 +169,7 @@ std::string with_connection_bounds(const std::string& url) {
 struct Session::State {
   std::string url, setup;
   std::unique_ptr<pqxx::connection> connection;
+  std::map<std::string, std::string> prepared = {};  // names by statement, on this connection
 };
 
 Session::Session(std::string url, std::string setup)
@@ -172,6 +182,7 @@ void Session::close() { state_->connection.reset(); }
 Result<void> Session::connect() {
   if (connected()) return {};
   state_->connection.reset();
+  state_->prepared.clear();
   Result<void> result = guarded<void>([&]() -> Result<void> {
     state_->connection = std::make_unique<pqxx::connection>(state_->url);
     // pqxx would reconnect in silence and so forget what `setup` made. Its next major version never does.
@@ -215,9 +226,14 @@ Result<void> Session::transact(const std::function<Result<void>(Transaction&)>& 
 Result<Rows> Session::autocommit(const std::string& sql, const Params& params) {
   if (Result<void> ready = connect(); !ready) return tl::unexpected(ready.error());
   Result<Rows> rows = guarded<Rows>([&]() -> Result<Rows> {
+    const auto [name, is_new] = state_->prepared.try_emplace(sql, "s" + std::to_string(state_->prepared.size()));
+    if (is_new) state_->connection->prepare(name->second, sql);  // pqxx tells the server at the first execution
     pqxx::nontransaction work(*state_->connection);
     try {
-      return exec_on(work, sql, params);
+      return rows_of(work.exec_prepared(name->second, pqxx::prepare::make_dynamic_params(values_of(params))));
+    } catch (const pqxx::feature_not_supported& e) {
+      // A migration has changed what the statement answers: it must be prepared anew, on a new connection.
+      return fail(Errc::kUnavailable, "PostgreSQL " + e.sqlstate() + ": " + first_line(e.what()));
     } catch (const pqxx::broken_connection& e) {
       return fail(Errc::kTimeout, "PostgreSQL: the answer was lost: " + first_line(e.what()));
     }

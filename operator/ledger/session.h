@@ -23,9 +23,10 @@ namespace tallygate::ledger {
 class Rows {
  public:
   Rows() = default;
-  explicit Rows(std::shared_ptr<const void> result);
-  size_t size() const;
-  size_t columns() const;
+  // The cells row by row; `owner` holds what they refer to. A null has no data().
+  Rows(std::shared_ptr<const void> owner, std::vector<std::string_view> cells, size_t rows, size_t columns);
+  size_t size() const { return rows_; }
+  size_t columns() const { return columns_; }
   bool empty() const { return size() == 0; }
   bool is_null(size_t row, size_t column) const;
   std::string_view text(size_t row, size_t column) const;
@@ -33,7 +34,10 @@ class Rows {
   bool boolean(size_t row, size_t column) const;
 
  private:
-  std::shared_ptr<const void> result_;
+  const std::string_view& cell(size_t row, size_t column) const { return (*cells_)[row * columns_ + column]; }
+  std::shared_ptr<const void> owner_;
+  std::shared_ptr<const std::vector<std::string_view>> cells_;
+  size_t rows_ = 0, columns_ = 0;
 };
 
 // A parameter ($1 …), in PostgreSQL's text form; std::nullopt is null.
@@ -44,8 +48,7 @@ struct Param {
   Param(std::string_view value) : text(value) {}
   Param(bool value) : text(value ? "t" : "f") {}
   template <std::integral T>
-    requires(!std::same_as<T, bool>)
-  Param(T value) : text(std::to_string(value)) {}
+  requires(!std::same_as<T, bool>) Param(T value) : text(std::to_string(value)) {}
   std::optional<std::string> text;
 };
 using Params = std::vector<Param>;
@@ -75,8 +78,8 @@ std::string with_connection_bounds(const std::string& url);
 
 class Session {
  public:
-  // `setup` runs once on each new connection, before anything else. The URL may hold a password: it is never logged. What
-  // libpq would wait for without end is bounded, unless the URL's own parameters say how.
+  // `setup` runs once on each new connection, before anything else. The URL may hold a password: it is never logged.
+  // What libpq would wait for without end is bounded, unless the URL's own parameters say how.
   explicit Session(std::string url, std::string setup = "");
   ~Session();
   Session(const Session&) = delete;
@@ -87,7 +90,8 @@ class Session {
   Result<void> transact(const std::function<Result<void>(Transaction&)>& body);
   // One statement in a transaction of its own.
   Result<Rows> exec(const std::string& sql, const Params& params = {});
-  // The same, begun and committed by the server: one round trip in place of three. kTimeout wherever the answer was lost.
+  // The same, begun and committed by the server: one round trip in place of three. The statement is prepared once on
+  // each connection: meant for a few that come again and again. kTimeout wherever the answer was lost.
   Result<Rows> autocommit(const std::string& sql, const Params& params);
   bool connected() const;
   void close();

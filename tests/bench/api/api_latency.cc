@@ -1,7 +1,12 @@
-// Latency of the API at 100 concurrent clients, or as many as are told, beside pgbench running the same SQL in the same run. One JSON line per
-// operation: requests, errors, throughput, p50 and p99 in microseconds, CPU time of each request.
+// Latency of the API at 100 concurrent clients, or as many as are told, beside pgbench running the same SQL in the same
+// run. One JSON line per operation: requests, errors, throughput, p50 and p99 in microseconds, CPU time of each
+// request.
 //   api_latency [REQUESTS PER OPERATION [CLIENTS]]
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,7 +15,6 @@
 #include <fstream>
 #include <iterator>
 #include <sstream>
-#include <thread>
 
 #include "core/telemetry/log.h"
 #include "tests/integration/api/world.h"
@@ -23,10 +27,16 @@ constexpr int kTenants = 50;  // otherwise one wallet's row lock is all that is 
 
 std::string tenant_name(int i) { return "shop/t" + std::to_string(i % kTenants); }
 
-// CPU time so far in microseconds: of PostgreSQL's processes, those that ended included, and of this one (API and clients).
+// CPU time so far in microseconds: of PostgreSQL's processes, those that ended included, of this one (API and
+// clients) and of this thread (clients).
 struct CpuTime {
-  int64_t postgres_us = 0, own_us = 0;
+  int64_t postgres_us = 0, own_us = 0, thread_us = 0;
 };
+int64_t cpu_us(int whose) {
+  rusage usage{};
+  ::getrusage(whose, &usage);
+  return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1'000'000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+}
 CpuTime cpu_time(pid_t postmaster) {
   const int64_t tick_us = 1'000'000 / ::sysconf(_SC_CLK_TCK);
   CpuTime out;
@@ -43,9 +53,8 @@ CpuTime cpu_time(pid_t postmaster) {
     if (own) out.postgres_us += (std::stoll(fields[11]) + std::stoll(fields[12])) * tick_us;
     if (pid == postmaster) out.postgres_us += (std::stoll(fields[13]) + std::stoll(fields[14])) * tick_us;
   }
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  out.own_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1'000'000 + usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+  out.own_us = cpu_us(RUSAGE_SELF);
+  out.thread_us = cpu_us(RUSAGE_THREAD);
   return out;
 }
 
@@ -55,30 +64,95 @@ struct Target {
   int clients;
 };
 
+// Clients as keep-alive connections on one event loop: each sends its next request as soon as it has its answer. As
+// cheap as can be, since it takes its share of the same cores.
+class Clients {
+ public:
+  Clients(uint16_t port, int count) : clients_(static_cast<size_t>(count)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (Client& client : clients_) {
+      client.fd = ::socket(AF_INET, SOCK_STREAM, 0);
+      TG_ASSERT(::connect(client.fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+      const int on = 1;
+      ::setsockopt(client.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+      epoll_event event{.events = EPOLLIN, .data = {.ptr = &client}};
+      TG_ASSERT(::epoll_ctl(epoll_, EPOLL_CTL_ADD, client.fd, &event) == 0);
+    }
+  }
+  ~Clients() {
+    for (const Client& client : clients_) ::close(client.fd);
+    ::close(epoll_);
+  }
+
+  // How long each took. Answers other than 200 and 201 are errors.
+  std::vector<int64_t> run(int requests, const std::function<Ask(int)>& ask, int& errors) {
+    std::vector<int64_t> taken;
+    taken.reserve(static_cast<size_t>(requests));
+    int next = 0;
+    for (Client& client : clients_) {
+      if (next < requests) send(client, request_text(ask(next++)));
+    }
+    std::vector<epoll_event> events(clients_.size());
+    while (taken.size() < static_cast<size_t>(requests)) {
+      const int ready = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), 10'000);
+      TG_ASSERT(ready > 0);
+      for (int i = 0; i < ready; ++i) {
+        Client& client = *static_cast<Client*>(events[static_cast<size_t>(i)].data.ptr);
+        const int status = read_status(client);
+        if (status == 0) continue;
+        taken.push_back(system_env().mono_ns() - client.sent_ns);
+        if (status != 200 && status != 201) ++errors;
+        if (next < requests) send(client, request_text(ask(next++)));
+      }
+    }
+    return taken;
+  }
+
+ private:
+  struct Client {
+    int fd = -1;
+    int64_t sent_ns = 0;
+    std::string answer;
+  };
+  // Requests are short and one at a time: the socket has room.
+  static void send(Client& client, const std::string& text) {
+    client.sent_ns = system_env().mono_ns();
+    TG_ASSERT(::send(client.fd, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size()));
+  }
+  // 0: there is more to come.
+  static int read_status(Client& client) {
+    static constexpr std::string_view kLength = "Content-Length: ";
+    char bytes[16'384];
+    const ssize_t size = ::recv(client.fd, bytes, sizeof bytes, 0);
+    TG_ASSERT(size > 0);
+    client.answer.append(bytes, static_cast<size_t>(size));
+    const size_t head_end = client.answer.find("\r\n\r\n");
+    if (head_end == std::string::npos) return 0;
+    const size_t field = client.answer.find(kLength);
+    TG_ASSERT(field < head_end);
+    const size_t body = std::stoul(client.answer.substr(field + kLength.size(), 8));
+    if (client.answer.size() < head_end + 4 + body) return 0;
+    const int status = std::stoi(client.answer.substr(9, 3));
+    client.answer.clear();
+    return status;
+  }
+
+  const int epoll_ = ::epoll_create1(0);
+  std::vector<Client> clients_;
+};
+
 void measure(const char* name, const Target& target, int requests, const std::function<Ask(int)>& ask) {
   Env& env = system_env();
+  Clients clients(target.port, target.clients);
+  int errors = 0;
   const CpuTime before = cpu_time(target.postmaster);
-  std::vector<std::vector<int64_t>> taken(static_cast<size_t>(target.clients));
-  std::atomic<int> next = 0, errors = 0;
   const int64_t begin_ns = env.mono_ns();
-  std::vector<std::thread> clients;
-  for (auto& own : taken) {
-    clients.emplace_back([&] {
-      ApiClient client(target.port);
-      for (int i = next++; i < requests; i = next++) {
-        const Ask what = ask(i);
-        const int64_t sent_ns = env.mono_ns();
-        const int status = client.send(what).status;
-        own.push_back(env.mono_ns() - sent_ns);
-        if (status != 200 && status != 201) ++errors;
-      }
-    });
-  }
-  for (auto& client : clients) client.join();
+  auto all = clients.run(requests, ask, errors);
   const double seconds = static_cast<double>(env.mono_ns() - begin_ns) / 1e9;
   const CpuTime after = cpu_time(target.postmaster);
-  std::vector<int64_t> all;
-  for (const auto& own : taken) all.insert(all.end(), own.begin(), own.end());
   std::sort(all.begin(), all.end());
   const auto at = [&](size_t percent) {
     return static_cast<long long>(all[std::min(all.size() - 1, all.size() * percent / 100)] / 1000);
@@ -86,9 +160,10 @@ void measure(const char* name, const Target& target, int requests, const std::fu
   const auto each = [&](int64_t us) { return static_cast<long long>(us / static_cast<int64_t>(all.size())); };
   std::printf(
       "{\"api\":\"%s\",\"requests\":%zu,\"errors\":%d,\"per_second\":%.0f,\"p50_us\":%lld,\"p99_us\":%lld,"
-      "\"postgres_cpu_us\":%lld,\"api_and_client_cpu_us\":%lld}\n",
-      name, all.size(), errors.load(), static_cast<double>(all.size()) / seconds, at(50), at(99),
-      each(after.postgres_us - before.postgres_us), each(after.own_us - before.own_us));
+      "\"postgres_cpu_us\":%lld,\"api_and_client_cpu_us\":%lld,\"client_cpu_us\":%lld}\n",
+      name, all.size(), errors, static_cast<double>(all.size()) / seconds, at(50), at(99),
+      each(after.postgres_us - before.postgres_us), each(after.own_us - before.own_us),
+      each(after.thread_us - before.thread_us));
   std::fflush(stdout);
 }
 
@@ -101,8 +176,8 @@ void pgbench(const char* name, const std::string& url, const std::string& folder
                         << statement << "\ncommit;\n";
   std::printf("{\"pgbench\":\"%s\"} ", name);
   std::fflush(stdout);
-  const std::string command = "PGOPTIONS='-c jit=off -c enable_seqscan=off' pgbench -n -c 16 -j 2 -t " + std::to_string(std::max(1, requests / 16)) + " -f '" +
-                              script + "' '" + url +
+  const std::string command = "PGOPTIONS='-c jit=off -c enable_seqscan=off' pgbench -n -c 16 -j 2 -t " +
+                              std::to_string(std::max(1, requests / 16)) + " -f '" + script + "' '" + url +
                               "' 2>&1 | grep -E 'latency average|tps|failed' | tr '\\n' ' '; echo";
   if (std::system(("command -v pgbench >/dev/null && " + command + " || echo 'pgbench is not installed'").c_str()) !=
       0) {

@@ -21,6 +21,7 @@ class Combining : public ::testing::Test {
     options.statement = kEcho;
     pool.emplace(system_env(), PoolOptions{.database_url = url, .deadline_ms = 3000});
     combiner.emplace(system_env(), *pool, std::move(options));
+    combiner->start();
   }
   // Each asks for its own number at the same time; → what each was answered, -1 for an error.
   std::vector<int64_t> crowd(int size, const std::function<std::string(int)>& tenant, int bad = -1) {
@@ -50,7 +51,7 @@ class Combining : public ::testing::Test {
 };
 
 TEST_F(Combining, ACrowdSharesRoundsAndEachGetsItsOwnRow) {
-  make({.lanes = 1, .batch_max = 64});
+  make({.rounds = 1, .batch_max = 64});
   const auto answers = crowd(100, [](int) { return "t"; });
   for (int i = 0; i < 100; ++i) EXPECT_EQ(answers[static_cast<size_t>(i)], 1000 + i);
   EXPECT_EQ(combiner->stats().operations, 100u);
@@ -59,22 +60,23 @@ TEST_F(Combining, ACrowdSharesRoundsAndEachGetsItsOwnRow) {
 }
 
 TEST_F(Combining, OneOperationsFaultIsItsOwn) {
-  make({.lanes = 1});
+  make({.rounds = 1});
   const auto answers = crowd(
       40, [](int) { return "t"; }, 17);
   for (int i = 0; i < 40; ++i) EXPECT_EQ(answers[static_cast<size_t>(i)], i == 17 ? -1 : 1000 + i);
   EXPECT_EQ(error.errc, Errc::kInvalid) << error.message;
+  EXPECT_EQ(combiner->stats().operations, 40u) << "each counts once";
 }
 
 TEST_F(Combining, ALoneCallerWaitsForNobody) {
-  make({.lanes = 1});
+  make({.rounds = 1});
   EXPECT_EQ(crowd(1, [](int) { return "t"; })[0], 1000);
   EXPECT_EQ(combiner->stats().rounds, 1u);
 }
 
 TEST_F(Combining, WhoGetsNoRoundInTimeIsToldSo) {
   wait_ms = 60;
-  make({.lanes = 1, .batch_max = 1});
+  make({.rounds = 1, .batch_max = 1});
   const auto answers = crowd(12, [](int) { return "t"; });
   int served = 0;
   for (const int64_t answer : answers) served += answer >= 1000 ? 1 : 0;
@@ -83,8 +85,8 @@ TEST_F(Combining, WhoGetsNoRoundInTimeIsToldSo) {
   EXPECT_EQ(error.errc, Errc::kUnavailable);
 }
 
-TEST_F(Combining, LanesDoNotWaitForEachOther) {
-  make({.lanes = 8});
+TEST_F(Combining, RoundsDoNotWaitForEachOther) {
+  make({.rounds = 8});
   const auto answers = crowd(64, [](int i) { return "t" + std::to_string(i); });
   for (int i = 0; i < 64; ++i) EXPECT_EQ(answers[static_cast<size_t>(i)], 1000 + i);
 }
@@ -94,9 +96,10 @@ constexpr char kLocking[] =
     "select (e ->> 'v')::bigint, case when e ->> 'v' = '7' then pg_advisory_xact_lock(7) is null end, "
     "(e ->> 'n')::integer from jsonb_array_elements($1::jsonb) e";
 
-TEST_F(Combining, ATenantThatWaitsForALockStopsNobodyElseOfItsLane) {
+TEST_F(Combining, ATenantThatWaitsForALockStopsNobodyElse) {
   pool.emplace(system_env(), PoolOptions{.database_url = url, .deadline_ms = 1500});
-  combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kLocking, .lanes = 1, .slow_ms = 50});
+  combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kLocking, .rounds = 1, .slow_ms = 50});
+  combiner->start();
   const auto ask = [&](const std::string& tenant, int value) {
     return combiner->run(tenant, "{\"v\":" + std::to_string(value) + "}", system_env().mono_ms() + 1500);
   };
@@ -123,10 +126,72 @@ TEST_F(Combining, ATenantThatWaitsForALockStopsNobodyElseOfItsLane) {
   EXPECT_TRUE(ask("locked", 7)) << "and it goes on once the lock is free";
 }
 
+TEST_F(Combining, StoppingAnswersEverybody) {
+  make({.rounds = 1, .batch_max = 1});
+  std::atomic<int> served = 0, refused = 0;
+  const auto submit = [&] {
+    combiner->submit("t", R"({"v":1})", system_env().mono_ms() + wait_ms,
+                     [&](Result<OwnRow> own) { own ? ++served : ++refused; });
+  };
+  for (int i = 0; i < 50; ++i) submit();
+  while (served == 0) system_env().sleep_ms(1);
+  combiner->stop();
+  EXPECT_EQ(served + refused, 50) << "rounds under way have ended, and nobody waits";
+  EXPECT_GT(refused, 0);
+  const int before = refused;
+  submit();
+  EXPECT_EQ(refused, before + 1) << "at once";
+  combiner->stop();
+  combiner->start();
+  combiner->start();
+  EXPECT_EQ(crowd(1, [](int) { return "t"; })[0], 1000) << "and it can start again";
+}
+
+// All rounds that there may be wait for locks: who waits for one is still answered in time.
+TEST_F(Combining, WhoWaitsBehindLockedRoundsIsAnsweredInTime) {
+  pool.emplace(system_env(), PoolOptions{.database_url = url, .deadline_ms = 3000});
+  combiner.emplace(system_env(), *pool,
+                   CombinerOptions{.statement = kLocking, .rounds = 1, .slow_ms = 1, .rounds_max = 2});
+  combiner->start();
+  ledger::Session holder(url);
+  std::atomic<int> locked = 0;
+  const auto held = holder.transact([&](ledger::Transaction& transaction) -> Result<void> {
+    (void)transaction.exec("select pg_advisory_xact_lock(7)");
+    for (const char* tenant : {"a", "b"}) {
+      combiner->submit(tenant, R"({"v":7})", system_env().mono_ms() + 3000, [&](const auto&) { ++locked; });
+      while (combiner->stats().rounds < (tenant[0] == 'a' ? 1 : 2)) system_env().sleep_ms(1);
+    }
+    const auto own = combiner->run("c", R"({"v":1})", system_env().mono_ms() + 100);
+    EXPECT_FALSE(own);
+    EXPECT_EQ(own.error().errc, Errc::kUnavailable);
+    EXPECT_EQ(locked, 0) << "it was answered while they waited";
+    return {};
+  });
+  EXPECT_TRUE(held);
+  combiner->stop();
+  EXPECT_EQ(locked, 2);
+}
+
+// A migration may change what a statement answers while connections have it prepared.
+TEST_F(Combining, AStatementWhoseAnswerChangesIsPreparedAnew) {
+  make({});
+  ledger::Session owner(url);
+  ASSERT_TRUE(owner.exec("create table changing (a integer); grant select on changing to tallygate_api"));
+  for (const size_t columns : {1u, 2u}) {
+    const auto rows = pool->exec("select * from changing where $1", {true}, system_env().mono_ms() + 3000);
+    ASSERT_TRUE(rows) << rows.error().message;
+    EXPECT_EQ(rows->columns(), columns);
+    if (columns == 1) {
+      ASSERT_TRUE(owner.exec("alter table changing add b integer"));
+    }
+  }
+}
+
 // A plan made while a table was small is kept while it grows: none may scan. Measured once: 20 times slower.
 TEST_F(Combining, SessionsOfThePoolScanNoTableAndSeeOneTenant) {
   make({});
-  const auto rows = pool->exec("select current_setting('enable_seqscan'), current_user, $1::text", {"x"}, system_env().mono_ms() + 3000);
+  const auto rows = pool->exec("select current_setting('enable_seqscan'), current_user, $1::text", {"x"},
+                               system_env().mono_ms() + 3000);
   ASSERT_TRUE(rows) << rows.error().message;
   EXPECT_EQ(rows->text(0, 0), "off");
   EXPECT_EQ(rows->text(0, 1), "tallygate_api");
@@ -134,7 +199,8 @@ TEST_F(Combining, SessionsOfThePoolScanNoTableAndSeeOneTenant) {
 
 TEST_F(Combining, ADatabaseThatIsAwayFailsAllInBoundedTime) {
   pool.emplace(system_env(), PoolOptions{.database_url = "postgresql://nobody@127.0.0.1:1/none", .deadline_ms = 300});
-  combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kEcho, .lanes = 1});
+  combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kEcho, .rounds = 1});
+  combiner->start();
   wait_ms = 2000;
   const int64_t begin_ms = system_env().mono_ms();
   for (const int64_t answer : crowd(20, [](int) { return "t"; })) EXPECT_EQ(answer, -1);

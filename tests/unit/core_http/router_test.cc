@@ -22,7 +22,8 @@ class RouterTest : public testing::Test {
     Request request;
     request.method = method;
     request.path = path;
-    return router_.handle(request);
+    const auto endpoint = router_.find(request);
+    return endpoint ? (*endpoint)->blocking(request) : endpoint.error();
   }
   Router router_;
 };

@@ -1,12 +1,10 @@
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
 
 #include "core/http/server.h"
-#include "core/http/workers.h"
 #include "tests/unit/core_http/raw_client.h"
 
 namespace tallygate::http {
@@ -135,47 +133,6 @@ TEST_F(LimitsTest, AnswersOverloadToWhatHasWaitedTooLong) {
   EXPECT_NE(answer.find("Retry-After: 1\r\n"), std::string::npos);
   waiting.send(kGet);
   EXPECT_TRUE(waiting.read_response().ends_with("done")) << "an overload does not cost the connection";
-}
-
-// A caller with a hundred requests waiting does not make another one wait for them all, nor take all workers.
-TEST_F(LimitsTest, LanesTakeTurns) {
-  Workers workers(4, 1000, 3);
-  std::mutex mutex;
-  std::vector<uint64_t> order;
-  std::atomic<int> running = 0, most = 0, done = 0;
-  for (int i = 0; i < 100; ++i) {
-    ASSERT_TRUE(workers.submit(
-        [&] {
-          const int now = ++running;
-          int seen = most;
-          while (now > seen && !most.compare_exchange_weak(seen, now)) {
-          }
-          gate_.wait();
-          {
-            const std::lock_guard lock(mutex);
-            order.push_back(1);
-          }
-          --running;
-          ++done;
-        },
-        1));
-  }
-  gate_.await_waiting(3);
-  for (int i = 0; i < 3; ++i) {
-    ASSERT_TRUE(workers.submit(
-        [&] {
-          const std::lock_guard lock(mutex);
-          order.push_back(2);
-          ++done;
-        },
-        2));
-  }
-  while (done < 3) system_env().sleep_ms(1);
-  EXPECT_EQ(order, (std::vector<uint64_t>{2, 2, 2})) << "by the worker that the first lane may not have";
-  gate_.open();
-  while (done < 103) system_env().sleep_ms(1);
-  EXPECT_EQ(most, 3);
-  EXPECT_EQ(workers.queue_length(), 0u);
 }
 
 TEST_F(LimitsTest, RefusesConnectionsPastTheLimit) {
