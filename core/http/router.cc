@@ -35,7 +35,7 @@ std::vector<std::string_view> split(std::string_view path) {
 }
 
 Response bad_path() {
-  return problem_response({400, "malformed_path", "The path has a broken escape or a dot segment."});
+  return problem_response({400, "MalformedPath", "The path has a broken escape or a dot segment."});
 }
 
 std::string allowed(const std::map<std::string, Handler>& methods) {
@@ -107,7 +107,7 @@ bool Router::find(const Node& node, const std::vector<std::string>& segments, si
 
 Response Router::handle(Request& request) const {
   static constexpr size_t kSegmentsMax = 64;
-  if (!request.path.starts_with('/')) return problem_response({404, "not_found", "There is nothing here."});
+  if (!request.path.starts_with('/')) return problem_response({404, "NotFound", "There is nothing here."});
   std::vector<std::string> segments;
   for (const std::string_view raw : split(request.path)) {
     auto segment = percent_decode(raw);
@@ -115,7 +115,7 @@ Response Router::handle(Request& request) const {
     segments.push_back(std::move(*segment));
   }
   Match match;
-  if (!find(*root_, segments, 0, match)) return problem_response({404, "not_found", "There is nothing here."});
+  if (!find(*root_, segments, 0, match)) return problem_response({404, "NotFound", "There is nothing here."});
   request.route = match.node->pattern;
   for (size_t i = 0; i < match.values.size(); ++i) {
     request.params.emplace_back(match.node->names[i], std::move(match.values[i]));
@@ -126,7 +126,7 @@ Response Router::handle(Request& request) const {
     request.head = handler != match.node->methods.end();
   }
   if (handler == match.node->methods.end()) {
-    return problem_response({405, "method_not_allowed", "This path does not take that method."},
+    return problem_response({405, "MethodNotAllowed", "This path does not take that method."},
                             {{"Allow", allowed(match.node->methods)}});
   }
   return handler->second(request);

@@ -27,7 +27,7 @@ void make_sendable(Response& response) {
   if (legal) return;
   static log::Throttle throttle(10);
   log::error(throttle, "handler made an illegal response", {{"status", response.status}});
-  response = problem_response({500, "internal", "The server made a mistake."});
+  response = problem_response({500, "Internal", "The server made a mistake."});
 }
 
 std::string serialise(const Response& response, const std::string& date, bool keep_alive, bool http_1_0,

@@ -22,28 +22,28 @@ std::string request_id_of(const http::Request& request, Env& env) {
 }
 
 http::Response unauthorized() {
-  return http::problem_response({401, "unauthorized", "A valid bearer token is needed.", "", {}},
+  return http::problem_response({401, "Unauthenticated", "A valid bearer token is needed.", "", {}},
                                 {{"WWW-Authenticate", "Bearer"}});
 }
 
-http::Response forbidden(std::string reason, std::string detail) {
-  return http::problem_response({403, std::move(reason), std::move(detail), "", {}});
+http::Response forbidden(ReasonName reason, std::string detail) {
+  return http::problem_response({403, reason, std::move(detail), "", {}});
 }
 
 // A body that two readers could take for two things, or that is compressed.
 std::optional<http::Response> refuse_media(const http::Request& request) {
   if (request.header_count("content-type") > 1) {
-    return http::problem_response({415, "unsupported_media_type", "Content-Type must be given once.", "", {}});
+    return http::problem_response({415, "UnsupportedMediaType", "Content-Type must be given once.", "", {}});
   }
   if (request.header_count("content-encoding") > 0) {
-    return http::problem_response({415, "unsupported_media_type", "No Content-Encoding is taken.", "", {}},
+    return http::problem_response({415, "UnsupportedMediaType", "No Content-Encoding is taken.", "", {}},
                                   {{"Accept-Encoding", "identity"}});
   }
   return std::nullopt;
 }
 
 http::Response not_ready() {
-  return http::problem_response({503, "not_ready", "The manifests are not loaded yet. Repeat the request.", "", {}},
+  return http::problem_response({503, "NotReady", "The manifests are not loaded yet. Repeat the request.", "", {}},
                                 {{"Retry-After", "1"}});
 }
 
@@ -146,7 +146,7 @@ tl::expected<std::string, http::Response> Front::choose_tenant(const http::Reque
   if (request.header_count(kTenantHeader) == 0) {
     if (principal.tenants.size() == 1 && !principal.all_tenants) return principal.tenants.front();
     if (principal.tenants.empty() && !principal.all_tenants) {
-      return refused(forbidden("no_tenant", "The credentials belong to no tenant that is known."));
+      return refused(forbidden("NoTenant", "The credentials belong to no tenant that is known."));
     }
     return tl::unexpected<http::Response>(
         faulty_fields({{"Tallygate-Tenant", "is required: the token serves several tenants"}}));
@@ -157,7 +157,7 @@ tl::expected<std::string, http::Response> Front::choose_tenant(const http::Reque
   }
   // The same answer whether such a tenant exists or not.
   if (!principal.may_act_for(wanted))
-    return refused(forbidden("tenant_not_allowed", "The credentials do not reach this tenant."));
+    return refused(forbidden("TenantNotAllowed", "The credentials do not reach this tenant."));
   return wanted;
 }
 
@@ -172,7 +172,7 @@ std::optional<http::Response> Front::limit_rate(RateLimiter& limiter, const std:
   const int64_t wait_ms = limiter.take(key, services_.env.mono_ns());
   if (wait_ms <= 0) return std::nullopt;
   stats_.rate_limited.fetch_add(1, std::memory_order_relaxed);
-  return http::problem_response({429, "rate_limited", std::string("Too many requests for this ") + whose + ".", "", {}},
+  return http::problem_response({429, "RateLimited", std::string("Too many requests for this ") + whose + ".", "", {}},
                                 {{"Retry-After", std::to_string((wait_ms + 999) / 1000)}});
 }
 
@@ -180,11 +180,11 @@ http::Response Front::answer_provider(const ApiRoute& route, const http::Request
                                       const std::string& request_id) {
   const auto credentials = credentials_.current();  // they own the provider
   const Provider* provider = credentials->providers->find(request.param("provider"));
-  if (provider == nullptr) return http::problem_response({404, "unknown_provider", "There is no such provider.", "", {}});
+  if (provider == nullptr) return http::problem_response({404, "UnknownProvider", "There is no such provider.", "", {}});
   std::string why;
   if (!provider->adapter->authenticate(request, services_.env.wall_s(), why)) {
     provider->count(EventResult::kUnauthenticated);
-    return unauthenticated(request, request_id, why, http::problem_response({401, "unauthorized", "", "", {}}));
+    return unauthenticated(request, request_id, why, http::problem_response({401, "Unauthenticated", "", "", {}}));
   }
   // No tenant's name has a colon.
   if (auto refused = limit_rate(limiter_, provider->principal.actor, "provider")) {
@@ -209,7 +209,7 @@ http::Response Front::answer_provider(const ApiRoute& route, const http::Request
 
 http::Response Front::answer(const ApiRoute& route, const http::Request& request, const std::string& request_id) {
   if (request.body.size() > options_.body_bytes_max) {
-    return http::problem_response({413, "body_too_large", "The body is too large.", "", {}});
+    return http::problem_response({413, "BodyTooLarge", "The body is too large.", "", {}});
   }
   const auto snapshot = services_.directory.snapshot();
   std::string why;
@@ -220,7 +220,7 @@ http::Response Front::answer(const ApiRoute& route, const http::Request& request
   if (!snapshot) return not_ready();
   if (!principal->has(*route.scope)) {
     stats_.forbidden.fetch_add(1, std::memory_order_relaxed);
-    return forbidden("scope_missing", "The token lacks the scope " + std::string(to_string(*route.scope)) + ".");
+    return forbidden("ScopeMissing", "The token lacks the scope " + std::string(to_string(*route.scope)) + ".");
   }
   auto tenant = choose_tenant(request, *principal);
   if (!tenant) return std::move(tenant.error());

@@ -19,7 +19,7 @@ struct Correction {
 std::optional<http::Response> refusal_of(std::string_view status) {
   if (status == "new" || status == "duplicate") return std::nullopt;
   if (status == "unknown") {
-    return http::problem_response({404, "unknown_usage", "No usage was reported under the id in corrects.", "", {}});
+    return http::problem_response({404, "UnknownUsage", "No usage was reported under the id in corrects.", "", {}});
   }
   if (status == "mismatch") return faulty_fields({{"id", "was used for another correction"}});
   if (status == "too_old") {

@@ -138,7 +138,7 @@ http::Response get_quote(Call& call) {
           : select_as_tenant(call, std::string("select ") + kColumns + " from quotes where tenant = $1 and id = $2",
                              {call.tenant, id});
   if (!rows) return failure_response(call, rows.error());
-  if (rows->empty()) return http::problem_response({404, "unknown_quote", "There is no such quote.", "", {}});
+  if (rows->empty()) return http::problem_response({404, "UnknownQuote", "There is no such quote.", "", {}});
   JsonWriter json;
   json.begin_object();
   put_quote(json, *rows);

@@ -122,7 +122,7 @@ http::Response get_reservation(Call& call) {
   auto rows = select_as_tenant(call, "select * from wallet_reservation($1, $2)", {call.tenant, call_id});
   if (!rows) return failure_response(call, rows.error());
   if (rows->empty()) {
-    return http::problem_response({404, "unknown_reservation", "There is no reservation for this call.", "", {}});
+    return http::problem_response({404, "UnknownReservation", "There is no reservation for this call.", "", {}});
   }
   JsonWriter json;
   put_row(json, *rows, 0);

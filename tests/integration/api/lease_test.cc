@@ -80,22 +80,22 @@ TEST(ApiLeases, AreForWhoHasTheScope) {
   const std::string text = w.body(w.wanted("\"least\":1"));
   EXPECT_EQ(w.lease(text, "").status, 401);
   for (const std::string& token : {kReadToken, kAcmeToken})
-    EXPECT_EQ(w.lease(text, token).member("reason"), "scope_missing");
+    EXPECT_EQ(w.lease(text, token).member("reason"), "ScopeMissing");
   const int64_t now = system_env().wall_s();
   const auto jwt = [&](const std::string& scope) {
     return sign_hs256(kHeader, R"({"iss":"https://issuer.example/","aud":"tallygate","sub":"u","exp":)" +
                                    std::to_string(now + 60) + R"(,"scope":")" + scope +
                                    R"(","app_metadata":{"org_id":"ext-acme"}})");
   };
-  EXPECT_EQ(w.lease(text, jwt("wallet:read wallet:write usage:write")).member("reason"), "scope_missing");
+  EXPECT_EQ(w.lease(text, jwt("wallet:read wallet:write usage:write")).member("reason"), "ScopeMissing");
   EXPECT_EQ(w.lease(text, jwt("lease:write")).status, 200);
   EXPECT_EQ(w.send({.method = "POST", .path = kPath, .body = text, .token = kLeaseToken, .tenant = "shop/globex"})
                 .member("reason"),
-            "tenant_not_allowed");
-  EXPECT_EQ(w.send({.token = kLeaseToken}).member("reason"), "scope_missing") << "leases, and nothing else";
+            "TenantNotAllowed");
+  EXPECT_EQ(w.send({.token = kLeaseToken}).member("reason"), "ScopeMissing") << "leases, and nothing else";
   EXPECT_EQ(w.send({.method = "POST", .path = kPath, .body = text, .token = kAdminToken, .tenant = "shop/nobody"})
                 .member("reason"),
-            "unknown_tenant");
+            "UnknownTenant");
 }
 
 // Sidecars' calls and the tenant's own have a rate limit each.

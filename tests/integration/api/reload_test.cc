@@ -199,7 +199,7 @@ TEST(ApiReadiness, NeedsManifestsAndTheDatabase) {
   for (const std::string& token : {kAcmeToken, jwt(kJwtSecret)}) {
     const Answer early = world.send({.token = token});
     EXPECT_EQ(early.status, 503) << early.body;
-    EXPECT_EQ(early.member("reason"), "not_ready");
+    EXPECT_EQ(early.member("reason"), "NotReady");
     EXPECT_NE(early.head.find("Retry-After: 1"), std::string::npos);
   }
   EXPECT_EQ(world.send({.token = "tgs_nobody_0123456789abcdef0123456789"}).status, 401);
@@ -211,7 +211,7 @@ TEST(ApiReadiness, NeedsManifestsAndTheDatabase) {
   ASSERT_TRUE(soon([&] { return world.server->not_ready().has_value(); }));
   const Answer away = world.get("/v1/wallet");
   EXPECT_EQ(away.status, 503);
-  EXPECT_EQ(away.member("reason"), "unavailable");
+  EXPECT_EQ(away.member("reason"), "Unavailable");
   EXPECT_EQ(world.server->health().state, telemetry::ServiceState::kDegraded);
   postgres.start();
   world.session.close();

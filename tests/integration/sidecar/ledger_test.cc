@@ -411,7 +411,7 @@ TEST_F(LedgerLeases, ATenantThatTheLedgerConfirmsIsNotStale) {
   changed.suspended = true;
   changed.suspend_reason = "unpaid";
   publish(changed);
-  ASSERT_TRUE(world.until([&] { return world.outcome(pod) == "403 TenantSuspended"; }));
+  ASSERT_TRUE(world.until([&] { return world.outcome(pod) == "403 Suspended"; }));
   // Lifted while the ledger is away too: nobody confirms anything.
   changed.version += 1;
   changed.suspended = false;
@@ -429,7 +429,7 @@ TEST_F(LedgerLeases, ASuspensionOfTheLedgersOwnIsInForceUntilRedisIsBack) {
   EXPECT_EQ(world.outcome(pod), "admitted");
   number("insert into wallets (tenant, currency, suspended_reason) values ($1, 'GBP', 'dispute') returning 1",
          {kTenant});
-  ASSERT_TRUE(world.until([&] { return world.outcome(pod) == "403 TenantSuspended"; }));
+  ASSERT_TRUE(world.until([&] { return world.outcome(pod) == "403 Suspended"; }));
   number("update wallets set suspended_reason = null returning 1");
   world.resume();
   ASSERT_TRUE(world.until([&] { return world.outcome(pod) == "admitted"; }));

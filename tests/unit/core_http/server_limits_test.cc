@@ -83,7 +83,7 @@ TEST_F(LimitsTest, RefusesMalformedHeadsAndChunks) {
     const std::string answer = once(bytes);
     EXPECT_TRUE(answer.starts_with("HTTP/1.1 400 ")) << bytes << answer;
     EXPECT_NE(answer.find("Connection: close\r\n"), std::string::npos);
-    EXPECT_NE(answer.find("malformed_request"), std::string::npos);
+    EXPECT_NE(answer.find("MalformedRequest"), std::string::npos);
   }
   for (const char* chunks :
        {"0x5\r\nhello\r\n0\r\n\r\n", "+5\r\nhello\r\n0\r\n\r\n", "-1\r\n\r\n", "5\nhello\r\n0\r\n\r\n",

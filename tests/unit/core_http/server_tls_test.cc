@@ -88,9 +88,9 @@ TEST(ServerTls, PlainHttpIsToldSoInPlainHttp) {
   const auto server = tls_server(files);
   const std::string answer = RawClient(server->port()).exchange(kGet);
   EXPECT_TRUE(answer.starts_with("HTTP/1.1 400 Bad Request\r\n")) << answer;
-  EXPECT_NE(answer.find("tls_required"), std::string::npos);
+  EXPECT_NE(answer.find("TlsRequired"), std::string::npos);
   EXPECT_NE(answer.find("Connection: close\r\n"), std::string::npos);
-  EXPECT_NE(RawClient(server->port()).exchange("nonsense").find("tls_required"), std::string::npos);
+  EXPECT_NE(RawClient(server->port()).exchange("nonsense").find("TlsRequired"), std::string::npos);
   EXPECT_EQ(RawClient(server->port()).exchange(std::string("\x16\x03\x01\x00\x05hello", 10)).find("HTTP"),
             std::string::npos)
       << "a broken handshake gets an alert";
