@@ -165,6 +165,7 @@ void Connection<Stream>::take_head(size_t size) {
   head_ = std::move(*head);
   head_.request.peer = peer_;
   head_.request.tls = !std::is_same_v<Stream, beast::tcp_stream>;
+  if (shared_.options.request_ids) head_.request.id = request_id_of(head_.request, shared_.env);
   buffer_.consume(size);
   read_body();
 }
@@ -254,7 +255,7 @@ void Connection<Stream>::handle() {
     response_ = shared_.router.handle(head_.request);
   } catch (const std::exception&) {  // handlers do not throw; if one does, its request fails, not the process
     static log::Throttle throttle(10);
-    log::error(throttle, "handler threw", {{"route", head_.request.route}});
+    log::error(throttle, "handler threw", {{"route", head_.request.route}, {"request_id", head_.request.id}});
     response_ = problem_response({500, "Internal", "The server made a mistake."});
   }
 }
@@ -279,6 +280,7 @@ template <class Stream>
 void Connection<Stream>::respond() {
   make_sendable(response_);
   const Request& request = head_.request;
+  name_request(shared_, response_, request.id);
   if (shared_.options.on_completed) {
     shared_.options.on_completed(
         {known_method(request.method), request.route, response_.status, shared_.env.mono_ns() - started_ns_});

@@ -22,6 +22,7 @@ struct Request {
   // Names in lower case, in the order of arrival; framing and hop-by-hop fields included. No trailers.
   Headers headers;
   std::string body;
+  std::string id;    // of ServerOptions::request_ids
   std::string peer;  // the client's IP address, as text
   bool tls = false;
   bool head = false;        // a HEAD that is answered by the GET handler
@@ -56,8 +57,8 @@ inline Response json_response(int status, std::string body) {
   return {status, std::move(body), "application/json", {}};
 }
 
-// An error as RFC 9457 describes it. `reason` is for programs, and `type` follows from it; `detail` is for people and never
-// holds what the client may not know.
+// An error as RFC 9457 describes it. `reason` is for programs, and `type` follows from it; `detail` is for people and
+// never holds what the client may not know.
 struct Problem {
   int status = 500;
   ReasonName reason = {};

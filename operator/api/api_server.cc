@@ -176,6 +176,7 @@ Result<void> ApiServer::start() {
   // Who waits has at least half of its time left for the work. One caller cannot have all workers, so that one whose
   // wallet is locked does not stop the others.
   options.queue_timeout_ms = settings_.deadline_ms / 2;
+  options.request_ids = true;
   options.lane_of = lane_of;
   options.running_per_lane_max = static_cast<size_t>(std::max<int64_t>(1, settings_.workers * 3 / 4));
   if (!settings_.providers_file.empty())

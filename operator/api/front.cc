@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/ids.h"
-#include "core/telemetry/json_text.h"
 #include "core/telemetry/log.h"
 #include "operator/api/text.h"
 
@@ -14,12 +13,6 @@ constexpr char kTenantHeader[] = "tallygate-tenant";
 // While Redis is away each pod asks a few times a second for each bucket in use.
 constexpr int64_t kLeaseRateFactor = 10;
 constexpr size_t kActorBytesMax = 200;
-
-std::string request_id_of(const http::Request& request, Env& env) {
-  const std::string_view given = request.header("x-request-id");
-  const bool usable = given.size() <= 128 && http::is_token(given) && request.header_count("x-request-id") == 1;
-  return usable ? std::string(given) : env.random_hex(16);
-}
 
 http::Response unauthorized() {
   return http::problem_response({401, "Unauthenticated", "A valid bearer token is needed.", "", {}},
@@ -45,17 +38,6 @@ std::optional<http::Response> refuse_media(const http::Request& request) {
 http::Response not_ready() {
   return http::problem_response({503, "NotReady", "The manifests are not loaded yet. Repeat the request.", "", {}},
                                 {{"Retry-After", "1"}});
-}
-
-// Puts the request's id into a problem, so that people can quote it.
-void name_request(http::Response& response, const std::string& request_id) {
-  response.headers.emplace_back("X-Request-Id", request_id);
-  response.headers.emplace_back("Cache-Control", "no-store");
-  if (response.content_type != "application/problem+json" || !response.body.ends_with('}')) return;
-  response.body.pop_back();
-  response.body += ",\"requestId\":";
-  append_json_string(response.body, request_id);
-  response.body += '}';
 }
 
 }  // namespace
@@ -86,10 +68,8 @@ void Front::add_routes(http::Router& router) {
 }
 
 http::Response Front::serve(const ApiRoute& route, const http::Request& request) {
-  const std::string request_id = request_id_of(request, services_.env);
-  http::Response response =
-      route.scope ? answer(route, request, request_id) : answer_provider(route, request, request_id);
-  name_request(response, request_id);
+  http::Response response = route.scope ? answer(route, request) : answer_provider(route, request);
+  response.headers.emplace_back("Cache-Control", "no-store");
   return response;
 }
 
@@ -161,10 +141,9 @@ tl::expected<std::string, http::Response> Front::choose_tenant(const http::Reque
   return wanted;
 }
 
-http::Response Front::unauthenticated(const http::Request& request, const std::string& request_id,
-                                      const std::string& why, http::Response response) {
+http::Response Front::unauthenticated(const http::Request& request, const std::string& why, http::Response response) {
   stats_.unauthenticated.fetch_add(1, std::memory_order_relaxed);
-  log::debug("credentials refused", {{"why", why}, {"peer", request.peer}, {"request_id", request_id}});
+  log::debug("credentials refused", {{"why", why}, {"peer", request.peer}, {"request_id", request.id}});
   return response;
 }
 
@@ -176,15 +155,15 @@ std::optional<http::Response> Front::limit_rate(RateLimiter& limiter, const std:
                                 {{"Retry-After", std::to_string((wait_ms + 999) / 1000)}});
 }
 
-http::Response Front::answer_provider(const ApiRoute& route, const http::Request& request,
-                                      const std::string& request_id) {
+http::Response Front::answer_provider(const ApiRoute& route, const http::Request& request) {
   const auto credentials = credentials_.current();  // they own the provider
   const Provider* provider = credentials->providers->find(request.param("provider"));
-  if (provider == nullptr) return http::problem_response({404, "UnknownProvider", "There is no such provider.", "", {}});
+  if (provider == nullptr)
+    return http::problem_response({404, "UnknownProvider", "There is no such provider.", "", {}});
   std::string why;
   if (!provider->adapter->authenticate(request, services_.env.wall_s(), why)) {
     provider->count(EventResult::kUnauthenticated);
-    return unauthenticated(request, request_id, why, http::problem_response({401, "Unauthenticated", "", "", {}}));
+    return unauthenticated(request, why, http::problem_response({401, "Unauthenticated", "", "", {}}));
   }
   // No tenant's name has a colon.
   if (auto refused = limit_rate(limiter_, provider->principal.actor, "provider")) {
@@ -198,7 +177,7 @@ http::Response Front::answer_provider(const ApiRoute& route, const http::Request
             provider->principal,
             "",
             "",
-            request_id,
+            request.id,
             services_.env.wall_ns(),
             request.received_ns / 1'000'000 + options_.deadline_ms,
             std::move(snapshot),
@@ -207,7 +186,7 @@ http::Response Front::answer_provider(const ApiRoute& route, const http::Request
   return route.handler(call);
 }
 
-http::Response Front::answer(const ApiRoute& route, const http::Request& request, const std::string& request_id) {
+http::Response Front::answer(const ApiRoute& route, const http::Request& request) {
   if (request.body.size() > options_.body_bytes_max) {
     return http::problem_response({413, "BodyTooLarge", "The body is too large.", "", {}});
   }
@@ -215,7 +194,7 @@ http::Response Front::answer(const ApiRoute& route, const http::Request& request
   std::string why;
   const auto principal = authenticate(request, snapshot.get(), why);
   if (!principal) {
-    return unauthenticated(request, request_id, why, unauthorized());
+    return unauthenticated(request, why, unauthorized());
   }
   if (!snapshot) return not_ready();
   if (!principal->has(*route.scope)) {
@@ -233,7 +212,7 @@ http::Response Front::answer(const ApiRoute& route, const http::Request& request
             *principal,
             std::move(*tenant),
             "",
-            request_id,
+            request.id,
             services_.env.wall_ns(),
             request.received_ns / 1'000'000 + options_.deadline_ms,
             snapshot,

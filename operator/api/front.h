@@ -1,7 +1,6 @@
-// From a request to its handler: request id, credentials, scope, tenant, rate limit, idempotency key; and the answer's
-// headers. Before the first manifests a caller with valid credentials gets a 503: nobody can say yet what it may do.
-// Every answer carries X-Request-Id. Providers prove who they are by their adapter in place of a token, and their
-// tenant is in the payload.
+// From a request to its handler: credentials, scope, tenant, rate limit, idempotency key. Before the first manifests a
+// caller with valid credentials gets a 503: nobody can say yet what it may do. Providers prove who they are by their
+// adapter in place of a token, and their tenant is in the payload.
 //
 // Any thread.
 #pragma once
@@ -43,10 +42,9 @@ class Front {
 
  private:
   http::Response serve(const ApiRoute& route, const http::Request& request);
-  http::Response answer(const ApiRoute& route, const http::Request& request, const std::string& request_id);
-  http::Response answer_provider(const ApiRoute& route, const http::Request& request, const std::string& request_id);
-  http::Response unauthenticated(const http::Request& request, const std::string& request_id, const std::string& why,
-                                 http::Response response);
+  http::Response answer(const ApiRoute& route, const http::Request& request);
+  http::Response answer_provider(const ApiRoute& route, const http::Request& request);
+  http::Response unauthenticated(const http::Request& request, const std::string& why, http::Response response);
   // Nothing where the request may go on.
   std::optional<http::Response> limit_rate(RateLimiter& limiter, const std::string& key, const char* whose);
   // The caller, or nothing: `why` is for logs.

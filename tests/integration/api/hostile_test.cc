@@ -223,6 +223,8 @@ TEST(ApiHostile, EveryRowGetsItsAnswerAndTheServerServesOn) {
     EXPECT_EQ(answer.status, row.status) << row.name << " -> " << answer.body;
     EXPECT_NE(answer.body.find(row.names), std::string::npos) << row.name << " -> " << answer.body;
     EXPECT_NE(answer.head.find("application/problem+json"), std::string::npos) << row.name;
+    EXPECT_NE(answer.head.find("X-Request-Id: " + answer.member("requestId") + "\r\n"), std::string::npos) << row.name;
+    EXPECT_FALSE(answer.member("requestId").empty()) << row.name;
     expect_no_leak(answer, row.name);
     EXPECT_LT(system_env().mono_ms() - began_ms, 2'000) << row.name;
   }
