@@ -82,6 +82,8 @@ Result<ledger::Rows> store(Call& call, const NewQuote& quote, const std::string&
           {call.tenant, call.idempotency_key});
     }
     if (!rows) return tl::unexpected(rows.error());
+    // The one of this key was old, and went in between.
+    if (rows->empty()) return fail(Errc::kUnavailable, "the key's quote was dropped just now");
     found = std::move(*rows);
     return {};
   });
