@@ -68,8 +68,9 @@ ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::En
       wallet_operations_(env, pool_, combiner_options("select (b.r).*, b.n from wallet_batch($1) b")),
       status_checks_(env, pool_, combiner_options("select * from status_check_batch($1)")),
       recaller_(env, std::move(redis)),
+      operations_(registry),
       front_(Services{env, pool_, wallet_operations_, status_checks_, directory_, recaller_, rates_,
-                      settings.quote_lifetime_ms},
+                      settings.quote_lifetime_ms, operations_},
              credentials_, front_options(settings)),
       requests_(registry),
       files_(env, settings.watch_interval_ms, registry),
@@ -116,7 +117,8 @@ Result<void> ApiServer::load(metrics::Registry& registry) {
   };
   if (auto loaded = load_them(); !loaded) return loaded;
   // Read to know which secrets' files there are, and again once they are followed, so that no change is missed.
-  files_.follow("providers", [this] { return provider_files_; }, load_them);
+  files_.follow(
+      "providers", [this] { return provider_files_; }, load_them);
   return load_them();
 }
 

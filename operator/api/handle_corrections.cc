@@ -70,6 +70,7 @@ http::Response correct_usage(Call& call) {
        correction.corrects, units, correction.reason, call.principal.actor, call.request_id,
        ledger::timestamp_text(oldest_billable_ns(call.now_ns)), ledger::timestamp_text(call.now_ns)});
   if (!rows) return failure_response(call, rows.error());
+  call.services.metrics.corrected(rows->text(0, 0));
   if (auto refused = refusal_of(rows->text(0, 0))) return *refused;
   return answer_of(correction, *rows);
 }

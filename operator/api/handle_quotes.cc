@@ -118,6 +118,7 @@ http::Response create_quote(Call& call) {
     mismatch.reason = "IdempotencyMismatch";
     return refusal_response(mismatch);
   }
+  if (made) call.services.metrics.quotes_made.add();
   WalletResult result;
   result.duplicate = !made;
   JsonWriter json;

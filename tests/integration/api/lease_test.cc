@@ -58,6 +58,14 @@ TEST(ApiLeases, LeasesReturnsAndRepeats) {
   for (int i = 0; i < 2; ++i) EXPECT_EQ(w.leased(w.body(closed))["closed"][0]["absorbed"], 2);
   EXPECT_EQ(w.lent(), 2);
   EXPECT_EQ(w.leased(w.body(w.wanted(R"("least":20)")))["status"], "REG");
+  EXPECT_EQ(w.metric("tallygate_operator_ledger_leased_units_total"), 10) << "once, however often it is asked for";
+  const auto answered = [&](const char* answer) {
+    return w.metric("tallygate_operator_ledger_leases_total{answer=\"" + std::string(answer) + "\"}");
+  };
+  EXPECT_EQ(answered("grant"), 4);
+  EXPECT_EQ(answered("dry"), 1);
+  EXPECT_EQ(answered("epoch"), 1);
+  EXPECT_EQ(answered("not_registered"), 3) << "with the two that close";
   EXPECT_EQ(w.number("select count(*) from ledger_audit()"), 0);
 }
 

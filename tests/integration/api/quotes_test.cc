@@ -88,6 +88,9 @@ TEST_F(ApiQuotes, ADeductionIsConvertedOnceByTheQuotesRate) {
             std::string::npos)
       << paid.body;
   EXPECT_EQ(balance(), "9.21");
+  EXPECT_TRUE(world.post("/v1/deductions", asking("amount", "1.00", id, R"(,"currency":"USD")"), "buy").replayed());
+  EXPECT_EQ(world.metric("tallygate_operator_quotes_used_total"), 1);
+  EXPECT_EQ(world.metric("tallygate_operator_quotes_made_total"), 1);
   const Answer history = world.get("/v1/wallet/transactions?limit=1");
   EXPECT_NE(history.body.find(R"("currency":"USD","amount":"1.00","rate":"0.79")"), std::string::npos) << history.body;
   EXPECT_EQ(

@@ -136,6 +136,10 @@ TEST(ApiCorrections, ChangeWhatUsageCountsAs) {
                 .status,
             404)
       << "another tenant's usage does not exist";
+  for (const auto& [result, count] : std::map<std::string, int>{
+           {"new", 2}, {"duplicate", 1}, {"mismatch", 1}, {"unknown", 2}, {"too_old", 1}, {"settled_otherwise", 0}}) {
+    EXPECT_EQ(world.metric("tallygate_operator_usage_corrections_total{result=\"" + result + "\"}"), count) << result;
+  }
 }
 
 TEST(ApiEvents, OneAndABatchAreBookedOnce) {
