@@ -47,7 +47,7 @@ TEST(ApiReload, ServiceTokensChangeWithoutRestartAndAMalformedFileChangesNothing
   const auto health = world.server->health();
   EXPECT_EQ(health.state, telemetry::ServiceState::kDegraded);
   for (const char* told :
-       {"tokens.json", "token 1: its name is no DNS label: use", "token 2: a scope is unknown: use"}) {
+       {"tokens.json", "token 1: its name is no DNS label: use", "token 2: scope 1 is unknown: use"}) {
     EXPECT_NE(health.detail.find(told), std::string::npos) << health.detail;
   }
   EXPECT_EQ(world.server->not_ready(), std::nullopt) << "what was in force serves on";
