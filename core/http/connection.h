@@ -93,7 +93,7 @@ class Connection final : public ConnectionBase,
   void on_io_thread(std::function<void()> task) override;
   void on_worker(std::function<void()> task) override;
   static void run_guarded(const std::function<void()>& task);
-  void refuse(int status, std::string reason, std::string detail);
+  void refuse(int status, ReasonName reason, std::string detail);
   void respond();
   void written(beast::error_code error);
   void finish();
@@ -165,9 +165,9 @@ void Connection<Stream>::read_head_bytes() {
   const std::string_view bytes = buffered();
   const size_t end = bytes.find("\r\n\r\n");
   if (end != std::string_view::npos && end + 4 <= shared_.options.head_bytes_max) return take_head(end + 4);
-  if (has_bare_line_feed(bytes.substr(0, end))) return refuse(400, "malformed_request", "A line ends without CR.");
+  if (has_bare_line_feed(bytes.substr(0, end))) return refuse(400, "MalformedRequest", "A line ends without CR.");
   if (end != std::string_view::npos || bytes.size() >= shared_.options.head_bytes_max) {
-    return refuse(431, "head_too_large", "The request's head is too large.");
+    return refuse(431, "RequestHeadTooLarge", "The request's head is too large.");
   }
   read_some(kHeadReadBytes, [this] { read_head_bytes(); });
 }
@@ -180,6 +180,7 @@ void Connection<Stream>::take_head(size_t size) {
   head_ = std::move(*head);
   head_.request.peer = peer_;
   head_.request.tls = !std::is_same_v<Stream, tcp::socket>;
+  if (shared_.options.request_ids) head_.request.id = request_id_of(head_.request, shared_.env);
   buffer_.consume(size);
   read_body();
 }
@@ -188,7 +189,7 @@ template <class Stream>
 void Connection<Stream>::read_body() {
   if (head_.content_length == 0) return dispatch();
   if (head_.content_length > static_cast<int64_t>(shared_.options.body_bytes_max)) {
-    return refuse(413, "body_too_large", "The body is too large.");
+    return refuse(413, "BodyTooLarge", "The body is too large.");
   }
   deadline(shared_.options.body_timeout_ms);
   if (head_.content_length < 0) chunked_.emplace(shared_.options.body_bytes_max);
@@ -227,15 +228,15 @@ void Connection<Stream>::read_chunked() {
       head_.request.body = chunked_->take();
       return dispatch();
     case ChunkedBody::State::kTooLarge:
-      return refuse(413, "body_too_large", "The body is too large.");
+      return refuse(413, "BodyTooLarge", "The body is too large.");
     case ChunkedBody::State::kMalformed:
-      return refuse(400, "malformed_request", "The chunked body is malformed.");
+      return refuse(400, "MalformedRequest", "The chunked body is malformed.");
     case ChunkedBody::State::kMore:
       break;
   }
-  if (buffer_.size() > kReadBytes) return refuse(400, "malformed_request", "A chunk's head is too large.");
+  if (buffer_.size() > kReadBytes) return refuse(400, "MalformedRequest", "A chunk's head is too large.");
   // What is left is the begin of a chunk's head; such a one would never be complete.
-  if (has_bare_line_feed(buffered())) return refuse(400, "malformed_request", "A chunk's head ends without CR.");
+  if (has_bare_line_feed(buffered())) return refuse(400, "MalformedRequest", "A chunk's head ends without CR.");
   read_some(kReadBytes, [this] { read_chunked(); });
 }
 
@@ -313,16 +314,16 @@ void Connection<Stream>::run_guarded(const std::function<void()>& task) {
 template <class Stream>
 void Connection<Stream>::answer_overload() {
   shared_.overload.fetch_add(1, std::memory_order_relaxed);
-  response_ = problem_response({503, "overloaded", "The server is busy; try again."}, {{"Retry-After", "1"}});
+  response_ = problem_response({503, "Overloaded", "The server is busy; try again."}, {{"Retry-After", "1"}});
 }
 
 // For requests that no handler sees. What follows on the connection cannot be trusted, so it ends.
 template <class Stream>
-void Connection<Stream>::refuse(int status, std::string reason, std::string detail) {
+void Connection<Stream>::refuse(int status, ReasonName reason, std::string detail) {
   shared_.malformed.fetch_add(1, std::memory_order_relaxed);
   if (started_ns_ == 0) started_ns_ = shared_.env.mono_ns();
   keep_alive_ = false;
-  response_ = problem_response({status, std::move(reason), std::move(detail)});
+  response_ = problem_response({status, reason, std::move(detail)});
   respond();
 }
 
@@ -331,6 +332,7 @@ void Connection<Stream>::respond() {
   if (std::exchange(has_turn_, false)) shared_.turns.leave(lane_);
   make_sendable(response_);
   const Request& request = head_.request;
+  name_request(shared_, response_, request.id);
   if (shared_.options.on_completed) {
     shared_.options.on_completed(
         {known_method(request.method), request.route, response_.status, shared_.env.mono_ns() - started_ns_});

@@ -15,8 +15,9 @@ constexpr unsigned char kHandshakeRecord = 22;  // RFC 8446, 5.1: what a client'
 template <>
 void Connection<TlsStream>::refuse_plain() {
   shared_.malformed.fetch_add(1, std::memory_order_relaxed);
-  out_ = serialise(problem_response({400, "tls_required", "This port speaks TLS: use https."}),
-                   date_now(io_, shared_.env), false, false, false);
+  Response response = problem_response({400, "TlsRequired", "This port speaks TLS: use https."});
+  name_request(shared_, response, "");
+  out_ = serialise(response, date_now(io_, shared_.env), false, false, false);
   net::async_write(socket(), net::buffer(out_), [this, self = self()](beast::error_code error, size_t) {
     if (error) return close_socket();
     deadline(1'000);

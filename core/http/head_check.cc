@@ -9,8 +9,8 @@ namespace {
 constexpr size_t kFieldsMax = 100;
 constexpr size_t kTargetBytesMax = 8 * 1024;
 
-tl::unexpected<Refused> refuse(std::string detail, int status = 400, std::string reason = "malformed_request") {
-  return tl::unexpected<Refused>(Refused{status, std::move(reason), std::move(detail)});
+tl::unexpected<Refused> refuse(std::string detail, int status = 400, ReasonName reason = "MalformedRequest") {
+  return tl::unexpected<Refused>(Refused{status, reason, std::move(detail)});
 }
 
 std::string lower(std::string_view text) {
@@ -84,13 +84,13 @@ tl::expected<void, Refused> read_request_line(std::string_view line, Head& head)
   if (!is_token(head.request.method)) return refuse("The method is malformed.");
   if (version != "HTTP/1.1" && version != "HTTP/1.0") {
     if (version.starts_with("HTTP/") && version.size() == 8) {
-      return refuse("Only HTTP/1.1 and HTTP/1.0 are spoken here.", 505, "http_version");
+      return refuse("Only HTTP/1.1 and HTTP/1.0 are spoken here.", 505, "VersionNotSupported");
     }
     return refuse("The protocol version is malformed.");
   }
   head.http_1_0 = version == "HTTP/1.0";
-  if (target.size() > kTargetBytesMax) return refuse("The target is too long.", 414, "target_too_long");
-  if (head.request.method == "CONNECT") return refuse("This is not a proxy.", 501, "not_implemented");
+  if (target.size() > kTargetBytesMax) return refuse("The target is too long.", 414, "TargetTooLong");
+  if (head.request.method == "CONNECT") return refuse("This is not a proxy.", 501, "MethodNotImplemented");
   if (!read_target(target, head.request)) return refuse("The target is malformed.");
   return {};
 }
@@ -104,7 +104,7 @@ tl::expected<void, Refused> read_fields(Lines& lines, Headers& headers) {
       return refuse("A header name is malformed.");
     const std::string_view value = trimmed(line.substr(colon + 1));
     if (!is_field_value(value)) return refuse("A header value holds a control character.");
-    if (headers.size() == kFieldsMax) return refuse("There are too many header lines.", 431, "head_too_large");
+    if (headers.size() == kFieldsMax) return refuse("There are too many header lines.", 431, "RequestHeadTooLarge");
     headers.emplace_back(lower(line.substr(0, colon)), value);
   }
   return {};
@@ -155,7 +155,7 @@ tl::expected<void, Refused> check_meaning(Head& head) {
   head.keep_alive = !close && (keep || !head.http_1_0);
   if (const size_t expects = request.header_count("expect"); expects > 0) {
     if (expects > 1 || lower(request.header("expect")) != "100-continue") {
-      return refuse("Nothing but 100-continue can be expected.", 417, "expectation_failed");
+      return refuse("Nothing but 100-continue can be expected.", 417, "ExpectationFailed");
     }
     head.expects_continue = !head.http_1_0;
   }

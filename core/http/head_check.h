@@ -27,7 +27,7 @@ struct Head {
 
 struct Refused {
   int status = 400;
-  std::string reason = "malformed_request";
+  ReasonName reason = "MalformedRequest";
   std::string detail;
 };
 

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/reason.h"
+
 namespace tallygate::http {
 
 using Headers = std::vector<std::pair<std::string, std::string>>;
@@ -20,6 +22,7 @@ struct Request {
   // Names in lower case, in the order of arrival; framing and hop-by-hop fields included. No trailers.
   Headers headers;
   std::string body;
+  std::string id;    // of ServerOptions::request_ids
   std::string peer;  // the client's IP address, as text
   bool tls = false;
   bool head = false;        // a HEAD that is answered by the GET handler
@@ -54,11 +57,11 @@ inline Response json_response(int status, std::string body) {
   return {status, std::move(body), "application/json", {}};
 }
 
-// An error as RFC 9457 describes it. `reason` is a constant for programs, e.g. "hard_cap"; `detail` is for people and
-// never holds what the client may not know. `type` follows from the reason: urn:tallygate:problem:<reason>.
+// An error as RFC 9457 describes it. `reason` is for programs, and `type` follows from it; `detail` is for people and
+// never holds what the client may not know.
 struct Problem {
   int status = 500;
-  std::string reason = {};
+  ReasonName reason = {};
   std::string detail = {};
   std::string title = {};  // the status's standard phrase if empty
   // Further members: name and JSON text, e.g. {"limit", "100"}, {"meter", "\"api_calls\""}.

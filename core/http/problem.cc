@@ -94,7 +94,8 @@ std::string_view status_phrase(int status) {
 
 std::string to_json(const Problem& problem) {
   std::string out = "{\"type\":";
-  append_json_string(out, problem.reason.empty() ? "about:blank" : "urn:tallygate:problem:" + problem.reason);
+  append_json_string(
+      out, problem.reason.empty() ? "about:blank" : std::string(kProblemTypePrefix).append(problem.reason.str()));
   out += ",\"title\":";
   append_json_string(out, problem.title.empty() ? status_phrase(problem.status) : std::string_view(problem.title));
   out += ",\"status\":" + std::to_string(problem.status);
@@ -104,7 +105,7 @@ std::string to_json(const Problem& problem) {
   }
   if (!problem.reason.empty()) {
     out += ",\"reason\":";
-    append_json_string(out, problem.reason);
+    append_json_string(out, problem.reason.str());
   }
   for (const auto& [name, json] : problem.members) {
     out += ',';

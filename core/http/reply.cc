@@ -5,7 +5,7 @@
 namespace tallygate::http {
 
 Reply::~Reply() {
-  if (target_) (*this)(problem_response({500, "internal", "The server made a mistake."}));
+  if (target_) (*this)(problem_response({500, "Internal", "The server made a mistake."}));
 }
 
 void Reply::operator()(Response response) {

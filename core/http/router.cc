@@ -107,17 +107,17 @@ bool Router::descend(const Node& node, const std::vector<std::string>& segments,
 
 tl::expected<const Endpoint*, Response> Router::find(Request& request) const {
   static constexpr size_t kSegmentsMax = 64;
-  if (!request.path.starts_with('/')) return refuse({404, "not_found", "There is nothing here."});
+  if (!request.path.starts_with('/')) return refuse({404, "NotFound", "There is nothing here."});
   std::vector<std::string> segments;
   for (const std::string_view raw : split(request.path)) {
     auto segment = percent_decode(raw);
     if (!segment || *segment == "." || *segment == ".." || segments.size() == kSegmentsMax) {
-      return refuse({400, "malformed_path", "The path has a broken escape or a dot segment."});
+      return refuse({400, "MalformedPath", "The path has a broken escape or a dot segment."});
     }
     segments.push_back(std::move(*segment));
   }
   Match match;
-  if (!descend(*root_, segments, 0, match)) return refuse({404, "not_found", "There is nothing here."});
+  if (!descend(*root_, segments, 0, match)) return refuse({404, "NotFound", "There is nothing here."});
   request.route = match.node->pattern;
   for (size_t i = 0; i < match.values.size(); ++i) {
     request.params.emplace_back(match.node->names[i], std::move(match.values[i]));
@@ -129,7 +129,7 @@ tl::expected<const Endpoint*, Response> Router::find(Request& request) const {
     request.head = found != methods.end();
   }
   if (found == methods.end()) {
-    return refuse({405, "method_not_allowed", "This path does not take that method."}, {{"Allow", allowed(methods)}});
+    return refuse({405, "MethodNotAllowed", "This path does not take that method."}, {{"Allow", allowed(methods)}});
   }
   return &found->second;
 }

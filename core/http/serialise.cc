@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/http/shared.h"
+#include "core/telemetry/json_text.h"
 #include "core/telemetry/log.h"
 
 namespace tallygate::http {
@@ -27,7 +28,25 @@ void make_sendable(Response& response) {
   if (legal) return;
   static log::Throttle throttle(10);
   log::error(throttle, "handler made an illegal response", {{"status", response.status}});
-  response = problem_response({500, "internal", "The server made a mistake."});
+  response = problem_response({500, "Internal", "The server made a mistake."});
+}
+
+std::string request_id_of(const Request& request, Env& env) {
+  static constexpr size_t kGivenBytesMax = 128, kNewBytes = 16;
+  const std::string_view given = request.header("x-request-id");
+  const bool usable = given.size() <= kGivenBytesMax && is_token(given) && request.header_count("x-request-id") == 1;
+  return usable ? std::string(given) : env.random_hex(kNewBytes);
+}
+
+void name_request(const Shared& shared, Response& response, std::string id) {
+  if (!shared.options.request_ids) return;
+  if (id.empty()) id = request_id_of({}, shared.env);
+  response.headers.emplace_back("X-Request-Id", id);
+  if (response.content_type != "application/problem+json" || !response.body.ends_with('}')) return;
+  response.body.pop_back();
+  response.body += ",\"requestId\":";
+  append_json_string(response.body, id);
+  response.body += '}';
 }
 
 std::string serialise(const Response& response, const std::string& date, bool keep_alive, bool http_1_0,

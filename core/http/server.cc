@@ -195,12 +195,13 @@ void Server::Impl::open(tcp::socket socket, IoThread& io) {
 
 // One try to say why; whoever does not take it sees a closed connection.
 void Server::Impl::refuse(tcp::socket socket) {
-  static constexpr std::string_view kBusy =
-      "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-  const bool plain = shared_.options.tls.certificate_file.empty();
-  if (plain) {
+  if (shared_.options.tls.certificate_file.empty()) {
+    Response busy =
+        problem_response({503, "ConnectionLimitReached", "Too many connections are open."}, {{"Retry-After", "1"}});
+    name_request(shared_, busy, "");
+    const std::string out = serialise(busy, date_now(*io_.front(), shared_.env), false, false, false);
     [[maybe_unused]] const ssize_t n =
-        ::send(socket.native_handle(), kBusy.data(), kBusy.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        ::send(socket.native_handle(), out.data(), out.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   }
   error_code ignored;
   socket.shutdown(tcp::socket::shutdown_send, ignored);

@@ -49,6 +49,9 @@ struct ServerOptions {
   std::function<uint64_t(const Request&)> lane_of = nullptr;
   size_t running_per_lane_max = SIZE_MAX;  // at work at once
   size_t connections_max = 4096;           // more are answered 503 and closed
+  // Each request has an id: the X-Request-Id that it brings along, where it is a token of at most 128 bytes, else a new
+  // one. Every answer says it, whoever made it, and so does the body of a problem (requestId).
+  bool request_ids = false;
   size_t head_bytes_max = 16 * 1024;
   size_t body_bytes_max = 1024 * 1024;
   int64_t idle_timeout_ms = 60'000;   // between requests

@@ -94,6 +94,9 @@ std::string serialise(const Response& response, const std::string& date, bool ke
 inline constexpr size_t kCopiedBodyMax = 4096;
 // Replaces a response that cannot be sent as it is by a 500.
 void make_sendable(Response& response);
+// See ServerOptions::request_ids; does nothing without. `id` is empty where no head could be read.
+void name_request(const Shared& shared, Response& response, std::string id);
+std::string request_id_of(const Request& request, Env& env);
 // "Sun, 06 Nov 1994 08:49:37 GMT", formatted at most once a second.
 const std::string& date_now(IoThread& io, Env& env);
 std::string_view known_method(std::string_view method);

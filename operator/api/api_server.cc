@@ -68,8 +68,9 @@ ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::En
       wallet_operations_(env, pool_, combiner_options("select (b.r).*, b.n from wallet_batch($1) b")),
       status_checks_(env, pool_, combiner_options("select * from status_check_batch($1)")),
       recaller_(env, std::move(redis)),
+      operations_(registry),
       front_(Services{env, pool_, wallet_operations_, status_checks_, directory_, recaller_, rates_,
-                      settings.quote_lifetime_ms},
+                      settings.quote_lifetime_ms, operations_},
              credentials_, front_options(settings)),
       requests_(registry),
       files_(env, settings.watch_interval_ms, registry),
@@ -116,7 +117,8 @@ Result<void> ApiServer::load(metrics::Registry& registry) {
   };
   if (auto loaded = load_them(); !loaded) return loaded;
   // Read to know which secrets' files there are, and again once they are followed, so that no change is missed.
-  files_.follow("providers", [this] { return provider_files_; }, load_them);
+  files_.follow(
+      "providers", [this] { return provider_files_; }, load_them);
   return load_them();
 }
 
@@ -177,6 +179,7 @@ Result<void> ApiServer::start() {
   // Who waits has at least half of its time left for the work. One caller cannot have all workers, so that one whose
   // wallet is locked does not stop the others.
   options.queue_timeout_ms = settings_.deadline_ms / 2;
+  options.request_ids = true;
   options.lane_of = lane_of;
   options.running_per_lane_max = static_cast<size_t>(std::max<int64_t>(1, settings_.workers * 3 / 4));
   if (!settings_.providers_file.empty())

@@ -63,6 +63,7 @@ class ApiServer {
   Pool pool_;
   Combiner wallet_operations_, status_checks_;
   escrow::Recaller recaller_;
+  const OperationMetrics operations_;
   Front front_;
   RequestMetrics requests_;
   std::atomic<bool> listening_ = false, stopping_ = false;

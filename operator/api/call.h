@@ -14,6 +14,7 @@
 #include "operator/api/combiner.h"
 #include "operator/api/directory.h"
 #include "operator/api/fields.h"
+#include "operator/api/operation_metrics.h"
 #include "operator/api/pool.h"
 #include "operator/api/principal.h"
 #include "operator/escrow/recall.h"
@@ -32,6 +33,7 @@ struct Services {
   escrow::Recaller& recaller;
   const ExchangeRates& rates;
   int64_t quote_lifetime_ms = 0;
+  const OperationMetrics& metrics;
 };
 
 struct Call {

@@ -95,7 +95,7 @@ http::Response record_events(Call& call) {
   if (!batch && !is_json_type(type, "application/cloudevents+json")) {
     return http::problem_response(
         {415,
-         "unsupported_media_type",
+         "UnsupportedMediaType",
          "The body must be application/cloudevents+json or application/cloudevents-batch+json.",
          "",
          {}});
@@ -104,7 +104,7 @@ http::Response record_events(Call& call) {
   if (auto refused = query.refusal()) return *refused;
   std::string why;
   const auto body = parse_strict(call.request.body, why);
-  if (!body) return http::problem_response({400, "malformed_json", "The body cannot be read: " + why + ".", "", {}});
+  if (!body) return http::problem_response({400, "MalformedJson", "The body cannot be read: " + why + ".", "", {}});
   Faults faults;
   std::vector<UsageItem> items;
   if (!batch) {

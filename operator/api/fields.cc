@@ -59,7 +59,7 @@ http::Response faulty_fields(const std::vector<std::pair<std::string, std::strin
     errors += '}';
   }
   return http::problem_response(
-      {422, "invalid_fields", "Some fields are not as they must be.", "", {{"errors", errors + "]"}}});
+      {422, "InvalidFields", "Some fields are not as they must be.", "", {{"errors", errors + "]"}}});
 }
 
 Fields::Fields(const http::Request& request, Body body) : json_(std::make_unique<Json>()) {
@@ -67,18 +67,18 @@ Fields::Fields(const http::Request& request, Body body) : json_(std::make_unique
     query_ = std::move(*query);
   } else {
     whole_ =
-        http::problem_response({400, "malformed_query", "The query has a broken escape or a parameter twice.", "", {}});
+        http::problem_response({400, "MalformedQuery", "The query has a broken escape or a parameter twice.", "", {}});
   }
   if (body == Body::kNone || (body == Body::kOptional && request.body.empty())) return;
   if (!is_json_type(request.header("content-type"), "application/json")) {
-    whole_ = http::problem_response({415, "unsupported_media_type", "The body must be application/json.", "", {}});
+    whole_ = http::problem_response({415, "UnsupportedMediaType", "The body must be application/json.", "", {}});
     return;
   }
   std::string why;
   auto parsed = parse_strict(request.body, why);
   if (parsed && !parsed->is_object()) why = "it is no object";
   if (!why.empty()) {
-    whole_ = http::problem_response({400, "malformed_json", "The body cannot be read: " + why + ".", "", {}});
+    whole_ = http::problem_response({400, "MalformedJson", "The body cannot be read: " + why + ".", "", {}});
     return;
   }
   json_->value = std::move(*parsed);

@@ -57,6 +57,11 @@ void FileWatch::take(Followed& one) {
     one.content = std::exchange(before, content_of(one.files()));
     if (one.content == before) break;
   }
+  // Before the metrics: who sees them finds the reason in /health.
+  {
+    const std::lock_guard lock(mutex_);
+    one.trouble = taken ? "" : one.what + ": " + taken.error().message;
+  }
   one.in_trouble.set(taken ? 0 : 1);
   (taken ? one.taken : one.failures).add();
   if (taken) {
@@ -65,8 +70,6 @@ void FileWatch::take(Followed& one) {
     log::error("changed files are not usable; what was in force stays so: mend them, no restart is needed",
                {{"what", one.what}, {"error", taken.error().message}});
   }
-  const std::lock_guard lock(mutex_);
-  one.trouble = taken ? "" : one.what + ": " + taken.error().message;
 }
 
 std::string FileWatch::trouble() const {

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/ids.h"
-#include "core/telemetry/json_text.h"
 #include "core/telemetry/log.h"
 #include "operator/api/text.h"
 
@@ -16,20 +15,16 @@ constexpr int64_t kLeaseRateFactor = 10;
 constexpr size_t kActorBytesMax = 200;
 constexpr size_t kQuickBodyBytesMax = 4096;
 
-std::string request_id_of(const http::Request& request, Env& env) {
-  const std::string_view given = request.header("x-request-id");
-  const bool usable = given.size() <= 128 && http::is_token(given) && request.header_count("x-request-id") == 1;
-  return usable ? std::string(given) : env.random_hex(16);
-}
-
 http::Response unauthorized() {
-  return http::problem_response({401, "unauthorized", "A valid bearer token is needed.", "", {}},
+  return http::problem_response({401, "Unauthenticated", "A valid bearer token is needed.", "", {}},
                                 {{"WWW-Authenticate", "Bearer"}});
 }
 
-http::Response forbidden(std::string reason, std::string detail) {
-  return http::problem_response({403, std::move(reason), std::move(detail), "", {}});
+http::Response forbidden(ReasonName reason, std::string detail) {
+  return http::problem_response({403, reason, std::move(detail), "", {}});
 }
+
+void not_to_be_kept(http::Response& response) { response.headers.emplace_back("Cache-Control", "no-store"); }
 
 tl::unexpected<http::Response> refuse(http::Response response) {
   return tl::unexpected<http::Response>(std::move(response));
@@ -38,29 +33,18 @@ tl::unexpected<http::Response> refuse(http::Response response) {
 // A body that two readers could take for two things, or that is compressed.
 std::optional<http::Response> refuse_media(const http::Request& request) {
   if (request.header_count("content-type") > 1) {
-    return http::problem_response({415, "unsupported_media_type", "Content-Type must be given once.", "", {}});
+    return http::problem_response({415, "UnsupportedMediaType", "Content-Type must be given once.", "", {}});
   }
   if (request.header_count("content-encoding") > 0) {
-    return http::problem_response({415, "unsupported_media_type", "No Content-Encoding is taken.", "", {}},
+    return http::problem_response({415, "UnsupportedMediaType", "No Content-Encoding is taken.", "", {}},
                                   {{"Accept-Encoding", "identity"}});
   }
   return std::nullopt;
 }
 
 http::Response not_ready() {
-  return http::problem_response({503, "not_ready", "The manifests are not loaded yet. Repeat the request.", "", {}},
+  return http::problem_response({503, "NotReady", "The manifests are not loaded yet. Repeat the request.", "", {}},
                                 {{"Retry-After", "1"}});
-}
-
-// Puts the request's id into a problem, so that people can quote it.
-void name_request(http::Response& response, const std::string& request_id) {
-  response.headers.emplace_back("X-Request-Id", request_id);
-  response.headers.emplace_back("Cache-Control", "no-store");
-  if (response.content_type != "application/problem+json" || !response.body.ends_with('}')) return;
-  response.body.pop_back();
-  response.body += ",\"requestId\":";
-  append_json_string(response.body, request_id);
-  response.body += '}';
 }
 
 }  // namespace
@@ -97,10 +81,9 @@ void Front::add_routes(http::Router& router) {
 }
 
 http::Response Front::serve(const ApiRoute& route, const http::Request& request) {
-  const std::string request_id = request_id_of(request, services_.env);
-  auto call = route.scope ? admit(route, request, request_id) : admit_provider(request, request_id);
+  auto call = route.scope ? admit(route, request) : admit_provider(request);
   http::Response response = call ? route.handler.blocking(*call) : std::move(call.error());
-  name_request(response, request_id);
+  not_to_be_kept(response);
   return response;
 }
 
@@ -112,15 +95,14 @@ void Front::serve_async(const ApiRoute& route, const http::Request& request, htt
 }
 
 void Front::begin(const ApiRoute& route, const http::Request& request, http::Reply reply) {
-  const std::string request_id = request_id_of(request, services_.env);
-  auto call = admit(route, request, request_id);
+  auto call = admit(route, request);
   if (call) return route.handler.async(std::make_shared<AsyncCall>(std::move(*call), std::move(reply)));
-  name_request(call.error(), request_id);
+  not_to_be_kept(call.error());
   reply(std::move(call.error()));
 }
 
 void AsyncCall::answer(http::Response response) {
-  name_request(response, request_id);
+  not_to_be_kept(response);
   reply(std::move(response));
 }
 
@@ -183,7 +165,7 @@ tl::expected<std::string, http::Response> Front::choose_tenant(const http::Reque
   if (request.header_count(kTenantHeader) == 0) {
     if (principal.tenants.size() == 1 && !principal.all_tenants) return principal.tenants.front();
     if (principal.tenants.empty() && !principal.all_tenants) {
-      return refused(forbidden("no_tenant", "The credentials belong to no tenant that is known."));
+      return refused(forbidden("NoTenant", "The credentials belong to no tenant that is known."));
     }
     return tl::unexpected<http::Response>(
         faulty_fields({{"Tallygate-Tenant", "is required: the token serves several tenants"}}));
@@ -194,14 +176,13 @@ tl::expected<std::string, http::Response> Front::choose_tenant(const http::Reque
   }
   // The same answer whether such a tenant exists or not.
   if (!principal.may_act_for(wanted))
-    return refused(forbidden("tenant_not_allowed", "The credentials do not reach this tenant."));
+    return refused(forbidden("TenantNotAllowed", "The credentials do not reach this tenant."));
   return wanted;
 }
 
-Front::Admitted Front::unauthenticated(const http::Request& request, const std::string& request_id,
-                                       const std::string& why, http::Response response) {
+Front::Admitted Front::unauthenticated(const http::Request& request, const std::string& why, http::Response response) {
   stats_.unauthenticated.fetch_add(1, std::memory_order_relaxed);
-  log::debug("credentials refused", {{"why", why}, {"peer", request.peer}, {"request_id", request_id}});
+  log::debug("credentials refused", {{"why", why}, {"peer", request.peer}, {"request_id", request.id}});
   return refuse(std::move(response));
 }
 
@@ -209,19 +190,19 @@ std::optional<http::Response> Front::limit_rate(RateLimiter& limiter, const std:
   const int64_t wait_ms = limiter.take(key, services_.env.mono_ns());
   if (wait_ms <= 0) return std::nullopt;
   stats_.rate_limited.fetch_add(1, std::memory_order_relaxed);
-  return http::problem_response({429, "rate_limited", std::string("Too many requests for this ") + whose + ".", "", {}},
+  return http::problem_response({429, "RateLimited", std::string("Too many requests for this ") + whose + ".", "", {}},
                                 {{"Retry-After", std::to_string((wait_ms + 999) / 1000)}});
 }
 
-Front::Admitted Front::admit_provider(const http::Request& request, const std::string& request_id) {
+Front::Admitted Front::admit_provider(const http::Request& request) {
   const auto credentials = credentials_.current();  // they own the provider
   const Provider* provider = credentials->providers->find(request.param("provider"));
   if (provider == nullptr)
-    return refuse(http::problem_response({404, "unknown_provider", "There is no such provider.", "", {}}));
+    return refuse(http::problem_response({404, "UnknownProvider", "There is no such provider.", "", {}}));
   std::string why;
   if (!provider->adapter->authenticate(request, services_.env.wall_s(), why)) {
     provider->count(EventResult::kUnauthenticated);
-    return unauthenticated(request, request_id, why, http::problem_response({401, "unauthorized", "", "", {}}));
+    return unauthenticated(request, why, http::problem_response({401, "Unauthenticated", "", "", {}}));
   }
   // No tenant's name has a colon.
   if (auto refused = limit_rate(limiter_, provider->principal.actor, "provider")) {
@@ -235,7 +216,7 @@ Front::Admitted Front::admit_provider(const http::Request& request, const std::s
               {credentials, &provider->principal},
               "",
               "",
-              request_id,
+              request.id,
               services_.env.wall_ns(),
               request.received_ns / 1'000'000 + options_.deadline_ms,
               std::move(snapshot),
@@ -243,21 +224,21 @@ Front::Admitted Front::admit_provider(const http::Request& request, const std::s
               provider};
 }
 
-Front::Admitted Front::admit(const ApiRoute& route, const http::Request& request, const std::string& request_id) {
+Front::Admitted Front::admit(const ApiRoute& route, const http::Request& request) {
   if (request.body.size() > options_.body_bytes_max) {
-    return refuse(http::problem_response({413, "body_too_large", "The body is too large.", "", {}}));
+    return refuse(http::problem_response({413, "BodyTooLarge", "The body is too large.", "", {}}));
   }
   const auto snapshot = services_.directory.snapshot();
   std::string why;
   const auto principal = authenticate(request, snapshot.get(), why);
   if (!principal) {
-    return unauthenticated(request, request_id, why, unauthorized());
+    return unauthenticated(request, why, unauthorized());
   }
   if (!snapshot) return refuse(not_ready());
   if (!principal->has(*route.scope)) {
     stats_.forbidden.fetch_add(1, std::memory_order_relaxed);
     return refuse(
-        forbidden("scope_missing", "The token lacks the scope " + std::string(to_string(*route.scope)) + "."));
+        forbidden("ScopeMissing", "The token lacks the scope " + std::string(to_string(*route.scope)) + "."));
   }
   auto tenant = choose_tenant(request, *principal);
   if (!tenant) return refuse(std::move(tenant.error()));
@@ -270,7 +251,7 @@ Front::Admitted Front::admit(const ApiRoute& route, const http::Request& request
             principal,
             std::move(*tenant),
             "",
-            request_id,
+            request.id,
             services_.env.wall_ns(),
             request.received_ns / 1'000'000 + options_.deadline_ms,
             snapshot,

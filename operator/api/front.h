@@ -1,7 +1,6 @@
-// From a request to its handler: request id, credentials, scope, tenant, rate limit, idempotency key; and the answer's
-// headers. Before the first manifests a caller with valid credentials gets a 503: nobody can say yet what it may do.
-// Every answer carries X-Request-Id. Providers prove who they are by their adapter in place of a token, and their
-// tenant is in the payload.
+// From a request to its handler: credentials, scope, tenant, rate limit, idempotency key. Before the first manifests a
+// caller with valid credentials gets a 503: nobody can say yet what it may do. Providers prove who they are by their
+// adapter in place of a token, and their tenant is in the payload.
 //
 // Any thread.
 #pragma once
@@ -47,10 +46,9 @@ class Front {
   void serve_async(const ApiRoute& route, const http::Request& request, http::Reply reply);
   void begin(const ApiRoute& route, const http::Request& request, http::Reply reply);
   // The call, or its refusal.
-  Admitted admit(const ApiRoute& route, const http::Request& request, const std::string& request_id);
-  Admitted admit_provider(const http::Request& request, const std::string& request_id);
-  Admitted unauthenticated(const http::Request& request, const std::string& request_id, const std::string& why,
-                           http::Response response);
+  Admitted admit(const ApiRoute& route, const http::Request& request);
+  Admitted admit_provider(const http::Request& request);
+  Admitted unauthenticated(const http::Request& request, const std::string& why, http::Response response);
   // Nothing where the request may go on.
   std::optional<http::Response> limit_rate(RateLimiter& limiter, const std::string& key, const char* whose);
   // The caller, or nothing: `why` is for logs.

@@ -19,7 +19,7 @@ struct Correction {
 std::optional<http::Response> refusal_of(std::string_view status) {
   if (status == "new" || status == "duplicate") return std::nullopt;
   if (status == "unknown") {
-    return http::problem_response({404, "unknown_usage", "No usage was reported under the id in corrects.", "", {}});
+    return http::problem_response({404, "UnknownUsage", "No usage was reported under the id in corrects.", "", {}});
   }
   if (status == "mismatch") return faulty_fields({{"id", "was used for another correction"}});
   if (status == "too_old") {
@@ -70,6 +70,7 @@ http::Response correct_usage(Call& call) {
        correction.corrects, units, correction.reason, call.principal->actor, call.request_id,
        ledger::timestamp_text(oldest_billable_ns(call.now_ns)), ledger::timestamp_text(call.now_ns)});
   if (!rows) return failure_response(call, rows.error());
+  call.services.metrics.corrected(rows->text(0, 0));
   if (auto refused = refusal_of(rows->text(0, 0))) return *refused;
   return answer_of(correction, *rows);
 }

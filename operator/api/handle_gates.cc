@@ -19,11 +19,11 @@ struct PricedCharge {
 
 struct Verdict {
   bool allowed = true;
-  const char* reason = "";
+  ReasonName reason;
   std::string limit;  // the one that is used up
   std::vector<PricedCharge> charges;
   std::optional<WalletResult> wallet;
-  void refuse(const char* why) {
+  void refuse(ReasonName why) {
     if (allowed) reason = why;
     allowed = false;
   }
@@ -93,13 +93,13 @@ Result<void> judge_wallet(Call& call, Verdict& verdict) {
   auto facts = run_wallet(call, "wallet_facts", {call.tenant, currency}, false);
   if (!facts) return tl::unexpected(facts.error());
   if (!facts->reason.empty()) {
-    verdict.refuse("no_wallet");
+    verdict.refuse("NoWallet");
     return {};
   }
   // Usage may go into debt as far as the tenant's limit, as it may at the sidecar. Float is on loan, not spent: it is
   // recalled where something else needs it.
   const Micros unreserved = facts->effective + facts->floating;
-  if (unreserved + facts->debt_limit < needed || unreserved <= 0) verdict.refuse("insufficient_balance");
+  if (unreserved + facts->debt_limit < needed || unreserved <= 0) verdict.refuse("InsufficientBalance");
   verdict.wallet = std::move(*facts);
   return {};
 }
@@ -116,11 +116,11 @@ Result<Verdict> judge(Call& call, const tenant::Tenant& tenant, const tenant::Ro
   Verdict verdict;
   const auto suspended = is_suspended(call, tenant);
   if (!suspended) return tl::unexpected(suspended.error());
-  if (*suspended) verdict.refuse("suspended");
-  if (route.action == tenant::RouteAction::kDeny) verdict.refuse("denied_by_policy");
+  if (*suspended) verdict.refuse("Suspended");
+  if (route.action == tenant::RouteAction::kDeny) verdict.refuse("RouteDenied");
   const auto& features = tenant.entitlements;
   if (!route.entitlement.empty() && std::find(features.begin(), features.end(), route.entitlement) == features.end()) {
-    verdict.refuse("not_entitled");
+    verdict.refuse("NotEntitled");
   }
   if (route.action != tenant::RouteAction::kCharge) return verdict;
   const auto* billing = call.snapshot->billing(call.tenant);
@@ -128,15 +128,15 @@ Result<Verdict> judge(Call& call, const tenant::Tenant& tenant, const tenant::Ro
   auto used = used_units(call, tenant);
   if (!used) return tl::unexpected(used.error());
   for (const auto& charge : route.charges) {
-    if (!charge.unsupported_source.empty()) verdict.refuse("unsupported_charge");
+    if (!charge.unsupported_source.empty()) verdict.refuse("UnsupportedCharge");
     auto one = priced(charge, times, *billing, *used);
     if (!one) {
       if (one.error().errc != Errc::kNotFound) return tl::unexpected(one.error());
-      verdict.refuse("meter_not_in_plan");
+      verdict.refuse("MeterNotInPlan");
       continue;
     }
     if (std::string limit = limit_passed(tenant, *one, *used); !limit.empty()) {
-      verdict.refuse("quota_exhausted");
+      verdict.refuse("QuotaExhausted");
       if (verdict.limit.empty()) verdict.limit = std::move(limit);
     }
     verdict.charges.push_back(std::move(*one));
@@ -151,7 +151,7 @@ std::string verdict_json(std::string_view gate, const GateRoute& found, const Ve
   json.key("allowed");
   json.value(verdict.allowed);
   json.key("reason");
-  json.value(verdict.reason);
+  json.value(verdict.reason.str());
   json.key("gate");
   json.value(gate);
   json.key("policy");
@@ -199,7 +199,7 @@ http::Response check_gate(Call& call) {
   auto found = call.snapshot->gate(gate, *tenant);
   if (!policy.empty()) std::erase_if(found, [&](const GateRoute& one) { return one.policy->id.str() != policy; });
   if (found.empty())
-    return http::problem_response({404, "unknown_gate", "No policy has such a gate for this tenant.", "", {}});
+    return http::problem_response({404, "UnknownGate", "No policy has such a gate for this tenant.", "", {}});
   const bool ambiguous =
       std::any_of(found.begin(), found.end(), [&](const GateRoute& one) { return one.policy != found.front().policy; });
   if (ambiguous) return faulty_fields({{"policy", "is required: several policies have this gate"}});

@@ -88,12 +88,13 @@ http::Response lease_units(Call& call) {
       call,
       "select o_status, (jsonb_build_object('status', o_status, 'epoch', o_epoch, 'version', o_version, 'suspended', "
       "o_suspended, 'buckets', o_buckets, 'closed', o_closed) || case when o_doc is null then '{}' else "
-      "jsonb_build_object('tenant', o_doc) end)::text from ledger_lease($1, $2, $3, $4, $5, $6, $7)",
+      "jsonb_build_object('tenant', o_doc) end)::text, coalesce(nullif(current_setting('tallygate.units_granted', "
+      "true), ''), "
+      "'0')::bigint from ledger_lease($1, $2, $3, $4, $5, $6, $7)",
       {call.tenant, incarnation, epoch, nullable(version), buckets, closed, ledger::timestamp_text(call.now_ns)});
   if (!rows) return failure_response(call, rows.error());
-  if (rows->text(0, 0) == "NONE") {
-    return unknown_tenant();
-  }
+  call.services.metrics.leased(rows->text(0, 0), rows->integer(0, 2));
+  if (rows->text(0, 0) == "NONE") return unknown_tenant();
   return http::json_response(200, std::string(rows->text(0, 1)));
 }
 

@@ -60,8 +60,8 @@ Result<std::string> wallet_currency(Call& call, const std::string& key) {
 // A provider's cost in the wallet's currency, and how it came about.
 struct Price {
   std::optional<Micros> micros;
-  std::string reason;  // why there is none: NoCost, NoWallet, NoRate, InvalidAmount; "" where nobody asked for one
-  std::string doc;     // JSON, for the record
+  ReasonName reason;  // why there is none: NoCost, NoWallet, NoRate, InvalidAmount; none where nobody asked for one
+  std::string doc;    // JSON, for the record
 };
 
 Price price_of(const Provider& provider, const ProviderCost& cost, const std::string& wallet, std::string_view kind) {
@@ -139,7 +139,8 @@ http::Response receive(Call& call, const CallStarting& event) {
   const auto currency = wallet_currency(call, key_of(call, event.call_id));
   if (!currency) return failed(call, currency.error());
   const Price price = price_of(provider, {provider.reserve_amount, ""}, *currency, "call");
-  if (!price.micros) return reply(call, EventResult::kRefused, {.kind = Kind::kRefused, .reason = price.reason});
+  if (!price.micros)
+    return reply(call, EventResult::kRefused, {.kind = Kind::kRefused, .reason = std::string(price.reason.str())});
   const std::string expires_at = ledger::timestamp_text(call.now_ns + provider.reserve_ttl_s * kNano);
   const auto result = run_wallet(call, "provider_call_starting",
                                  {call.tenant, provider.name, event.call_id, *currency, *price.micros, expires_at,
@@ -171,12 +172,13 @@ http::Response receive(Call& call, const CallEnded& event) {
   const auto currency = wallet_currency(call, key);
   if (!currency) return failed(call, currency.error());
   const Price price = price_of(*call.provider, event.cost, *currency, "call");
-  const auto result = run_wallet(call, "provider_call_ended",
-                                 {call.tenant, call.provider->name, event.call_id,
-                                  currency->empty() ? ledger::Param(std::nullopt) : ledger::Param(*currency),
-                                  nullable(price.micros), price.reason, price.doc, moment_or_null(event.started_ns),
-                                  moment_or_null(event.ended_ns), call.request_id, ledger::timestamp_text(call.now_ns)},
-                                 true);
+  const auto result =
+      run_wallet(call, "provider_call_ended",
+                 {call.tenant, call.provider->name, event.call_id,
+                  currency->empty() ? ledger::Param(std::nullopt) : ledger::Param(*currency), nullable(price.micros),
+                  price.reason.str(), price.doc, moment_or_null(event.started_ns), moment_or_null(event.ended_ns),
+                  call.request_id, ledger::timestamp_text(call.now_ns)},
+                 true);
   if (!result) return failed(call, result.error());
   return settled(call, key, price, *result);
 }
@@ -186,19 +188,19 @@ http::Response receive(Call& call, const MessageStatus& event) {
   const auto currency = wallet_currency(call, key);
   if (!currency) return failed(call, currency.error());
   Price price = price_of(*call.provider, event.price, *currency, "message");
-  if (!event.price.amount) price.reason = "";  // what is on hold
+  if (!event.price.amount) price.reason = {};  // what is on hold
   const auto result = run_wallet(
       call, "provider_message_settled",
       {call.tenant, call.provider->name, event.message_id,
        currency->empty() ? ledger::Param(std::nullopt) : ledger::Param(*currency), event.delivered,
-       nullable(price.micros), price.reason, price.doc, call.request_id, ledger::timestamp_text(call.now_ns)},
+       nullable(price.micros), price.reason.str(), price.doc, call.request_id, ledger::timestamp_text(call.now_ns)},
       true);
   if (!result) return failed(call, result.error());
   if (result->reason == "UnknownReservation") {
     if (call.provider->ignores_unknown_holds) return reply(call, EventResult::kIgnored, {});
     return refuse(call, EventResult::kMalformed,
                   http::problem_response({404,
-                                          "unknown_reservation",
+                                          "UnknownReservation",
                                           "There is no hold for this message, nor a price. Reserve with the call id "
                                           "\"<provider>:<message>\" before it is sent.",
                                           "",
@@ -218,7 +220,7 @@ http::Response receive(Call& call, const Ignored& event) {
 // Nobody's wallet can pay; whoever sent this must hear of it, where the ledger cannot keep it.
 http::Response unknown_tenant(const Call& call, const Reading& reading) {
   if (call.provider->ignores_unknown_tenants) return reply(call, EventResult::kIgnored, {});
-  constexpr char kReason[] = "UnknownTenant";
+  const std::string kReason(ReasonName("UnknownTenant").str());
   if (std::holds_alternative<CallStarting>(reading.event)) {
     return reply(call, EventResult::kUnknownTenant, {.kind = Kind::kRefused, .reason = kReason});
   }
@@ -236,7 +238,7 @@ http::Response unknown_tenant(const Call& call, const Reading& reading) {
        {"remedy", "give the tenant this external ID, or the provider's entry this tenant; then have it sent again"}});
   return refuse(
       call, EventResult::kUnknownTenant,
-      http::problem_response({422, "unknown_tenant", "The event names no tenant that is known here.", "", {}}));
+      http::problem_response({422, "UnknownTenant", "The event names no tenant that is known here.", "", {}}));
 }
 
 // The tenant that the event is for, where the provider may report for it.
@@ -262,7 +264,7 @@ http::Response receive_provider_event(Call& call) {
   if (!call.snapshot) {
     return refuse(
         call, EventResult::kFailed,
-        http::problem_response({503, "unavailable", "The tenants are not known yet. Repeat the request.", "", {}},
+        http::problem_response({503, "Unavailable", "The tenants are not known yet. Repeat the request.", "", {}},
                                {{"Retry-After", "1"}}));
   }
   const auto tenant = tenant_of(call, *reading);

@@ -82,6 +82,8 @@ Result<ledger::Rows> store(Call& call, const NewQuote& quote, const std::string&
           {call.tenant, call.idempotency_key});
     }
     if (!rows) return tl::unexpected(rows.error());
+    // The one of this key was old, and went in between.
+    if (rows->empty()) return fail(Errc::kUnavailable, "the key's quote was dropped just now");
     found = std::move(*rows);
     return {};
   });
@@ -116,6 +118,7 @@ http::Response create_quote(Call& call) {
     mismatch.reason = "IdempotencyMismatch";
     return refusal_response(mismatch);
   }
+  if (made) call.services.metrics.quotes_made.add();
   WalletResult result;
   result.duplicate = !made;
   JsonWriter json;
@@ -138,7 +141,7 @@ http::Response get_quote(Call& call) {
           : select_as_tenant(call, std::string("select ") + kColumns + " from quotes where tenant = $1 and id = $2",
                              {call.tenant, id});
   if (!rows) return failure_response(call, rows.error());
-  if (rows->empty()) return http::problem_response({404, "unknown_quote", "There is no such quote.", "", {}});
+  if (rows->empty()) return http::problem_response({404, "UnknownQuote", "There is no such quote.", "", {}});
   JsonWriter json;
   json.begin_object();
   put_quote(json, *rows);

@@ -39,7 +39,7 @@ http::Response resolved(int status, const WalletResult& result,
 
 // A row of wallet_reservations.
 void put_row(JsonWriter& json, const ledger::Rows& rows, size_t row) {
-  enum Column : size_t { kId, kCurrency, kCallId, kState, kAmount, kCommitted, kExpiresAt, kCreatedAt, kResolvedAt };
+  enum Column : size_t { kId, kCurrency, kCallId, kState, kAmount, kCommitted, kExpiresAt, kCreatedAt, kResolvedAt, kQuote, kCostQuote = kQuote + 4 };
   const std::string currency(rows.text(row, kCurrency));
   json.begin_object();
   json.key("callId");
@@ -49,7 +49,9 @@ void put_row(JsonWriter& json, const ledger::Rows& rows, size_t row) {
   json.key("currency");
   json.value(currency);
   put_money(json, "amount", rows.integer(row, kAmount), currency);
+  put_quoted(json, read_quoted(rows, row, kQuote));
   put_money(json, "committed", rows.integer(row, kCommitted), currency);
+  put_quoted(json, read_quoted(rows, row, kCostQuote), "quotedCost");
   put_text_unless_empty(json, "expiresAt", format_moment_sql(rows.text(row, kExpiresAt)));
   json.key("createdAt");
   json.value(format_moment_sql(rows.text(row, kCreatedAt)));
@@ -120,7 +122,7 @@ http::Response get_reservation(Call& call) {
   auto rows = select_as_tenant(call, "select * from wallet_reservation($1, $2)", {call.tenant, call_id});
   if (!rows) return failure_response(call, rows.error());
   if (rows->empty()) {
-    return http::problem_response({404, "unknown_reservation", "There is no reservation for this call.", "", {}});
+    return http::problem_response({404, "UnknownReservation", "There is no reservation for this call.", "", {}});
   }
   JsonWriter json;
   put_row(json, *rows, 0);

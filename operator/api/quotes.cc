@@ -43,9 +43,15 @@ tl::expected<Price, http::Response> price_of(Call& call, const char* name, Micro
   return Price{*converted, to, QuotedAmount{quote_id, from, amount, rate}};
 }
 
-void put_quoted(JsonWriter& json, const std::optional<QuotedAmount>& quoted) {
+std::optional<QuotedAmount> read_quoted(const ledger::Rows& rows, size_t row, size_t first_column) {
+  if (rows.is_null(row, first_column)) return std::nullopt;
+  return QuotedAmount{std::string(rows.text(row, first_column)), std::string(rows.text(row, first_column + 1)),
+                      rows.integer(row, first_column + 2), ExchangeRate{rows.integer(row, first_column + 3)}};
+}
+
+void put_quoted(JsonWriter& json, const std::optional<QuotedAmount>& quoted, std::string_view name) {
   if (!quoted) return;
-  json.key("quoted");
+  json.key(name);
   json.begin_object();
   json.key("quoteId");
   json.value(quoted->quote_id);

@@ -30,7 +30,10 @@ tl::expected<Price, http::Response> price_of(Call& call, const char* name, Micro
                                              std::optional<std::string> currency, const std::string& quote_id,
                                              const std::string& committed_call = "");
 
-// Member `quoted`: quoteId, currency, amount, rate; nothing where nothing was quoted.
-void put_quoted(JsonWriter& json, const std::optional<QuotedAmount>& quoted);
+// From four columns: quote, its from, the amount of that, the rate in picos.
+std::optional<QuotedAmount> read_quoted(const ledger::Rows& rows, size_t row, size_t first_column);
+
+// Member `quoted`, or of another name: quoteId, currency, amount, rate; nothing where nothing was quoted.
+void put_quoted(JsonWriter& json, const std::optional<QuotedAmount>& quoted, std::string_view name = "quoted");
 
 }  // namespace tallygate::api

@@ -72,7 +72,7 @@ Result<ledger::Rows> select_as_tenant(Call& call, const std::string& sql, const 
 }
 
 http::Response unknown_tenant() {
-  return http::problem_response({404, "unknown_tenant", "There is no such tenant.", "", {}});
+  return http::problem_response({404, "UnknownTenant", "There is no such tenant.", "", {}});
 }
 
 http::Response failure_response(const Call& call, const Error& error) {
@@ -84,14 +84,14 @@ http::Response failure_response(const Call& call, const Error& error) {
                                       {"error", error.message}});
   if (away) {
     return http::problem_response(
-        {503, "unavailable", "The ledger is away. Repeat the request with the same key.", "", {}},
+        {503, "Unavailable", "The ledger is away. Repeat the request with the same key.", "", {}},
         {{"Retry-After", "1"}});
   }
   if (error.errc == Errc::kInvalid) {
-    return http::problem_response({422, "invalid_request", "The ledger refused the request's values.", "", {}});
+    return http::problem_response({422, "InvalidRequest", "The ledger refused the request's values.", "", {}});
   }
   return http::problem_response(
-      {500, "internal", "Something went wrong here. The request's id names it in our logs.", "", {}});
+      {500, "Internal", "Something went wrong here. The request's id names it in our logs.", "", {}});
 }
 
 }  // namespace tallygate::api

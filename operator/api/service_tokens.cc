@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
+#include <vector>
 
 #include "core/ids.h"
 #include "operator/api/json_strict.h"
@@ -22,57 +22,93 @@ bool is_hash(const std::string& text) {
          std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
-Result<void> add_scopes(const nlohmann::json& names, Principal& principal) {
-  for (const auto& name : names) {
-    const uint8_t bit = name.is_string() ? scope_bit(name.get_ref<const std::string&>()) : uint8_t{0};
-    if (bit == 0) {
-      return fail(Errc::kInvalid, "a scope is unknown: use wallet:read, wallet:write, usage:write, lease:write, admin");
-    }
-    principal.scopes |= bit;
-  }
-  return {};
-}
+// Reads one token; its faults go to a list that all tokens share. What is faulty reads as nothing.
+class Entry {
+ public:
+  Entry(const nlohmann::json& token, size_t place, std::vector<std::string>& faults)
+      : token_(token), place_(place), faults_(faults) {}
 
-Result<void> add_tenants(const nlohmann::json& names, Principal& principal) {
-  for (const auto& name : names) {
-    if (name == "*") {
-      principal.all_tenants = true;
-      continue;
+  // The token's hash, empty where it has none, and what it may do.
+  std::pair<std::string, Principal> read() {
+    std::pair<std::string, Principal> entry;
+    if (!token_.is_object()) {
+      refuse("it is no object: write {\"name\": ...}");
+      return entry;
     }
-    if (!name.is_string() || !TenantId::parse(name.get_ref<const std::string&>())) {
-      return fail(Errc::kInvalid, "a tenant is malformed: write namespace/name, or \"*\" for all");
+    for (const auto& [name, value] : token_.items()) {
+      if (std::find(kMembers.begin(), kMembers.end(), name) != kMembers.end()) continue;
+      refuse("it has an unknown member: use name, sha256, scopes, tenants");
+      break;
     }
-    principal.tenants.push_back(name.get<std::string>());
+    const std::string name = text("name");
+    if (!name.empty() && !is_dns_label(name)) {
+      refuse("its name is no DNS label: use lower-case letters, digits and '-'");
+    }
+    entry.second.actor = "token:" + name;
+    const std::string hash = text("sha256");
+    if (is_hash(hash)) {
+      entry.first = hash;
+    } else if (!hash.empty()) {
+      refuse("its sha256 is not 64 lower-case hexadecimal digits: take those of sha256sum");
+    }
+    read_scopes(entry.second);
+    read_tenants(entry.second);
+    return entry;
   }
-  return {};
-}
+  void refuse(const std::string& fault) { faults_.push_back("token " + std::to_string(place_) + ": " + fault); }
 
-Result<std::pair<std::string, Principal>> entry_of(const nlohmann::json& token) {
-  static const std::set<std::string> kMembers = {"name", "sha256", "scopes", "tenants"};
-  if (!token.is_object()) return fail(Errc::kInvalid, "it is no object: write {\"name\": ...}");
-  for (const auto& [name, value] : token.items()) {
-    if (!kMembers.contains(name)) {
-      return fail(Errc::kInvalid, "it has an unknown member: use name, sha256, scopes, tenants");
+ private:
+  static constexpr std::array<std::string_view, 4> kMembers = {"name", "sha256", "scopes", "tenants"};
+
+  const nlohmann::json* member(const char* name) {
+    const auto found = token_.find(name);
+    if (found != token_.end()) return &*found;
+    refuse(std::string("it has no \"") + name + "\": add it");
+    return nullptr;
+  }
+  std::string text(const char* name) {
+    const nlohmann::json* value = member(name);
+    if (value == nullptr) return "";
+    if (value->is_string() && !value->get_ref<const std::string&>().empty()) return value->get<std::string>();
+    refuse(std::string("its ") + name + " is no text: write \"...\"");
+    return "";
+  }
+  std::vector<nlohmann::json> list(const char* name) {
+    const nlohmann::json* value = member(name);
+    if (value == nullptr) return {};
+    if (value->is_array()) return value->get<std::vector<nlohmann::json>>();
+    refuse(std::string("its ") + name + " are no array: write [\"...\"]");
+    return {};
+  }
+  void read_scopes(Principal& principal) {
+    size_t place = 0;
+    for (const auto& name : list("scopes")) {
+      ++place;
+      const uint8_t bit = name.is_string() ? scope_bit(name.get_ref<const std::string&>()) : uint8_t{0};
+      principal.scopes |= bit;
+      if (bit != 0) continue;
+      refuse("scope " + std::to_string(place) +
+             " is unknown: use wallet:read, wallet:write, usage:write, lease:write, admin");
     }
   }
-  for (const auto& name : kMembers) {
-    if (!token.contains(name)) return fail(Errc::kInvalid, "it has no \"" + name + "\": add it");
+  void read_tenants(Principal& principal) {
+    size_t place = 0;
+    for (const auto& name : list("tenants")) {
+      ++place;
+      if (name == "*") {
+        principal.all_tenants = true;
+      } else if (name.is_string() && TenantId::parse(name.get_ref<const std::string&>())) {
+        principal.tenants.push_back(name.get<std::string>());
+      } else {
+        refuse("tenant " + std::to_string(place) + " is malformed: write namespace/name, or \"*\" for all");
+      }
+    }
   }
-  if (!token["name"].is_string() || !is_dns_label(token["name"].get_ref<const std::string&>())) {
-    return fail(Errc::kInvalid, "its name is no DNS label: use lower-case letters, digits and '-'");
-  }
-  if (!token["sha256"].is_string() || !is_hash(token["sha256"].get_ref<const std::string&>())) {
-    return fail(Errc::kInvalid, "its sha256 is not 64 lower-case hexadecimal digits: take those of sha256sum");
-  }
-  if (!token["scopes"].is_array() || !token["tenants"].is_array()) {
-    return fail(Errc::kInvalid, "its scopes or tenants are no array: write [\"...\"]");
-  }
-  Principal principal;
-  principal.actor = "token:" + token["name"].get<std::string>();
-  if (auto done = add_scopes(token["scopes"], principal); !done) return tl::unexpected(done.error());
-  if (auto done = add_tenants(token["tenants"], principal); !done) return tl::unexpected(done.error());
-  return std::pair(token["sha256"].get<std::string>(), std::move(principal));
-}
+
+  const nlohmann::json& token_;
+  const size_t place_;
+  std::vector<std::string>& faults_;
+};
 
 }  // namespace
 
@@ -121,18 +157,19 @@ Result<ServiceTokens> ServiceTokens::parse(std::string_view text) {
     return fail(Errc::kInvalid, "it is not {\"tokens\": [...]} with at most 1000 of them: write it so");
   }
   ServiceTokens tokens;
-  std::string faults;
+  std::vector<std::string> faults;
   size_t place = 0;
   for (const auto& token : (*document)["tokens"]) {
-    auto entry = entry_of(token);
-    if (entry && tokens.by_hash_.insert(std::move(*entry)).second) {
-      ++place;
-      continue;
-    }
-    faults += (faults.empty() ? "token " : "; token ") + std::to_string(++place) + ": " +
-              (entry ? "its sha256 is another's too: make a token for each" : entry.error().message);
+    Entry entry(token, ++place, faults);
+    auto read = entry.read();
+    if (read.first.empty() || tokens.by_hash_.insert(std::move(read)).second) continue;
+    entry.refuse("its sha256 is another's too: make a token for each");
   }
-  if (!faults.empty()) return fail(Errc::kInvalid, faults);
+  if (!faults.empty()) {
+    std::string all;
+    for (const auto& fault : faults) all += (all.empty() ? "" : "; ") + fault;
+    return fail(Errc::kInvalid, std::move(all));
+  }
   return tokens;
 }
 

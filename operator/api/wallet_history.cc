@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "operator/api/quotes.h"
 #include "operator/api/wallet_json.h"
 
 namespace tallygate::api {
@@ -18,10 +19,7 @@ std::map<std::string, int64_t> units_in(const ledger::Rows& rows, size_t row) {
 }
 
 std::optional<QuotedAmount> quoted_in(const ledger::Rows& rows, size_t row) {
-  if (rows.is_null(row, HistoryColumn::kQuote)) return std::nullopt;
-  return QuotedAmount{
-      std::string(rows.text(row, HistoryColumn::kQuote)), std::string(rows.text(row, HistoryColumn::kQuotedCurrency)),
-      rows.integer(row, HistoryColumn::kQuotedAmount), ExchangeRate{rows.integer(row, HistoryColumn::kRate)}};
+  return read_quoted(rows, row, HistoryColumn::kQuote);
 }
 
 std::string description_of(const ledger::Rows& rows, size_t row) {

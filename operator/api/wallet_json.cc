@@ -1,40 +1,42 @@
 #include "operator/api/wallet_json.h"
 
-#include <map>
+#include <algorithm>
 
 namespace tallygate::api {
 namespace {
 
 struct Refusal {
+  ReasonName reason;
   int status;
-  const char* reason;
   const char* detail;
 };
 
-const std::map<std::string, Refusal, std::less<>>& refusals() {
-  static const std::map<std::string, Refusal, std::less<>> kRefusals = {
-      {"InsufficientBalance", {402, "insufficient_balance", "The wallet's effective balance does not cover this."}},
-      {"DebtLimitExceeded", {402, "debt_limit_exceeded", "The cost is above the balance and the debt limit together."}},
-      {"IdempotencyMismatch",
-       {422, "idempotency_mismatch", "This key or call id was used for another request: this one needs its own."}},
-      {"Suspended", {403, "suspended", "The tenant is suspended: no purchase and no new hold."}},
-      {"UnknownTenant", {404, "unknown_tenant", "There is no such tenant."}},
-      {"NoWallet",
-       {404, "no_wallet", "The tenant has no wallet in this currency: the first credit that names it makes one."}},
-      {"UnknownReservation", {404, "unknown_reservation", "There is no reservation for this call."}},
-      {"CurrencyRequired", {422, "currency_required", "The tenant has several wallets: name a currency."}},
-      {"CurrencyMismatch", {422, "currency_mismatch", "The reservation is in another currency."}},
-      {"TenantDeleted", {410, "tenant_deleted", "The tenant was deleted: no purchase and no new hold."}},
-      {"AlreadyCommitted", {409, "already_committed", "The call was committed before."}},
-      {"AlreadyReleased", {409, "already_released", "The call's hold was released before."}},
-      {"InvalidAmount", {422, "invalid_amount", "The amount is out of range."}},
-      {"InvalidKey", {422, "invalid_key", "The Idempotency-Key must have 1 to 255 characters and not begin with '~'."}},
-      {"InvalidCall", {422, "invalid_call", "The call id must have 1 to 255 characters."}},
-      {"InvalidExpiry", {422, "invalid_expiry", "The expiry must be after now."}},
-      {"ReasonRequired", {422, "reason_required", "A reason is required."}},
-      {"BalanceLimit", {422, "balance_limit", "The balance would be out of range."}},
-  };
-  return kRefusals;
+constexpr Refusal kRefusals[] = {
+    {"InsufficientBalance", 402, "The wallet's effective balance does not cover this."},
+    {"DebtLimitExceeded", 402, "The cost is above the balance and the debt limit together."},
+    {"IdempotencyMismatch", 422, "This key or call id was used for another request: this one needs its own."},
+    {"Suspended", 403, "The tenant is suspended: no purchase and no new hold."},
+    {"UnknownTenant", 404, "There is no such tenant."},
+    {"NoWallet", 404, "The tenant has no wallet in this currency: the first credit that names it makes one."},
+    {"UnknownReservation", 404, "There is no reservation for this call."},
+    {"CurrencyRequired", 422, "The tenant has several wallets: name a currency."},
+    {"CurrencyMismatch", 422, "The reservation is in another currency."},
+    {"TenantDeleted", 410, "The tenant was deleted: no purchase and no new hold."},
+    {"AlreadyCommitted", 409, "The call was committed before."},
+    {"AlreadyReleased", 409, "The call's hold was released before."},
+    {"InvalidAmount", 422, "The amount is out of range."},
+    {"InvalidKey", 422, "The Idempotency-Key must have 1 to 255 characters and not begin with '~'."},
+    {"InvalidCall", 422, "The call id must have 1 to 255 characters."},
+    {"InvalidExpiry", 422, "The expiry must be after now."},
+    {"ReasonRequired", 422, "A reason is required."},
+    {"BalanceLimit", 422, "The balance would be out of range."},
+};
+
+// Nothing for a reason that clients are not told.
+const Refusal* refusal_of(std::string_view reason) {
+  const auto* found = std::find_if(std::begin(kRefusals), std::end(kRefusals),
+                                   [&](const Refusal& refusal) { return refusal.reason.str() == reason; });
+  return found == std::end(kRefusals) ? nullptr : found;
 }
 
 // The field that a refusal is about, where it is one of the request's.
@@ -93,18 +95,17 @@ void put_reservation(JsonWriter& json, const WalletResult& result) {
 }
 
 std::string_view refusal_detail(std::string_view reason) {
-  const auto found = refusals().find(reason);
-  return found == refusals().end() ? "The ledger refused this." : found->second.detail;
+  const Refusal* refusal = refusal_of(reason);
+  return refusal == nullptr ? "The ledger refused this." : refusal->detail;
 }
 
 http::Response refusal_response(const WalletResult& result) {
-  const auto found = refusals().find(result.reason);
-  if (found == refusals().end()) {
-    return http::problem_response({422, "refused", std::string(refusal_detail(result.reason)), "", {}});
+  const Refusal* refusal = refusal_of(result.reason);
+  if (refusal == nullptr) {
+    return http::problem_response({422, "Refused", std::string(refusal_detail(result.reason)), "", {}});
   }
-  const Refusal& refusal = found->second;
-  http::Problem problem{refusal.status, refusal.reason, refusal.detail, "", {}};
-  if (!result.currency.empty() && refusal.status == 402) {
+  http::Problem problem{refusal->status, refusal->reason, refusal->detail, "", {}};
+  if (!result.currency.empty() && refusal->status == 402) {
     std::string currency;
     append_json_string(currency, result.currency);
     problem.members = {{"currency", currency},
@@ -116,7 +117,7 @@ http::Response refusal_response(const WalletResult& result) {
   }
   if (const char* field = field_of(result.reason); field != nullptr) {
     problem.members.emplace_back("errors",
-                                 std::string("[{\"field\":\"") + field + "\",\"detail\":\"" + refusal.detail + "\"}]");
+                                 std::string("[{\"field\":\"") + field + "\",\"detail\":\"" + refusal->detail + "\"}]");
   }
   return http::problem_response(problem);
 }

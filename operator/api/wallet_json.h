@@ -19,7 +19,7 @@ void put_reservation(JsonWriter& json, const WalletResult& result);
 
 // What people are told of a refusal, by the ledger's reason.
 std::string_view refusal_detail(std::string_view reason);
-// A refusal as a problem; the reason is the ledger's, in lower case with underscores.
+// A refusal as a problem, with the ledger's reason.
 http::Response refusal_response(const WalletResult& result);
 // An Idempotent-Replayed header where the ledger answered a duplicate.
 http::Response wallet_response(int status, const WalletResult& result, JsonWriter& json);

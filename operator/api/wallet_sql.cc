@@ -79,6 +79,7 @@ Result<WalletResult> run_once(Call& call, const std::string& function, const led
         .map([](const auto&) {});
   });
   if (!done) return tl::unexpected(done.error());
+  if (quoted && result.success && !result.duplicate) call.services.metrics.quotes_used.add();
   return result;
 }
 

@@ -220,11 +220,7 @@ struct Funder::Worker {
     if (requests.empty()) return {};
     auto answers = store.fund(requests, options.float_units);
     if (answers) {
-      // Whatever comes of that, the others of the batch are told what they got.
-      if (const Result<void> done = recall_for_short(requests, &*answers); !done) {
-        static log::Throttle throttle(10);
-        log::warn(throttle, "float could not be recalled for other buckets of its wallet", {{"error", done.error().message}});
-      }
+      recall_for_short(requests, &*answers);
       return tell(requests, *answers);
     }
     if (answers.error().errc != Errc::kInvalid) return tl::unexpected(answers.error());
@@ -239,32 +235,58 @@ struct Funder::Worker {
   }
 
   // Wallet buckets that got less than a request needs: idle float of the same wallet's other buckets is taken back for
-  // them, and they are funded once more. Where that does not do, they stay dry; the next scan tries again.
-  Result<void> recall_for_short(std::span<const FundRequest> requests, std::vector<FundAnswer>* answers) {
+  // them, and they are funded once more. Where that does not do, or fails, they stay dry; the next scan tries again.
+  void recall_for_short(std::span<const FundRequest> requests, std::vector<FundAnswer>* answers) {
     std::vector<FundRequest> lacking;
-    std::vector<size_t> places;
+    std::vector<FundAnswer*> places;
     for (size_t i = 0; i < requests.size(); ++i) {
       const FundRequest& r = requests[i];
-      const FundAnswer& a = (*answers)[i];
+      FundAnswer& a = (*answers)[i];
       if (a.status != FundStatus::kOk || !r.bucket.ends_with('$')) continue;
       if (r.free + a.total - r.funded >= std::max<int64_t>(1, r.need)) continue;
       lacking.push_back(r);
-      places.push_back(i);
+      places.push_back(&a);
     }
-    if (lacking.empty()) return {};
+    recall_for(lacking, places);
+  }
+
+  // What fails for one wallet by its data keeps no other from what it needs: plans are made by halves then.
+  void recall_for(std::span<const FundRequest> lacking, std::span<FundAnswer* const> answers) {
+    if (lacking.empty()) return;
     const auto plans = store.recall_plans(lacking);
-    if (!plans) return tl::unexpected(plans.error());
+    if (!plans && plans.error().errc == Errc::kInvalid && lacking.size() > 1) {
+      const size_t half = lacking.size() / 2;
+      recall_for(lacking.first(half), answers.first(half));
+      return recall_for(lacking.subspan(half), answers.subspan(half));
+    }
+    if (!plans) return recall_failed(lacking[0], plans.error());
     for (const ledger::RecallPlan& plan : *plans) {
       const FundRequest& r = lacking[plan.request];
-      const auto totals = recall(redis, r.tenant, plan.plan);
-      if (!totals) return tl::unexpected(totals.error());
-      if (Result<void> done = store.count_recalled(r.tenant, *totals); !done) return done;
-      const auto again = store.fund(std::span(&r, 1), options.float_units);
-      if (!again) return tl::unexpected(again.error());
-      ++counters.recalls;
-      (*answers)[places[plan.request]] = (*again)[0];
+      auto again = fund_by_recall(r, plan.plan);
+      if (again) {
+        *answers[plan.request] = std::move(*again);
+        continue;
+      }
+      recall_failed(r, again.error());
+      if (again.error().errc != Errc::kInvalid) return;  // Redis or PostgreSQL is away
     }
-    return {};
+  }
+
+  Result<FundAnswer> fund_by_recall(const FundRequest& request, const std::string& plan) {
+    const auto totals = recall(redis, request.tenant, plan);
+    if (!totals) return tl::unexpected(totals.error());
+    if (Result<void> done = store.count_recalled(request.tenant, *totals); !done) return tl::unexpected(done.error());
+    auto again = store.fund(std::span(&request, 1), options.float_units);
+    if (!again) return tl::unexpected(again.error());
+    ++counters.recalls;
+    return std::move((*again)[0]);
+  }
+
+  void recall_failed(const FundRequest& request, const Error& error) {
+    if (error.errc == Errc::kInvalid) ++counters.refused;
+    static log::Throttle throttle(10);
+    log::warn(throttle, "float could not be recalled for a bucket of the same wallet",
+              {{"tenant", request.tenant}, {"bucket", request.bucket}, {"error", error.message}});
   }
 
   Result<void> tell(std::span<const FundRequest> requests, const std::vector<FundAnswer>& answers) {

@@ -22,6 +22,9 @@ Housekeeper::Housekeeper(Env& env, std::string database_url, HousekeeperOptions 
   written_off_ = registry.counter("tallygate_operator_floats_written_off_total",
                                   "Wallets' floats of ended epochs whose rest nobody reported: their money is free again.");
   dropped_ = registry.counter("tallygate_operator_usage_partitions_dropped_total", "Partitions past their retention.");
+  quotes_dropped_ = registry.counter("tallygate_operator_quotes_dropped_total", "Old quotes that nothing was charged at.");
+  leases_trimmed_ = registry.counter("tallygate_operator_ledger_lease_notes_dropped_total",
+                                     "Notes of ledger leases of past epochs of which nothing was left.");
   failures_ = registry.counter("tallygate_operator_job_failures_total", "Runs of periodic jobs that failed.");
   audits_ = registry.counter("tallygate_operator_ledger_audits_total", "Audits of the ledger that ran to the end.");
   differences_ = registry.gauge("tallygate_operator_ledger_differences", "Differences that the last audit found; 0 or an alert.");
@@ -93,6 +96,35 @@ Result<int64_t> Housekeeper::retain() {
   return rows->integer(0, 0);
 }
 
+Result<int64_t> Housekeeper::drop_quotes() {
+  int64_t total = 0;
+  while (true) {
+    const auto rows = session_.exec("select * from drop_unused_quotes($1, $2, $3, $4)",
+                                    {ledger::timestamp_text(env_.wall_ns() - options_.quote_retention_days * kDayNs),
+                                     quotes_seen_at_, quotes_seen_id_, options_.trim_batch});
+    if (!rows) return tl::unexpected<Error>(rows.error());
+    enum Column : size_t { kSeen, kDropped, kExpiresAt, kId };
+    total += rows->integer(0, kDropped);
+    quotes_dropped_.add(static_cast<double>(rows->integer(0, kDropped)));
+    if (rows->integer(0, kSeen) == 0) return total;
+    quotes_seen_at_ = rows->text(0, kExpiresAt);
+    quotes_seen_id_ = rows->text(0, kId);
+    if (rows->integer(0, kSeen) < options_.trim_batch || stopping_) return total;
+  }
+}
+
+Result<int64_t> Housekeeper::trim_leases() {
+  int64_t total = 0;
+  while (true) {
+    const auto rows = session_.exec("select trim_ledger_leases($1)", {options_.trim_batch});
+    if (!rows) return tl::unexpected<Error>(rows.error());
+    const int64_t trimmed = rows->integer(0, 0);
+    total += trimmed;
+    leases_trimmed_.add(static_cast<double>(trimmed));
+    if (trimmed < options_.trim_batch || stopping_) return total;
+  }
+}
+
 // A difference is told of and counted, never mended here: what is right is for a person to say.
 Result<int64_t> Housekeeper::audit() {
   const auto rows = session_.exec(
@@ -125,7 +157,9 @@ void Housekeeper::run() {
                 {"settle", options_.settle_interval_ms, &Housekeeper::settle},
                 {"write off", options_.write_off_interval_ms, &Housekeeper::write_off},
                 {"audit", options_.audit_interval_ms, &Housekeeper::audit},
-                {"retain", options_.retention_interval_ms, &Housekeeper::retain}};
+                {"retain", options_.retention_interval_ms, &Housekeeper::retain},
+                {"drop quotes", options_.retention_interval_ms, &Housekeeper::drop_quotes},
+                {"trim leases", options_.retention_interval_ms, &Housekeeper::trim_leases}};
   while (!stopping_) {
     for (Job& job : jobs) {
       if (!stopping_ && is_leader_() && env_.mono_ms() >= job.next_ms) attempt(job);

@@ -224,7 +224,7 @@ Verdict Admission::decide_tenant(Request& request, proxy::Admission& admission, 
     return deny(request, Reason::kTenantNotAllowed,
                 "the tenant does not allow policies of namespace " + namespace_ + " to bill it", denial);
   }
-  if (doc.suspended && !shadow(request)) return deny(request, Reason::kTenantSuspended, doc.suspend_reason, denial);
+  if (doc.suspended && !shadow(request)) return deny(request, Reason::kSuspended, doc.suspend_reason, denial);
   const tenant::Route& rule = route(request.route);
   if (!rule.entitlement.empty() && !shadow(request) &&
       std::find(doc.entitlements.begin(), doc.entitlements.end(), rule.entitlement) == doc.entitlements.end()) {

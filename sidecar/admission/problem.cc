@@ -2,6 +2,9 @@
 
 #include <time.h>
 
+#include <algorithm>
+
+#include "core/reason.h"
 #include "core/telemetry/json_text.h"
 #include "sidecar/admission/quota_headers.h"
 
@@ -34,7 +37,7 @@ const ReasonInfo& info(Reason reason) {
       {"UntrustedSource", 401, "The credential is not accepted from here"},
       {"UnknownTenant", 403, "The tenant is not known"},
       {"TenantNotAllowed", 403, "The tenant may not be billed here"},
-      {"TenantSuspended", 403, "The tenant is suspended"},
+      {"Suspended", 403, "The tenant is suspended"},
       {"NotEntitled", 403, "The plan does not include this"},
       {"RouteDenied", 403, "This route is closed"},
       {"UnsupportedCharge", 503, "The route's charge cannot be measured"},
@@ -46,6 +49,8 @@ const ReasonInfo& info(Reason reason) {
       {"TooManyWaiting", 503, "Too many requests wait for quota"},
   };
   static_assert(std::size(kTable) == static_cast<size_t>(Reason::kCount));
+  static_assert(std::all_of(std::begin(kTable), std::end(kTable),
+                            [](const ReasonInfo& row) { return row.status == 0 || is_reason(row.code); }));
   return kTable[static_cast<size_t>(reason)];
 }
 
@@ -61,7 +66,8 @@ void write_denial(const DenialFacts& facts, proxy::Denial* denial) {
   const ReasonInfo& reason = info(facts.reason);
   denial->status = reason.status;
   std::string& body = denial->body;
-  body = "{\"type\":\"https://tallygate.dev/problems/";
+  body = "{\"type\":\"";
+  body += kProblemTypePrefix;
   body += reason.code;
   body += "\"";
   member(&body, "title", reason.title);

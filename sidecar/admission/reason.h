@@ -16,7 +16,7 @@ enum class Reason : uint8_t {
   kUntrustedSource,
   kUnknownTenant,
   kTenantNotAllowed,
-  kTenantSuspended,
+  kSuspended,
   kNotEntitled,
   kRouteDenied,
   kUnsupportedCharge,

@@ -140,14 +140,15 @@ class LedgerClient::Connection {
     }
     const std::string why =
         owner_.endpoint_.address.display() + " answered " + std::to_string(head_.status) + ": " + body_.substr(0, 300);
+    // The file is read again: twice changed within a tick of the clock, it shows the same time.
+    if (head_.status == 401) owner_.token_stamp_ns_ = -1;
+    const bool refusal = head_.status >= 400 && head_.status < 500 && head_.status != 408 && head_.status != 429;
     // These are about one request's tenant or content; all else is the endpoint's.
-    const bool of_this_request =
-        head_.status == 403 || head_.status == 404 || head_.status == 422 || head_.status == 429;
-    if (of_this_request)
+    if ((refusal && head_.status != 401) || head_.status == 429)
       owner_.last_error_ = why;
     else
       owner_.away(why);
-    finish(fail(head_.status >= 500 ? Errc::kTimeout : Errc::kUnavailable, why));
+    finish(fail(head_.status >= 500 ? Errc::kTimeout : refusal ? Errc::kInvalid : Errc::kUnavailable, why));
   }
 
   void finish(Result<std::string> result) {

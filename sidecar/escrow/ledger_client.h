@@ -2,7 +2,8 @@
 // file is read again when it changes.
 //
 // A call's callback runs exactly once, never from inside post(): with the body of a 200, or an Error; kTimeout where
-// the call may have been carried out all the same. While the endpoint is known to be away post() fails at once: no
+// the call may have been carried out all the same, kInvalid where it was refused, and will be until somebody mends
+// something. While the endpoint is known to be away post() fails at once: no
 // queue grows during an outage. Threading: the loop's thread only.
 #pragma once
 

@@ -7,11 +7,13 @@
 #include <fstream>
 
 #include "core/counting.h"
+#include "core/telemetry/log.h"
 
 namespace tallygate::sidecar {
 namespace {
 
 constexpr int64_t kRetryMinMs = 50, kRetryMaxMs = 2000;
+constexpr int64_t kRefusedMinMs = 1000, kRefusedMaxMs = 60'000;
 constexpr const char* kNotesFile = "/ledger-leases";
 
 std::string tenant_of(const std::string& member) { return member.substr(0, member.find('|')); }
@@ -91,7 +93,38 @@ void LedgerLeases::ask(const std::string& member, int64_t epoch, LeaseRequest::B
 
 void LedgerLeases::close(const std::string& incarnation, const LeaseNote& note, int64_t spent,
                          std::function<void(int64_t)> fn) {
+  counters_.unsettled.fetch_add(1, std::memory_order_relaxed);
   try_close(std::make_shared<Closing>(Closing{incarnation, note, spent, std::move(fn)}));
+}
+
+void LedgerLeases::note_refusal(Closing& closing, bool refused) {
+  if (closing.refused == refused) return;
+  closing.refused = refused;
+  counters_.unsettled_refused.fetch_add(refused ? 1 : -1, std::memory_order_relaxed);
+}
+
+void LedgerLeases::close_again(std::shared_ptr<Closing> closing, const Error& error) {
+  const bool refused = error.errc == Errc::kInvalid;
+  if (refused) {
+    static log::Throttle throttle(30);
+    log::warn(throttle, "the ledger refuses to settle a lease: its units stay on hold until this is mended",
+              {{"tenant", tenant_of(closing->note.second)},
+               {"bucket", bucket_of(closing->note.second)},
+               {"epoch", closing->note.first},
+               {"incarnation", closing->incarnation},
+               {"error", error.message},
+               {"remedy",
+                "a token with the scope lease:write for this tenant in --ledger-token-file, and the operator's API "
+                "at --ledger-url; it is tried again by itself"}});
+  }
+  // A call that was not made, for the endpoint is known to be away, says nothing new of a refusal.
+  if (refused || error.errc == Errc::kTimeout) note_refusal(*closing, refused);
+  const auto [least_ms, most_ms] =
+      closing->refused ? std::pair{kRefusedMinMs, kRefusedMaxMs} : std::pair{kRetryMinMs, kRetryMaxMs};
+  closing->retry_ms = std::min(most_ms, std::max(least_ms, closing->retry_ms * 2));
+  loop_.after_ms(closing->retry_ms, [this, alive = alive_, closing] {
+    if (*alive) try_close(closing);
+  });
 }
 
 void LedgerLeases::try_close(std::shared_ptr<Closing> closing) {
@@ -99,13 +132,9 @@ void LedgerLeases::try_close(std::shared_ptr<Closing> closing) {
   request.incarnation = closing->incarnation;
   request.closed.push_back({bucket_of(closing->note.second), closing->note.first, closing->spent});
   send(tenant_of(closing->note.second), std::move(request), [this, closing](Result<LeaseAnswer> answer) {
-    if (!answer) {
-      closing->retry_ms = std::min(kRetryMaxMs, std::max(kRetryMinMs, closing->retry_ms * 2));
-      loop_.after_ms(closing->retry_ms, [this, alive = alive_, closing] {
-        if (*alive) try_close(closing);
-      });
-      return;
-    }
+    if (!answer) return close_again(closing, answer.error());
+    note_refusal(*closing, false);
+    counters_.unsettled.fetch_sub(1, std::memory_order_relaxed);
     count(counters_.closed);
     if (closing->incarnation == incarnation_) notes_.erase(closing->note);
     closing->fn(answer->absorbed[0]);

@@ -27,6 +27,8 @@ using LeaseNote = std::pair<int64_t, std::string>;  // epoch, "tenant|bucket"
 struct LedgerCounters {
   std::atomic<uint64_t> asked{0}, granted_units{0}, returned_units{0}, dry{0}, wait{0}, refused{0}, errors{0},
       closed{0};
+  // Leases that wait to be settled for good; of these, how many the ledger refused to settle the last time.
+  std::atomic<int64_t> unsettled{0}, unsettled_refused{0};
 };
 
 class LedgerLeases {
@@ -46,7 +48,8 @@ class LedgerLeases {
   const std::set<LeaseNote>& notes() const { return notes_; }
 
   // Settles what an incarnation leased, for good; `spent` of it in all under that epoch, wherever from. Tries again for
-  // as long as it takes; `fn` is told what the lease paid for.
+  // as long as it takes; `fn` is told what the lease paid for. A refusal (a wrong token, say) ends nothing, for it can
+  // be mended: it is told of, and tried again ever less often, each minute at last.
   void close(const std::string& incarnation, const LeaseNote& note, int64_t spent, std::function<void(int64_t)> fn);
   static std::set<LeaseNote> read_notes(const std::string& folder);
 
@@ -64,9 +67,12 @@ class LedgerLeases {
     int64_t spent;
     std::function<void(int64_t)> fn;
     int64_t retry_ms = 0;
+    bool refused = false;  // the last time
   };
   Result<void> write_note(const LeaseNote& note);
   void try_close(std::shared_ptr<Closing> closing);
+  void close_again(std::shared_ptr<Closing> closing, const Error& error);
+  void note_refusal(Closing& closing, bool refused);
   void send(const std::string& tenant, LeaseRequest request, std::function<void(Result<LeaseAnswer>)> fn);
 
   EventLoop& loop_;

@@ -88,6 +88,8 @@ void Sidecar::export_metrics(metrics::Scrape& scrape) const {
     }
     scrape.counter("tallygate_sidecar_ledger_lease_errors_total", "Calls to the ledger without a usable answer.", {}, get(l.errors));
     scrape.counter("tallygate_sidecar_ledger_leases_closed_total", "Leases of the ledger's that were settled for good.", {}, get(l.closed));
+    scrape.gauge("tallygate_sidecar_ledger_leases_unsettled", "Leases of the ledger's that wait to be settled for good.", {}, static_cast<double>(l.unsettled.load()));
+    scrape.gauge("tallygate_sidecar_ledger_leases_refused", "Of these, those that the ledger refused to settle: a token or an address to mend.", {}, static_cast<double>(l.unsettled_refused.load()));
     scrape.gauge("tallygate_sidecar_ledger_up", "Whether the ledger is thought to answer.", {}, ledger_up_.load() ? 1 : 0);
   }
 

@@ -220,6 +220,13 @@ void Sidecar::declare(telemetry::Health& health) {
     return {telemetry::ServiceState::kDegraded, ledger_up_.load() ? "away; leasing from the ledger"
                                                                    : "away; going on with the leases held, then onUnavailable"};
   });
+  if (ledger_) {
+    health.add_service("ledger", [this]() -> telemetry::ServiceHealth {
+      const int64_t refused = ledger_->counters().unsettled_refused.load();
+      if (refused == 0) return {};
+      return {telemetry::ServiceState::kDegraded, "refuses to settle " + std::to_string(refused) + " leases: see the log"};
+    });
+  }
   health.add_service("usageLog", [this]() -> telemetry::ServiceHealth {
     if (syncer_.failures() == 0 && commit_failures_.load() == 0) return {};
     return {telemetry::ServiceState::kDegraded, "writing to the data folder has failed"};

@@ -1,6 +1,9 @@
 #include "sidecar/proxy/problem.h"
 
+#include <algorithm>
 #include <array>
+
+#include "core/reason.h"
 
 namespace tallygate::proxy {
 namespace {
@@ -23,6 +26,7 @@ constexpr std::array<Problem, static_cast<size_t>(Reason::kCount)> kProblems{{
     {503, "ConnectionLimitReached", "Service unavailable", "Too many client connections are open."},
     {503, "WaitingLimitReached", "Service unavailable", "Too many requests wait for a decision."},
 }};
+static_assert(std::all_of(kProblems.begin(), kProblems.end(), [](const Problem& p) { return is_reason(p.reason); }));
 
 }  // namespace
 
@@ -48,7 +52,7 @@ std::string problem_json(Reason reason, std::string_view detail, std::string_vie
   const Problem& p = problem(reason);
   std::string json;
   json.reserve(320);
-  json.append(R"({"type":"https://tallygate.dev/problems/)").append(p.reason);
+  json.append(R"({"type":")").append(kProblemTypePrefix).append(p.reason);
   json.append(R"(","title":")").append(p.title);
   json.append(R"(","status":)").append(std::to_string(p.status));
   json.append(R"(,"detail":")").append(detail.empty() ? p.detail : detail);

@@ -68,7 +68,7 @@ class Gates(unittest.TestCase):
             self.assertEqual((charge["meter"], charge["units"], charge["settlement"], charge["price"]), (meter, 1, settlement, price))
             self.assertEqual(verdict["allowed"], gate not in PREPAID, verdict)
             if gate in PREPAID:
-                self.assertEqual(verdict["reason"], "insufficient_balance")
+                self.assertEqual(verdict["reason"], "InsufficientBalance")
                 self.assertEqual(self.through(gate).status, 402, gate)
         self.assertEqual(self.stack.app.counts()["total"], 0, "the app saw a denied request")
 
@@ -85,17 +85,17 @@ class Gates(unittest.TestCase):
         self.assertEqual(self.stack.postings_sum(), 0)
         # 1.94 is left: one more number, not two.
         self.assertTrue(self.ask("phone_number")[1]["allowed"])
-        self.assertEqual(self.ask("phone_number", times=2)[1]["reason"], "insufficient_balance")
+        self.assertEqual(self.ask("phone_number", times=2)[1]["reason"], "InsufficientBalance")
         self.assertEqual(self.ask("sign_in", times=31)[1]["limit"], "sign-ins-minute")
         self.assertEqual(self.ask("phone_number", times=20)[1]["limit"], "numbers-month")
 
     def test_a_suspended_tenant_does_not_sign_in_and_an_unknown_gate_is_named(self):
         text = (ROOT / "examples" / "gates.yaml").read_text()
         self.stack.write_manifests(text.replace("planRef: {name: voice-v1}\n", "planRef: {name: voice-v1}\n  suspend: true\n"))
-        wait_until(lambda: self.ask("sign_in")[1].get("reason") == "suspended", 10, "the suspension is in force")
+        wait_until(lambda: self.ask("sign_in")[1].get("reason") == "Suspended", 10, "the suspension is in force")
         wait_until(lambda: self.through("sign_in").status == 403, 10, "and at the sidecar")
         status, problem = self.ask("teleport")
-        self.assertEqual((status, problem["reason"]), (404, "unknown_gate"))
+        self.assertEqual((status, problem["reason"]), (404, "UnknownGate"))
 
 
 if __name__ == "__main__":

@@ -32,14 +32,14 @@ struct Payload::Json {
 
 Payload::Payload(const http::Request& request) : json_(std::make_unique<Json>()) {
   if (!is_json_type(request.header("content-type"), "application/json")) {
-    whole_ = http::problem_response({415, "unsupported_media_type", "The body must be application/json.", "", {}});
+    whole_ = http::problem_response({415, "UnsupportedMediaType", "The body must be application/json.", "", {}});
     return;
   }
   std::string why;
   auto parsed = parse_strict(request.body, why, kRules);
   if (parsed && !parsed->is_object()) why = "it is no object";
   if (!why.empty()) {
-    whole_ = http::problem_response({400, "malformed_json", "The body cannot be read: " + why + ".", "", {}});
+    whole_ = http::problem_response({400, "MalformedJson", "The body cannot be read: " + why + ".", "", {}});
     return;
   }
   json_->value = std::move(*parsed);

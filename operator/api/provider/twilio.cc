@@ -54,11 +54,11 @@ class Twilio final : public ProviderAdapter {
     const auto query = parse_form(request.query);
     if (!is_json_type(request.header("content-type"), "application/x-www-form-urlencoded")) {
       return tl::unexpected<http::Response>(http::problem_response(
-          {415, "unsupported_media_type", "The body must be application/x-www-form-urlencoded.", "", {}}));
+          {415, "UnsupportedMediaType", "The body must be application/x-www-form-urlencoded.", "", {}}));
     }
     if (!form || !query) {
       return tl::unexpected<http::Response>(http::problem_response(
-          {400, "malformed_form", "A parameter comes twice, is too long, or has a broken escape.", "", {}}));
+          {400, "MalformedForm", "A parameter comes twice, is too long, or has a broken escape.", "", {}}));
     }
     std::erase_if(*form, [](const auto& parameter) { return parameter.second.empty(); });
     Payload payload(*form, *query);

@@ -148,10 +148,10 @@ TEST(ApiAccess, TakesAJwtWithinItsLeeway) {
 
 TEST(ApiAccess, AJwtWithoutATenantOrScopeGetsNowhere) {
   ApiWorld world;
-  EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload("", "ext-nobody"))}).member("reason"), "no_tenant");
+  EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload("", "ext-nobody"))}).member("reason"), "NoTenant");
   EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload("", "' or ''='"))}).status, 403);
   EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload("", "ext-acme", "openid"))}).member("reason"),
-            "scope_missing");
+            "ScopeMissing");
   EXPECT_EQ(
       world.send({.method = "POST", .path = "/v1/deductions", .body = "{}", .token = kReadToken, .key = "k"}).status,
       403);
@@ -165,7 +165,7 @@ TEST(ApiAccess, NoTokenReachesAnotherTenant) {
   for (const std::string& tenant : {std::string("shop/acme"), std::string("shop/nobody")}) {
     const Answer answer = world.send({.token = kGlobexToken, .tenant = tenant});
     EXPECT_EQ(answer.status, 403);
-    EXPECT_EQ(answer.member("reason"), "tenant_not_allowed") << "the same whether it exists or not";
+    EXPECT_EQ(answer.member("reason"), "TenantNotAllowed") << "the same whether it exists or not";
   }
   EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload()), .tenant = "shop/globex"}).status, 403);
   EXPECT_EQ(world.send({.path = "/v1/reservations/secret-call", .token = kGlobexToken}).status, 404);

@@ -24,7 +24,7 @@ void add_malformed(std::vector<Row>& rows, const std::string& path) {
         std::string("{\"amount\":\"\xFF\"}"), std::string("{\"amount\":\"1\",\"amount\":\"2\"}"), deep,
         std::string("{\"amount\":\"\x01\"}"), std::string("\xEF\xBB\xBF{"), std::string("{\"a\":NaN}"),
         std::string("{\"amount\":\"1\"}\0{}", 17)}) {
-    rows.push_back({path, body, 400, "malformed_json"});
+    rows.push_back({path, body, 400, "MalformedJson"});
   }
   for (const std::string& body :
        {std::string("[]"), std::string("1"), std::string("\"text\""), std::string("null"), std::string("true")}) {
@@ -163,12 +163,12 @@ std::vector<Row> bad_rows() {
     query("/v1/wallet/transactions?limit=" + std::string(limit), "limit");
   for (const char* cursor : {"x", "MQ", "dDA", "cjE", "dC0x", "%00", "dDE%27"})
     query("/v1/wallet/transactions?cursor=" + std::string(cursor),
-          cursor == std::string("%00") ? "malformed_query" : "cursor", cursor == std::string("%00") ? 400 : 422);
+          cursor == std::string("%00") ? "MalformedQuery" : "cursor", cursor == std::string("%00") ? 400 : 422);
   query("/v1/wallet?currency=pounds", "currency");
   query("/v1/wallet?currency=%27--", "currency");
   query("/v1/wallet?unknown=1", "unknown");
-  query("/v1/wallet?currency=GBP&currency=EUR", "malformed_query", 400);
-  query("/v1/wallet?currency=%G1", "malformed_query", 400);
+  query("/v1/wallet?currency=GBP&currency=EUR", "MalformedQuery", 400);
+  query("/v1/wallet?currency=%G1", "MalformedQuery", 400);
   query("/v1/reservations?state=open", "state");
   query("/v1/reservations/%C0%AF", "callId");
   query("/v1/usage?x=", "x");
@@ -177,9 +177,9 @@ std::vector<Row> bad_rows() {
   query("/v1/usage/history?from=yesterday", "from");
   query("/v1/usage/history?from=2026-02-01T00:00:00Z&to=2026-01-01T00:00:00Z", "from");
   query("/v1/usage/history?from=2020-01-01T00:00:00Z&to=2026-01-01T00:00:00Z", "from");
-  query("/v1/nothing", "not_found", 404);
-  query("/v1/deductions", "method_not_allowed", 405);
-  query("/v1/../etc/passwd", "malformed_path", 400);
+  query("/v1/nothing", "NotFound", 404);
+  query("/v1/deductions", "MethodNotAllowed", 405);
+  query("/v1/../etc/passwd", "MalformedPath", 400);
   return rows;
 }
 

@@ -57,7 +57,7 @@ void add_framing(std::vector<Row>& rows) {
   }
   rows.push_back({"a chunk without end", framed(chunked, "ffffff\r\n" + std::string(300'000, ' ')), 413});
   rows.push_back({"a chunk's extension without end", framed(chunked, "1;" + std::string(100'000, 'x')), 400});
-  rows.push_back({"good chunks of no JSON", framed(chunked, "5\r\nhello\r\n0\r\n\r\n"), 400, "malformed_json"});
+  rows.push_back({"good chunks of no JSON", framed(chunked, "5\r\nhello\r\n0\r\n\r\n"), 400, "MalformedJson"});
   rows.push_back({"a body too large", framed("Content-Length: 262145\r\n", std::string(262'145, '1')), 413});
   rows.push_back({"a body of a terabyte", framed("Content-Length: 1099511627776\r\n", ""), 413});
   rows.push_back({"a head too large", get("/v1/wallet", "X: " + std::string(17'000, 'x') + "\r\n"), 431});
@@ -71,7 +71,7 @@ void add_framing(std::vector<Row>& rows) {
         "GET /v1/wallet HTTP/1.1\r\nHost: a\r\nX: y\rz\r\n\r\n", "GET /v1/wallet http/1.1\r\nHost: a\r\n\r\n",
         "GET /v1/wallet#x HTTP/1.1\r\nHost: a\r\n\r\n", "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "G\xC3\x89T / HTTP/1.1\r\nHost: a\r\n\r\n"}) {
-    rows.push_back({head, head, 400, "malformed_request"});
+    rows.push_back({head, head, 400, "MalformedRequest"});
   }
   rows.push_back({"a NUL in a field", get("/v1/wallet", std::string("X: a\0b\r\n", 8)), 400});
   rows.push_back({"a NUL in the target", get(std::string("/v1/\0", 5)), 400});
@@ -85,7 +85,7 @@ void add_fields(std::vector<Row>& rows) {
   const auto fields = [&](const std::string& name, const std::string& fields, int status, const std::string& names) {
     rows.push_back({name, post("/v1/deductions", kBody, fields, ""), status, names});
   };
-  fields("two credentials", kAuth + kAuth + kJson + key, 401, "unauthorized");
+  fields("two credentials", kAuth + kAuth + kJson + key, 401, "Unauthenticated");
   fields("two keys", kAuth + kJson + key + key, 422, "Idempotency-Key");
   fields("two tenants", kAuth + kJson + key + repeated("Tallygate-Tenant: shop/acme\r\n", 2), 422, "Tallygate-Tenant");
   fields("two types", kAuth + kJson + "Content-Type: text/plain\r\n" + key, 415, "Content-Type");
@@ -104,8 +104,8 @@ void add_fields(std::vector<Row>& rows) {
         "Bearer " + kAcmeToken + " x", "Bearer " + kAcmeToken + ",", "Token " + kAcmeToken,
         "Bearer " + std::string(12'000, 'x'), std::string("Bearer tgs_\xFF") + std::string(40, 'x'),
         "Bearer " + std::string(3'000, '.')}) {
-    rows.push_back(
-        {"credentials " + bad.substr(0, 30), get("/v1/wallet", "Authorization: " + bad + "\r\n"), 401, "unauthorized"});
+    rows.push_back({"credentials " + bad.substr(0, 30), get("/v1/wallet", "Authorization: " + bad + "\r\n"), 401,
+                    "Unauthenticated"});
   }
 }
 
@@ -115,7 +115,7 @@ void add_targets(std::vector<Row>& rows) {
         "/v1/reservations/%", "/v1/reservations/%4", "/v1/reservations/%zz", "/v1/reservations/a%0d%0aX:y",
         "/v1/./wallet", "/v1/../v1/wallet", "/v1/wallet%0a"}) {
     rows.push_back({target, get(target), target == std::string("/v1/reservations/..%2f..") ? 404 : 400,
-                    target == std::string("/v1/reservations/..%2f..") ? "" : "malformed_path"});
+                    target == std::string("/v1/reservations/..%2f..") ? "" : "MalformedPath"});
   }
   for (const char* target :
        {"/v1//wallet", "//v1/wallet", "/V1/wallet", "/v1/wallet/", "/v1/wallet;x=1", "/v1/wallet%20", "/v1/walle%74%74",
@@ -125,20 +125,20 @@ void add_targets(std::vector<Row>& rows) {
     const bool takes_post = std::string_view(target).starts_with("/v1/gates");
     rows.push_back({target, get(target), takes_post ? 405 : 404});
   }
-  rows.push_back({"a path of slashes", get(std::string(4'000, '/')), 400, "malformed_path"});
+  rows.push_back({"a path of slashes", get(std::string(4'000, '/')), 400, "MalformedPath"});
   for (const char* id : {"%C0%AF", "%FF", "%ED%A0%80", "%F5%80%80%80", "%C2%85"}) {
     rows.push_back({id, get("/v1/reservations/" + std::string(id)), 422, "callId"});
   }
   rows.push_back({"a call id of 256 bytes", get("/v1/reservations/" + repeated("%F0%9F%93%9E", 64)), 422, "callId"});
   for (const char* query : {"?limit=1&limit=1", "?limit=%", "?%00=1", "?limit=1%00", "?limit=%ZZ"}) {
-    rows.push_back({query, get("/v1/wallet/transactions" + std::string(query)), 400, "malformed_query"});
+    rows.push_back({query, get("/v1/wallet/transactions" + std::string(query)), 400, "MalformedQuery"});
   }
   // "-1", "r1" of another list, a number beyond 64 bits, SQL, and a cursor with padding.
   for (const char* cursor : {"dC0x", "cjE", "dDk5OTk5OTk5OTk5OTk5OTk5OTk5", "dDEgb3IgMT0x", "dDE=", "dA", "dCAx",
                              "dDAx%00", "////", "dDE%3D"}) {
     const bool query = std::string_view(cursor).ends_with("%00");
     rows.push_back({std::string("cursor ") + cursor, get("/v1/wallet/transactions?cursor=" + std::string(cursor)),
-                    query ? 400 : 422, query ? "malformed_query" : "cursor"});
+                    query ? 400 : 422, query ? "MalformedQuery" : "cursor"});
   }
   rows.push_back({"a long name of three-byte letters", get("/v1/wallet?" + repeated("%E2%82%AC", 40) + "=1"), 422});
 }
@@ -147,7 +147,7 @@ void add_json(std::vector<Row>& rows) {
   const auto json = [&](const std::string& path, const std::string& body, int status, const std::string& names) {
     rows.push_back({body.substr(0, 60), post(path, body), status, names});
   };
-  const auto malformed = [&](const std::string& body) { json("/v1/deductions", body, 400, "malformed_json"); };
+  const auto malformed = [&](const std::string& body) { json("/v1/deductions", body, 400, "MalformedJson"); };
   malformed(std::string(100'000, '['));
   malformed(repeated(R"({"a":)", 20'000));
   malformed(R"({"amount":"1","\u0061mount":"2"})");
@@ -178,9 +178,9 @@ void add_json(std::vector<Row>& rows) {
        {"-0", "-0.0", "1e2", "1.0", "1e400", "1e-400", "9223372036854775808", "-9223372036854775809"}) {
     const bool too_large = std::string_view(number) == "1e400";
     json("/v1/reservations", R"({"callId":"c","amount":"1","ttlSeconds":)" + std::string(number) + "}",
-         too_large ? 400 : 422, too_large ? "malformed_json" : "ttlSeconds");
+         too_large ? 400 : 422, too_large ? "MalformedJson" : "ttlSeconds");
     json("/v1/usage", R"({"id":"u","meter":"api_calls","units":)" + std::string(number) + "}", too_large ? 400 : 422,
-         too_large ? "malformed_json" : "units");
+         too_large ? "MalformedJson" : "units");
   }
   json("/v1/reservations", R"({"amount":"1","callId":")" + repeated("\xF0\x9F\x93\x9E", 64) + "\"}", 422, "callId");
   json("/v1/usage", R"({"id":"u","meter":"api_calls","units":1,"time":"2026-11-26T10:00:00+25:00"})", 422, "time");
@@ -194,7 +194,7 @@ void add_json(std::vector<Row>& rows) {
   rows.push_back(
       {"events nested",
        post("/v1/events", std::string(60'000, '['), kAuth + "Content-Type: application/cloudevents-batch+json\r\n"),
-       400, "malformed_json"});
+       400, "MalformedJson"});
 }
 
 void expect_no_leak(const Answer& answer, const std::string& what) {
@@ -223,6 +223,8 @@ TEST(ApiHostile, EveryRowGetsItsAnswerAndTheServerServesOn) {
     EXPECT_EQ(answer.status, row.status) << row.name << " -> " << answer.body;
     EXPECT_NE(answer.body.find(row.names), std::string::npos) << row.name << " -> " << answer.body;
     EXPECT_NE(answer.head.find("application/problem+json"), std::string::npos) << row.name;
+    EXPECT_NE(answer.head.find("X-Request-Id: " + answer.member("requestId") + "\r\n"), std::string::npos) << row.name;
+    EXPECT_FALSE(answer.member("requestId").empty()) << row.name;
     expect_no_leak(answer, row.name);
     EXPECT_LT(system_env().mono_ms() - began_ms, 2'000) << row.name;
   }

@@ -58,6 +58,14 @@ TEST(ApiLeases, LeasesReturnsAndRepeats) {
   for (int i = 0; i < 2; ++i) EXPECT_EQ(w.leased(w.body(closed))["closed"][0]["absorbed"], 2);
   EXPECT_EQ(w.lent(), 2);
   EXPECT_EQ(w.leased(w.body(w.wanted(R"("least":20)")))["status"], "REG");
+  EXPECT_EQ(w.metric("tallygate_operator_ledger_leased_units_total"), 10) << "once, however often it is asked for";
+  const auto answered = [&](const char* answer) {
+    return w.metric("tallygate_operator_ledger_leases_total{answer=\"" + std::string(answer) + "\"}");
+  };
+  EXPECT_EQ(answered("grant"), 4);
+  EXPECT_EQ(answered("dry"), 1);
+  EXPECT_EQ(answered("epoch"), 1);
+  EXPECT_EQ(answered("not_registered"), 3) << "with the two that close";
   EXPECT_EQ(w.number("select count(*) from ledger_audit()"), 0);
 }
 
@@ -80,22 +88,22 @@ TEST(ApiLeases, AreForWhoHasTheScope) {
   const std::string text = w.body(w.wanted("\"least\":1"));
   EXPECT_EQ(w.lease(text, "").status, 401);
   for (const std::string& token : {kReadToken, kAcmeToken})
-    EXPECT_EQ(w.lease(text, token).member("reason"), "scope_missing");
+    EXPECT_EQ(w.lease(text, token).member("reason"), "ScopeMissing");
   const int64_t now = system_env().wall_s();
   const auto jwt = [&](const std::string& scope) {
     return sign_hs256(kHeader, R"({"iss":"https://issuer.example/","aud":"tallygate","sub":"u","exp":)" +
                                    std::to_string(now + 60) + R"(,"scope":")" + scope +
                                    R"(","app_metadata":{"org_id":"ext-acme"}})");
   };
-  EXPECT_EQ(w.lease(text, jwt("wallet:read wallet:write usage:write")).member("reason"), "scope_missing");
+  EXPECT_EQ(w.lease(text, jwt("wallet:read wallet:write usage:write")).member("reason"), "ScopeMissing");
   EXPECT_EQ(w.lease(text, jwt("lease:write")).status, 200);
   EXPECT_EQ(w.send({.method = "POST", .path = kPath, .body = text, .token = kLeaseToken, .tenant = "shop/globex"})
                 .member("reason"),
-            "tenant_not_allowed");
-  EXPECT_EQ(w.send({.token = kLeaseToken}).member("reason"), "scope_missing") << "leases, and nothing else";
+            "TenantNotAllowed");
+  EXPECT_EQ(w.send({.token = kLeaseToken}).member("reason"), "ScopeMissing") << "leases, and nothing else";
   EXPECT_EQ(w.send({.method = "POST", .path = kPath, .body = text, .token = kAdminToken, .tenant = "shop/nobody"})
                 .member("reason"),
-            "unknown_tenant");
+            "UnknownTenant");
 }
 
 // Sidecars' calls and the tenant's own have a rate limit each.

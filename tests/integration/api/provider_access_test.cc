@@ -28,7 +28,7 @@ TEST(ProviderAccess, AnUnknownProviderIs404AndAnUnsignedRequest401AndNothingElse
   for (const auto& ask : {unsigned_event, tampered, stale, with_token, wrong_secret, twice, other_url}) {
     const Answer answer = world.send(ask);
     EXPECT_EQ(answer.status, 401) << answer.body;
-    EXPECT_EQ(answer.member("reason"), "unauthorized");
+    EXPECT_EQ(answer.member("reason"), "Unauthenticated");
     EXPECT_EQ(answer.member("detail"), "");
     EXPECT_FALSE(answer.member("requestId").empty());
   }

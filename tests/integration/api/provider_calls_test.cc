@@ -81,7 +81,7 @@ TEST(ProviderCalls, LifeOfMessages) {
             "committedreleasedcommitted");
   const Answer unknown = world.send(World::twilio("delivered", "nobodys"));
   EXPECT_EQ(unknown.status, 404);
-  EXPECT_EQ(unknown.member("reason"), "unknown_reservation");
+  EXPECT_EQ(unknown.member("reason"), "UnknownReservation");
   EXPECT_EQ(
       world.send(World::standard("message.status", R"("messageId":"m","status":"sent")", "intercom", kIntercomSecret))
           .body,

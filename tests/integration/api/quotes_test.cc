@@ -88,6 +88,9 @@ TEST_F(ApiQuotes, ADeductionIsConvertedOnceByTheQuotesRate) {
             std::string::npos)
       << paid.body;
   EXPECT_EQ(balance(), "9.21");
+  EXPECT_TRUE(world.post("/v1/deductions", asking("amount", "1.00", id, R"(,"currency":"USD")"), "buy").replayed());
+  EXPECT_EQ(world.metric("tallygate_operator_quotes_used_total"), 1);
+  EXPECT_EQ(world.metric("tallygate_operator_quotes_made_total"), 1);
   const Answer history = world.get("/v1/wallet/transactions?limit=1");
   EXPECT_NE(history.body.find(R"("currency":"USD","amount":"1.00","rate":"0.79")"), std::string::npos) << history.body;
   EXPECT_EQ(
@@ -135,6 +138,28 @@ TEST_F(ApiQuotes, ThatAreExpiredHoldForWhatWasBegunUnderThem) {
   EXPECT_EQ(committed.member("released"), "0.395");
   EXPECT_NE(committed.body.find(R"("currency":"USD","amount":"1.50","rate":"0.79")"), std::string::npos);
   EXPECT_EQ(world.number("select count(*) from ledger_audit()"), 0);
+}
+
+TEST_F(ApiQuotes, ReservationsTellWhatTheyWereAskedFor) {
+  const std::string held = usd_quote(), paid = usd_quote();
+  ASSERT_EQ(world.post("/v1/reservations", asking("amount", "2.00", held, R"(,"callId":"c1")"), "r1").status, 201);
+  ASSERT_EQ(world.post("/v1/reservations", R"({"callId":"c2","amount":"1.00"})", "r2").status, 201);
+  const std::string hold = R"("amount":"1.58","quoted":{"quoteId":")" + held +
+                           R"(","currency":"USD","amount":"2.00","rate":"0.79"},"committed":"0.00","expiresAt")";
+  EXPECT_NE(world.get("/v1/reservations/c1").body.find(hold), std::string::npos);
+  const Answer plain = world.get("/v1/reservations/c2");
+  EXPECT_EQ(plain.body.find("quoted"), std::string::npos) << plain.body;
+  ASSERT_EQ(world.post("/v1/reservations/c1/commit", asking("cost", "1.50", paid), "m1").status, 200);
+  const std::string cost = R"("committed":"1.185","quotedCost":{"quoteId":")" + paid +
+                           R"(","currency":"USD","amount":"1.50","rate":"0.79"},"expiresAt")";
+  for (const char* path : {"/v1/reservations/c1", "/v1/reservations"}) {
+    const Answer read = world.get(path);
+    EXPECT_NE(read.body.find(cost), std::string::npos) << read.body;
+    EXPECT_NE(read.body.find(R"("quoted":{"quoteId":")" + held), std::string::npos) << read.body;
+  }
+  const Answer page = world.get("/v1/reservations?limit=1");
+  EXPECT_EQ(page.member("callId"), "c2") << "newest first";
+  EXPECT_EQ(world.get("/v1/reservations?limit=1&cursor=" + page.member("nextCursor")).member("callId"), "c1");
 }
 
 TEST_F(ApiQuotes, OneKeySentAtOnceMakesOneQuote) {

@@ -47,7 +47,7 @@ TEST(ApiReload, ServiceTokensChangeWithoutRestartAndAMalformedFileChangesNothing
   const auto health = world.server->health();
   EXPECT_EQ(health.state, telemetry::ServiceState::kDegraded);
   for (const char* told :
-       {"tokens.json", "token 1: its name is no DNS label: use", "token 2: a scope is unknown: use"}) {
+       {"tokens.json", "token 1: its name is no DNS label: use", "token 2: scope 1 is unknown: use"}) {
     EXPECT_NE(health.detail.find(told), std::string::npos) << health.detail;
   }
   EXPECT_EQ(world.server->not_ready(), std::nullopt) << "what was in force serves on";
@@ -199,7 +199,7 @@ TEST(ApiReadiness, NeedsManifestsAndTheDatabase) {
   for (const std::string& token : {kAcmeToken, jwt(kJwtSecret)}) {
     const Answer early = world.send({.token = token});
     EXPECT_EQ(early.status, 503) << early.body;
-    EXPECT_EQ(early.member("reason"), "not_ready");
+    EXPECT_EQ(early.member("reason"), "NotReady");
     EXPECT_NE(early.head.find("Retry-After: 1"), std::string::npos);
   }
   EXPECT_EQ(world.send({.token = "tgs_nobody_0123456789abcdef0123456789"}).status, 401);
@@ -211,7 +211,7 @@ TEST(ApiReadiness, NeedsManifestsAndTheDatabase) {
   ASSERT_TRUE(soon([&] { return world.server->not_ready().has_value(); }));
   const Answer away = world.get("/v1/wallet");
   EXPECT_EQ(away.status, 503);
-  EXPECT_EQ(away.member("reason"), "unavailable");
+  EXPECT_EQ(away.member("reason"), "Unavailable");
   EXPECT_EQ(world.server->health().state, telemetry::ServiceState::kDegraded);
   postgres.start();
   world.session.close();

@@ -119,7 +119,7 @@ TEST(ApiCorrections, ChangeWhatUsageCountsAs) {
   EXPECT_NE(other_body.body.find("was used for another correction"), std::string::npos);
   const Answer unknown = correct("c3", "nothing", "5");
   EXPECT_EQ(unknown.status, 404);
-  EXPECT_NE(unknown.body.find("unknown_usage"), std::string::npos);
+  EXPECT_NE(unknown.body.find("UnknownUsage"), std::string::npos);
   world.number("update usage_records set second = second - interval '36 days' where units = 100 returning 1");
   world.number(
       "alter table direct_usage disable trigger user; "
@@ -136,6 +136,10 @@ TEST(ApiCorrections, ChangeWhatUsageCountsAs) {
                 .status,
             404)
       << "another tenant's usage does not exist";
+  for (const auto& [result, count] : std::map<std::string, int>{
+           {"new", 2}, {"duplicate", 1}, {"mismatch", 1}, {"unknown", 2}, {"too_old", 1}, {"settled_otherwise", 0}}) {
+    EXPECT_EQ(world.metric("tallygate_operator_usage_corrections_total{result=\"" + result + "\"}"), count) << result;
+  }
 }
 
 TEST(ApiEvents, OneAndABatchAreBookedOnce) {
@@ -167,7 +171,7 @@ TEST(ApiGates, TellWhatIsAllowedAndWhatItCosts) {
   const auto check = [&](const std::string& gate, const std::string& body = "") {
     return world.post("/v1/gates/" + gate + "/check", body);
   };
-  EXPECT_EQ(check("sms-send").member("reason"), "insufficient_balance");
+  EXPECT_EQ(check("sms-send").member("reason"), "InsufficientBalance");
   world.credit("shop/acme", 1'000'000);
   const Answer sms = check("sms-send", R"({"times":3})");
   EXPECT_EQ(sms.status, 200) << sms.body;
@@ -176,17 +180,17 @@ TEST(ApiGates, TellWhatIsAllowedAndWhatItCosts) {
   EXPECT_EQ(sms.member("settlement"), "Wallet");
   EXPECT_EQ(check("sign-in").member("allowed"), "true");
   EXPECT_EQ(check("knowledge-base").member("units"), "5");
-  EXPECT_EQ(check("outbound-call").member("reason"), "not_entitled");
-  EXPECT_EQ(check("phone-number").member("reason"), "meter_not_in_plan");
+  EXPECT_EQ(check("outbound-call").member("reason"), "NotEntitled");
+  EXPECT_EQ(check("phone-number").member("reason"), "MeterNotInPlan");
   EXPECT_EQ(check("nothing").status, 404);
   world.number("select 1 from post_dispute('shop/acme', 'd', 'GBP', 1, true, '', now())");
-  EXPECT_EQ(check("sign-in").member("reason"), "suspended") << "by the ledger";
+  EXPECT_EQ(check("sign-in").member("reason"), "Suspended") << "by the ledger";
   world.number("select 1 from close_dispute('shop/acme', 'd', true, now())");
   EXPECT_EQ(check("sign-in").member("allowed"), "true");
   EXPECT_EQ(check("sms-send", R"({"policy":"shop/other"})").status, 404);
   ASSERT_EQ(world.post("/v1/usage", usage("all", "api_calls", 100)).status, 201);
   const Answer full = check("sign-in");
-  EXPECT_EQ(full.member("reason"), "quota_exhausted");
+  EXPECT_EQ(full.member("reason"), "QuotaExhausted");
   EXPECT_EQ(full.member("limit"), "calls-day");
   EXPECT_EQ(world.number("select count(*) from usage_records"), 1) << "asking books nothing";
 }

@@ -49,7 +49,7 @@ TEST(ApiWallet, SameKeyWithAnotherBodyIs422AndChangesNothing) {
   ASSERT_EQ(world.post("/v1/deductions", amount("2.50"), "one").status, 201);
   const Answer other = world.post("/v1/deductions", amount("2.51"), "one");
   EXPECT_EQ(other.status, 422);
-  EXPECT_EQ(other.member("reason"), "idempotency_mismatch");
+  EXPECT_EQ(other.member("reason"), "IdempotencyMismatch");
   EXPECT_EQ(world.post("/v1/reservations", reservation("c", "2.50"), "one").status, 422);
   EXPECT_EQ(world.get("/v1/wallet").member("balance"), "7.50");
 }
@@ -59,7 +59,7 @@ TEST(ApiWallet, PurchaseBeyondTheBalanceIs402WithItsShortfallAndTheKeyMaySucceed
   world.credit("shop/acme", 1'000'000);
   const Answer refused = world.post("/v1/deductions", amount("1.01"), "later");
   EXPECT_EQ(refused.status, 402);
-  EXPECT_EQ(refused.member("reason"), "insufficient_balance");
+  EXPECT_EQ(refused.member("reason"), "InsufficientBalance");
   EXPECT_EQ(refused.member("shortfall"), "0.01");
   EXPECT_EQ(world.get("/v1/wallet").member("balance"), "1.00");
   world.credit("shop/acme", 10'000);

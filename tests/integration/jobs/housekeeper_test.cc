@@ -63,6 +63,38 @@ TEST_F(HousekeeperTest, ChargesUnpaidCallsOnceThereIsMoneyAndOnlyThose) {
   EXPECT_EQ(must(keeper.audit()), 0);
 }
 
+TEST_F(HousekeeperTest, DropsOldQuotesThatNothingWasChargedAt) {
+  WalletWorld world(10'000'000);
+  const auto quote = [&](int n, const char* expires) {
+    const std::string digits = std::to_string(n), id = "qt_" + std::string(32 - digits.size(), '0') + digits;
+    must(world.owner.exec("insert into quotes values ($1, $2, $1, '', 'USD', 'GBP', 790000000000, null, null, $3, $3)",
+                          {id, world.tenant, expires}));
+    return id;
+  };
+  // Of 30 days and a second ago, all expired in the same moment; and one that is a second younger.
+  const char *old = "2026-10-22 13:59:59+00", *young = "2026-10-22 14:00:00+00";
+  for (int n = 1; n <= 25; ++n) quote(n, old);
+  const std::string used = quote(26, old), kept = quote(27, young);
+  must(world.owner.exec("insert into quoted_amounts values ($1, $2, $3, 1000000)",
+                        {world.api.purchase("p", 790'000).transaction, world.tenant, used}));
+  EXPECT_FALSE(world.owner.exec("delete from quotes where id = $1", {used}))
+      << "what was charged at it is told for ever";
+  EXPECT_FALSE(world.owner.exec("update quotes set rate_picos = 1"));
+  EXPECT_FALSE(world.api.session.exec("delete from quotes"));
+  const auto left = [&] { return world.number("select count(*) from quotes where tenant = $1", {world.tenant}); };
+
+  jobs::Housekeeper small(
+      env, owner_url(), {.trim_batch = 10}, [] { return true; }, registry);
+  EXPECT_EQ(must(small.drop_quotes()), 25) << "in batches";
+  EXPECT_EQ(left(), 2);
+  EXPECT_EQ(must(small.drop_quotes()), 0);
+  env.advance_ms(1'000);
+  EXPECT_EQ(must(small.drop_quotes()), 1) << kept << " was not looked at before";
+  EXPECT_EQ(must(keeper.drop_quotes()), 0) << "one that starts anew";
+  EXPECT_EQ(left(), 1);
+  EXPECT_NE(registry.text().find("tallygate_operator_quotes_dropped_total 26"), std::string::npos) << registry.text();
+}
+
 TEST_F(HousekeeperTest, RetentionDropsNothingThatIsYoung) { EXPECT_EQ(must(keeper.retain()), 0); }
 
 }  // namespace

@@ -63,24 +63,29 @@ TEST(Loops, ASingleRequestAboveTheTargetIsServed) {
   EXPECT_EQ(w.lease_patiently("a", 101'000).status, "DRY");
 }
 
-// Two meters of one wallet, at 0.04 and at 1.00. What the first has on loan and does not use pays for the second.
+// Two meters of one wallet with 3.00, at 0.04 and at 1.00.
+void publish_wallet(LoopsWorld& w) {
+  auto record = tenant_record(w.tenant, {});
+  for (const auto& [name, price] : {std::pair("sms", 40'000), std::pair("numbers", 1'000'000)}) {
+    ledger::PricedMeter meter;
+    meter.meter = *MeterName::parse(name);
+    meter.settlement = tenant::Settlement::kWallet;
+    meter.currency = "GBP";
+    meter.per_units = 1;
+    meter.tiers = {{tenant::kUnbounded, price}};
+    record.meters.push_back(meter);
+  }
+  record.wallet = ledger::WalletTerms{"GBP", 0};
+  ledger::TenantStore tenants(w.env, w.session);
+  must(tenants.publish(std::span(&record, 1), {}));
+  must(w.session.exec("select add_wallet_credits($1, 'k', null, 'GBP', 3000000, '', now())", {w.tenant}));
+}
+
+// What the first meter has on loan and does not use pays for the second.
 class OneWallet : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto record = tenant_record(w.tenant, {});
-    for (const auto& [name, price] : {std::pair("sms", 40'000), std::pair("numbers", 1'000'000)}) {
-      ledger::PricedMeter meter;
-      meter.meter = *MeterName::parse(name);
-      meter.settlement = tenant::Settlement::kWallet;
-      meter.currency = "GBP";
-      meter.per_units = 1;
-      meter.tiers = {{tenant::kUnbounded, price}};
-      record.meters.push_back(meter);
-    }
-    record.wallet = ledger::WalletTerms{"GBP", 0};
-    ledger::TenantStore tenants(w.env, w.session);
-    must(tenants.publish(std::span(&record, 1), {}));
-    must(w.session.exec("select add_wallet_credits($1, 'k', null, 'GBP', 3000000, '', now())", {w.tenant}));
+    publish_wallet(w);
     w.start();
     w.send(hello(w.shard, "a"));
     w.bucket = "sms$";
@@ -116,6 +121,56 @@ TEST_F(OneWallet, MoneyThatComesBackIsFoundByTheScan) {
   w.lease("a", 0, 55);
   w.bucket = "numbers$";
   EXPECT_GE(w.eventually([&] { return w.lease("a", 1).status == "GRANT"; }), 0);
+}
+
+// One wallet's data makes its recall fail, when it is planned or when it is counted: another of the same batch is
+// funded all the same, and both are told.
+TEST(Loops, AWalletThatCannotBeRecalledFromKeepsNobodyElseFromBeingFunded) {
+  for (const bool planned : {true, false}) {
+    SCOPED_TRACE(planned);
+    LoopsWorld w;
+    const std::string good = w.tenant;
+    std::string bad;
+    for (int n = 0; bad.empty(); ++n) {
+      const std::string name = "shop/a" + std::to_string(n);  // before shop/acme
+      if (redis_contract::shard_of(name) == w.shard) bad = name;
+    }
+    w.start();
+    w.send(hello(w.shard, "a"));
+    for (const std::string& tenant : {bad, good}) {
+      w.tenant = tenant;
+      w.bucket = "sms$";
+      publish_wallet(w);
+      ASSERT_TRUE(w.registered("a"));
+      ASSERT_EQ(w.lease_patiently("a", 1).status, "GRANT");
+      ASSERT_GT(w.number("select held_micros from wallets where tenant = $1", {tenant}), 1'000'000);
+    }
+    w.funder->stop();
+    if (planned) {
+      must(
+          w.session.exec("update tenant_meters set tiers = '[{\"up_to\": null, \"price_micros\": \"poison\"}]' "
+                         "where tenant = $1 and meter = 'sms'",
+                         {bad}));
+    } else {
+      const int64_t account = w.number("select id from escrow_accounts where tenant = $1 and bucket = 'sms$'", {bad});
+      must(w.session.exec("alter table escrow_floats add check (recalled = 0 or account <> " + std::to_string(account) +
+                          ")"));
+    }
+    w.bucket = "numbers$";
+    for (const std::string& tenant : {bad, good}) {
+      w.tenant = tenant;
+      ASSERT_EQ(w.lease("a", 2).status, "WAIT");
+    }
+    w.funder->start();  // its first scan finds both
+    const auto told = [&](const std::string& tenant, const char* field) {
+      return must(w.client.call({"HGET", redis_contract::bucket_key(w.shard, w.epoch(), tenant, w.bucket), field}));
+    };
+    EXPECT_GE(w.eventually([&] { return told(good, "f").to_integer() == 2; }), 0);
+    EXPECT_GE(w.eventually([&] { return told(bad, "dry").is_text(); }), 0);
+    EXPECT_LT(told(bad, "f").to_integer(), 2) << "what it could pay without";
+    EXPECT_EQ(w.funder->counters().failures, 0);
+    EXPECT_GT(w.funder->counters().refused, 0);
+  }
 }
 
 TEST(Loops, NonsenseThatAsksForFundingStopsNobody) {
@@ -235,9 +290,10 @@ TEST(Loops, PoisonStopsNobody) {
   w.send(usage(w.shard, "a", 2, w.tenant, 1, {w.bucket}, 1));
   EXPECT_GE(w.eventually([&] { return w.watermark("a") == 2; }), 0);
   EXPECT_EQ(w.number("select count(*) from quarantined_records"), 3);
-  EXPECT_GE(
-      w.eventually([&] { return must(w.client.call({"XLEN", redis_contract::usage_key(w.shard)})).to_integer() == 0; }),
-      0);
+  EXPECT_GE(w.eventually([&] {
+    return must(w.client.call({"XLEN", redis_contract::usage_key(w.shard)})).to_integer() == 0;
+  }),
+            0);
 }
 
 // The pump dies at each of its seams, in a process of its own; its successor books every unit once.
@@ -261,9 +317,10 @@ TEST_P(PumpKilled, BooksEachRecordOnce) {
   EXPECT_GE(w.eventually([&] { return w.watermark("a") == 200; }), 0);
   EXPECT_EQ(w.number("select count(*) from usage_records"), 199);
   EXPECT_EQ(w.number("select booked from escrow_accounts"), 200 * 201 / 2 - 1);
-  EXPECT_GE(
-      w.eventually([&] { return must(w.client.call({"XLEN", redis_contract::usage_key(w.shard)})).to_integer() == 0; }),
-      0);
+  EXPECT_GE(w.eventually([&] {
+    return must(w.client.call({"XLEN", redis_contract::usage_key(w.shard)})).to_integer() == 0;
+  }),
+            0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seams, PumpKilled,

@@ -104,7 +104,7 @@ TEST_F(Identity, SuspensionHoldsFromItsNoticeOnAndEndsWithIt) {
   ASSERT_TRUE(world.until([&] { return world.outcome(pod) != "admitted"; }));
   Call& call = world.ask(pod);
   EXPECT_EQ(call.denial.status, 403);
-  EXPECT_EQ(call.reason(), "TenantSuspended");
+  EXPECT_EQ(call.reason(), "Suspended");
   EXPECT_EQ(call.body()["detail"], t.suspend_reason);
   t.suspended = false;
   world.op.put(t);

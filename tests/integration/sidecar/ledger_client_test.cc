@@ -178,8 +178,8 @@ TEST_F(Client, WhatIsNoAnswerIsAnErrorAndABackoff) {
     ScriptedServer server({{text}, {ok("1")}});
     LedgerClient& c = client(server.port);
     // What was answered to with a refusal was not carried out; else nobody knows.
-    const bool refused = text.starts_with("HTTP/1.1 401") || text.starts_with("HTTP/1.1 302");
-    EXPECT_EQ(post(c).substr(0, 8), refused ? "unavaila" : "timeout:");
+    const bool refused = text.starts_with("HTTP/1.1 401"), elsewhere = text.starts_with("HTTP/1.1 302");
+    EXPECT_EQ(post(c).substr(0, 7), refused ? "invalid" : elsewhere ? "unavail" : "timeout");
     EXPECT_FALSE(c.usable());
     EXPECT_FALSE(c.answers());
     EXPECT_EQ(post(c).substr(0, 12), "unavailable:") << "at once, without asking";
@@ -191,10 +191,12 @@ TEST_F(Client, WhatIsNoAnswerIsAnErrorAndABackoff) {
 }
 
 TEST_F(Client, ARefusedRequestIsNoOutage) {
-  for (const std::string status : {"403", "404", "422", "429"}) {
+  for (const std::string status : {"400", "403", "404", "410", "422", "429"}) {
     ScriptedServer server({{"HTTP/1.1 " + status + " No\r\nContent-Length: 3\r\n\r\nwhy", ok("1")}});
     LedgerClient& c = client(server.port);
-    EXPECT_NE(post(c).find("answered " + status + ": why"), std::string::npos);
+    const std::string answer = post(c);
+    EXPECT_NE(answer.find("answered " + status + ": why"), std::string::npos);
+    EXPECT_TRUE(answer.starts_with(status == "429" ? "unavailable:" : "invalid:")) << answer;
     EXPECT_TRUE(c.usable());
     EXPECT_EQ(post(c), "1");
   }

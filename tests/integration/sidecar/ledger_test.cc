@@ -1,6 +1,7 @@
 // Redis is away, and the ledger is there: the operator's real API on a real PostgreSQL leases to pods (A8). The world
 // plays the operator towards Redis; epochs, members and funding are told to the ledger too.
 #include <atomic>
+#include <filesystem>
 #include <fstream>
 #include <thread>
 
@@ -377,6 +378,48 @@ TEST_F(LedgerLeases, ADrainGivesBackToBoth) {
   EXPECT_TRUE(pod.ledger->notes().empty());
 }
 
+// Whatever is wrong can be mended: nothing is given up meanwhile, and it is seen.
+TEST_F(LedgerLeases, ASettlementThatIsRefusedIsSeenAndDoneOnceItIsTaken) {
+  const std::string other = "tgs_other_0123456789abcdef012345678";
+  std::ofstream(folder + "/tokens.json") << R"({"tokens":[{"name":"sidecar","sha256":")" << api::sha256_hex(kToken)
+                                         << R"(","scopes":["lease:write"],"tenants":["*"]},{"name":"other","sha256":")"
+                                         << api::sha256_hex(other)
+                                         << R"(","scopes":["lease:write"],"tenants":["shop/other"]}]})";
+  start_api();
+  ready(400, 200);
+  Pod& pod = joined(options());
+  const int64_t admitted = serve_into_the_outage(pod, 10), held = lent();
+  world.resume();
+  ASSERT_TRUE(world.until([&] { return pod.redis.connected(); }));
+  const auto& counters = pod.ledger->counters();
+  // With the time of the one before: after a 401 it is read all the same.
+  const auto use_token = [&](const std::string& token) {
+    const auto written = std::filesystem::last_write_time(folder + "/token");
+    std::ofstream(folder + "/token") << token << "\n";
+    if (token == other) std::filesystem::last_write_time(folder + "/token", written);
+  };
+  EXPECT_EQ(counters.unsettled.load(), 0);
+  use_token("tgs_nobody_0123456789abcdef0123456");
+  bool returned = false;
+  pod.give_back([&] { returned = true; });
+  ASSERT_TRUE(world.until([&] { return pod.ledger->last_error().find("401") != std::string::npos; }));
+  ASSERT_TRUE(world.until([&] { return counters.unsettled_refused.load() == 1; }));
+  use_token(other);
+  ASSERT_TRUE(world.until([&] { return pod.ledger->last_error().find("TenantNotAllowed") != std::string::npos; }))
+      << pod.ledger->last_error();
+  EXPECT_EQ(counters.unsettled.load(), 1);
+  EXPECT_EQ(counters.unsettled_refused.load(), 1);
+  EXPECT_EQ(lent(), held) << "nothing came back, nothing is lost";
+  EXPECT_FALSE(returned);
+  EXPECT_FALSE(pod.ledger->notes().empty());
+  use_token(kToken);
+  ASSERT_TRUE(world.until([&] { return returned; }, 20'000));
+  EXPECT_EQ(counters.unsettled.load(), 0);
+  EXPECT_EQ(counters.unsettled_refused.load(), 0);
+  EXPECT_EQ(free_in_redis() + (200 - lent()), 400 - admitted) << "exactly the rest";
+  EXPECT_TRUE(pod.ledger->notes().empty());
+}
+
 TEST_F(LedgerLeases, WindowsOfAMinuteAreRedisAlone) {
   auto t = world.tenant(1000);
   t.limits.push_back(world.limit("burst", 5));
@@ -411,7 +454,7 @@ TEST_F(LedgerLeases, ATenantThatTheLedgerConfirmsIsNotStale) {
   changed.suspended = true;
   changed.suspend_reason = "unpaid";
   publish(changed);
-  ASSERT_TRUE(world.until([&] { return world.outcome(pod) == "403 TenantSuspended"; }));
+  ASSERT_TRUE(world.until([&] { return world.outcome(pod) == "403 Suspended"; }));
   // Lifted while the ledger is away too: nobody confirms anything.
   changed.version += 1;
   changed.suspended = false;
@@ -429,7 +472,7 @@ TEST_F(LedgerLeases, ASuspensionOfTheLedgersOwnIsInForceUntilRedisIsBack) {
   EXPECT_EQ(world.outcome(pod), "admitted");
   number("insert into wallets (tenant, currency, suspended_reason) values ($1, 'GBP', 'dispute') returning 1",
          {kTenant});
-  ASSERT_TRUE(world.until([&] { return world.outcome(pod) == "403 TenantSuspended"; }));
+  ASSERT_TRUE(world.until([&] { return world.outcome(pod) == "403 Suspended"; }));
   number("update wallets set suspended_reason = null returning 1");
   world.resume();
   ASSERT_TRUE(world.until([&] { return world.outcome(pod) == "admitted"; }));

@@ -145,7 +145,7 @@ TEST(Notice, AChangeWhoseFetchIsLostIsFetchedAgain) {
     t.suspended = i % 2 == 0;
     world.op.put(t);
     world.op.call({"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"});
-    const std::string wanted = t.suspended ? "403 TenantSuspended" : "admitted";
+    const std::string wanted = t.suspended ? "403 Suspended" : "admitted";
     EXPECT_TRUE(world.until([&] { return world.outcome(pod) == wanted; })) << i;
   }
 }

@@ -88,6 +88,33 @@ TEST(ApiServiceTokens, AreFoundByTheirHashOnly) {
   }
 }
 
+TEST(ApiServiceTokens, AllFaultsAreToldAtOnce) {
+  const std::string hash(64, 'a');
+  const auto tokens = ServiceTokens::parse(
+      R"({"tokens":[{"name":"A b","sha256":"xyz","scopes":["wallet:read","root",1],"tenants":["acme","*",7],"token":"tgs_x"},
+      {"name":"good","sha256":")" +
+      hash + R"(","scopes":[],"tenants":[]}, "text",
+      {"name":"twin","sha256":")" +
+      hash + R"(","scopes":"admin"}, {"sha256":5,"name":""}]})");
+  ASSERT_FALSE(tokens);
+  EXPECT_EQ(tokens.error().message,
+            "token 1: it has an unknown member: use name, sha256, scopes, tenants; "
+            "token 1: its name is no DNS label: use lower-case letters, digits and '-'; "
+            "token 1: its sha256 is not 64 lower-case hexadecimal digits: take those of sha256sum; "
+            "token 1: scope 2 is unknown: use wallet:read, wallet:write, usage:write, lease:write, admin; "
+            "token 1: scope 3 is unknown: use wallet:read, wallet:write, usage:write, lease:write, admin; "
+            "token 1: tenant 1 is malformed: write namespace/name, or \"*\" for all; "
+            "token 1: tenant 3 is malformed: write namespace/name, or \"*\" for all; "
+            "token 3: it is no object: write {\"name\": ...}; "
+            "token 4: its scopes are no array: write [\"...\"]; "
+            "token 4: it has no \"tenants\": add it; "
+            "token 4: its sha256 is another's too: make a token for each; "
+            "token 5: its name is no text: write \"...\"; "
+            "token 5: its sha256 is no text: write \"...\"; "
+            "token 5: it has no \"scopes\": add it; "
+            "token 5: it has no \"tenants\": add it");
+}
+
 TEST(ApiServiceTokens, TheExampleIsGood) {
   std::ifstream in("examples/api/service_tokens.json");
   std::stringstream text;

@@ -139,7 +139,7 @@ void add_bodies(std::vector<BadBody>& rows) {
           std::string("{\"d\":{\"b\":1,\"b\":1}}"), std::string("{\"cost\":NaN}"), std::string("{\"cost\":Infinity}"),
           std::string("{\"cost\":1e999}"), std::string("{\"cost\":01}"), std::string("{\"cost\":.5}"),
           std::string("{}\0{}", 5), deep}) {
-      rows.push_back({kind, body, 400, "malformed_json"});
+      rows.push_back({kind, body, 400, "MalformedJson"});
     }
     for (const char* body : {"[]", "1", "null", "\"text\""}) rows.push_back({kind, body, 400, "no object"});
     for (const char* type : {"text/plain", "", kForm}) rows.push_back({kind, "{}", 415, "application/json", type});
@@ -191,7 +191,7 @@ TEST(ProviderBadRequests, AreNotReadAndTheFieldIsNamed) {
   rows.push_back({&kTwilioAdapter, "MessageSid=SM%0A1&MessageStatus=sent", 422, "/MessageSid", kForm});
   rows.push_back({&kTwilioAdapter, "MessageSid=SM1&MessageStatus=sent&Price=free", 422, "/Price", kForm});
   rows.push_back({&kTwilioAdapter, "MessageSid=SM1&MessageStatus=sent&PriceUnit=pound", 422, "/PriceUnit", kForm});
-  rows.push_back({&kTwilioAdapter, "MessageSid=SM1&MessageSid=SM2", 400, "malformed_form", kForm});
+  rows.push_back({&kTwilioAdapter, "MessageSid=SM1&MessageSid=SM2", 400, "MalformedForm", kForm});
   rows.push_back({&kTwilioAdapter, "MessageSid=SM1&MessageStatus=sent", 415, "urlencoded", "application/json"});
   EXPECT_GE(rows.size(), 40u);
   for (const auto& row : rows) {

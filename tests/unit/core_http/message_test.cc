@@ -7,14 +7,15 @@ namespace {
 
 TEST(Message, ProblemsAreWhatRfc9457Says) {
   const Response response = problem_response({.status = 402,
-                                              .reason = "debt_limit",
+                                              .reason = "DebtLimitExceeded",
                                               .detail = "Balance is \"0\".",
                                               .members = {{"limit", "500"}, {"meter", "\"sms\""}}},
                                              {{"Retry-After", "5"}});
   EXPECT_EQ(response.status, 402);
   EXPECT_EQ(response.content_type, "application/problem+json");
-  EXPECT_EQ(response.body, R"({"type":"urn:tallygate:problem:debt_limit","title":"Payment Required","status":402,)"
-                           R"("detail":"Balance is \"0\".","reason":"debt_limit","limit":500,"meter":"sms"})");
+  EXPECT_EQ(response.body,
+            R"({"type":"https://tallygate.dev/problems/DebtLimitExceeded","title":"Payment Required","status":402,)"
+            R"("detail":"Balance is \"0\".","reason":"DebtLimitExceeded","limit":500,"meter":"sms"})");
   EXPECT_EQ(to_json({.status = 404}), R"({"type":"about:blank","title":"Not Found","status":404})");
 }
 

@@ -81,7 +81,7 @@ TEST_F(LimitsTest, RefusesMalformedHeadsAndChunks) {
     const std::string answer = once(bytes);
     EXPECT_TRUE(answer.starts_with("HTTP/1.1 400 ")) << bytes << answer;
     EXPECT_NE(answer.find("Connection: close\r\n"), std::string::npos);
-    EXPECT_NE(answer.find("malformed_request"), std::string::npos);
+    EXPECT_NE(answer.find("MalformedRequest"), std::string::npos);
   }
   for (const char* chunks :
        {"0x5\r\nhello\r\n0\r\n\r\n", "+5\r\nhello\r\n0\r\n\r\n", "-1\r\n\r\n", "5\nhello\r\n0\r\n\r\n",
@@ -138,12 +138,16 @@ TEST_F(LimitsTest, AnswersOverloadToWhatHasWaitedTooLong) {
 TEST_F(LimitsTest, RefusesConnectionsPastTheLimit) {
   ServerOptions options;
   options.connections_max = 2;
+  options.request_ids = true;
   start(options);
   {
     RawClient a(server_->port()), b(server_->port());
     while (server_->stats().connections_open < 2) system_env().sleep_ms(1);
     RawClient c(server_->port());
-    EXPECT_TRUE(c.read_all().starts_with("HTTP/1.1 503 "));
+    const std::string refused = c.read_all();
+    EXPECT_TRUE(refused.starts_with("HTTP/1.1 503 ")) << refused;
+    EXPECT_NE(refused.find("\r\nX-Request-Id: "), std::string::npos) << refused;
+    EXPECT_NE(refused.find(R"("reason":"ConnectionLimitReached","requestId":")"), std::string::npos) << refused;
   }
   while (server_->stats().connections_open > 0) system_env().sleep_ms(1);
   gate_.open();

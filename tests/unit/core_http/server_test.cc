@@ -157,6 +157,36 @@ TEST_F(ServerTest, ServesManyClientsAtOnce) {
   EXPECT_EQ(good, 800);
 }
 
+// Whatever answers, a handler or the server before there is one, or instead of it.
+TEST(Server, NamesEveryRequestWhereItIsToldTo) {
+  ServerOptions options;
+  options.host = "127.0.0.1";
+  options.body_bytes_max = 8;
+  options.request_ids = true;
+  auto server = Server::start(options, sample_router(), system_env());
+  ASSERT_TRUE(server) << server.error().message;
+  const auto once = [&](const std::string& head, const std::string& id) {
+    return RawClient((*server)->port()).exchange(head + "X-Request-Id: " + id + "\r\nConnection: close\r\n\r\n");
+  };
+  const std::string host = " HTTP/1.1\r\nHost: x\r\n";
+  for (const std::string& line : {"GET /none" + host, "POST /hello/x" + host, "GET /%zz" + host, "GET /throws" + host,
+                                  "GET /illegal" + host, "POST /echo" + host + "Content-Length: 9\r\n"}) {
+    const std::string answer = once(line, "id-1");
+    EXPECT_NE(answer.find("\r\nX-Request-Id: id-1\r\n"), std::string::npos) << answer;
+    EXPECT_TRUE(answer.ends_with(",\"requestId\":\"id-1\"}")) << answer;
+  }
+  const std::string good = once("GET /hello/ann" + host, "id-2");
+  EXPECT_NE(good.find("\r\nX-Request-Id: id-2\r\n"), std::string::npos) << good;
+  EXPECT_TRUE(good.ends_with("hello ann")) << good;
+  // None that could be taken over: no head that can be read, no token, too long, two.
+  for (const std::string& bytes :
+       {once("GET /x HTTP/9.9\r\n", "id-3"), once("GET /x" + host, "id 3"),
+        once("GET /x" + host, "id-3" + std::string(125, 'a')), once("GET /x" + host + "X-Request-Id: a\r\n", "id-3")}) {
+    EXPECT_EQ(bytes.find("id-3"), std::string::npos) << bytes;
+    EXPECT_NE(bytes.find(",\"requestId\":\""), std::string::npos) << bytes;
+  }
+}
+
 TEST(Server, ListensOnEveryAddressByDefault) {
   auto server = Server::start({}, sample_router(), system_env());
   ASSERT_TRUE(server) << server.error().message;

@@ -48,6 +48,7 @@ TEST(ServerTls, ServesOverTlsAndTakesNewCertificates) {
 
 std::unique_ptr<Server> tls_server(const TestCertificates& files, ServerOptions options = {}) {
   options.host = "127.0.0.1";
+  options.request_ids = true;
   options.tls = {files.certificate_file(), files.key_file()};
   auto server = Server::start(std::move(options), router(), system_env());
   if (!server) throw std::runtime_error(server.error().message);
@@ -88,9 +89,10 @@ TEST(ServerTls, PlainHttpIsToldSoInPlainHttp) {
   const auto server = tls_server(files);
   const std::string answer = RawClient(server->port()).exchange(kGet);
   EXPECT_TRUE(answer.starts_with("HTTP/1.1 400 Bad Request\r\n")) << answer;
-  EXPECT_NE(answer.find("tls_required"), std::string::npos);
+  EXPECT_NE(answer.find("TlsRequired"), std::string::npos);
+  EXPECT_NE(answer.find("\r\nX-Request-Id: "), std::string::npos) << answer;
   EXPECT_NE(answer.find("Connection: close\r\n"), std::string::npos);
-  EXPECT_NE(RawClient(server->port()).exchange("nonsense").find("tls_required"), std::string::npos);
+  EXPECT_NE(RawClient(server->port()).exchange("nonsense").find("TlsRequired"), std::string::npos);
   EXPECT_EQ(RawClient(server->port()).exchange(std::string("\x16\x03\x01\x00\x05hello", 10)).find("HTTP"),
             std::string::npos)
       << "a broken handshake gets an alert";

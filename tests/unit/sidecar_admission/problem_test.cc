@@ -32,7 +32,7 @@ TEST(Problem, IsValidJsonForEveryReasonAndAnyText) {
 
 TEST(Problem, KeepsPeoplesLanguage) {
   DenialFacts facts;
-  facts.reason = Reason::kTenantSuspended;
+  facts.reason = Reason::kSuspended;
   facts.detail = "Rechnung überfällig";
   proxy::Denial denial;
   write_denial(facts, &denial);
