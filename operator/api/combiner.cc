@@ -50,10 +50,11 @@ void Combiner::submit(std::string tenant, std::string operation, int64_t until_m
     if (running_) {
       auto& place = *tenants_.try_emplace(std::move(tenant)).first;
       Tenant& own = place.second;
-      own.waiting.push_back({std::move(operation), until_ms, std::move(done)});
-      if (!own.busy && own.waiting.size() == 1) ready_.push_back(&place);
+      own.waiting.push_back({++arrived_, std::move(operation), until_ms, std::move(done)});
+      if (!own.busy && own.waiting.size() == 1) ready_.emplace(arrived_, &place);
       // Else whoever leads looks when its round ends.
-      if ((!own.busy && rounds_.size() < options_.rounds) || !watched_) call_a_thread();
+      const int64_t now_ms = env_.mono_ms();
+      if ((!own.busy && may_begin_ms(now_ms) <= now_ms) || !watched_) call_a_thread();
       return;
     }
   }
@@ -92,6 +93,7 @@ int64_t Combiner::refuse_late(int64_t now_ms, std::unique_lock<std::mutex>& lock
   Waiters late;
   for (auto place = tenants_.begin(); place != tenants_.end();) {
     Waiters& waiting = place->second.waiting;
+    const uint64_t first = waiting.empty() ? 0 : waiting.front().number;
     for (auto it = waiting.begin(); it != waiting.end();) {
       const auto waiter = it++;
       if (waiter->until_ms > now_ms) {
@@ -101,7 +103,10 @@ int64_t Combiner::refuse_late(int64_t now_ms, std::unique_lock<std::mutex>& lock
       }
     }
     const bool idle = waiting.empty() && !place->second.busy;
-    if (idle) ready_.remove(&*place);
+    if (!place->second.busy && (idle || waiting.front().number != first)) {
+      ready_.erase(first);
+      if (!idle) ready_.emplace(waiting.front().number, &*place);
+    }
     place = idle ? tenants_.erase(place) : std::next(place);
   }
   if (late.empty()) return next_ms;
@@ -115,21 +120,24 @@ int64_t Combiner::refuse_late(int64_t now_ms, std::unique_lock<std::mutex>& lock
 int64_t Combiner::may_begin_ms(int64_t now_ms) const {
   if (rounds_.size() >= options_.rounds_max) return INT64_MAX;
   size_t quick = 0;
-  int64_t next_ms = INT64_MAX;
+  int64_t next_ms = INT64_MAX, beside_ms = now_ms;
   for (const Round& round : rounds_) {
     if (round.slow_at_ms <= now_ms) continue;
     ++quick;
     next_ms = std::min(next_ms, round.slow_at_ms);
+    beside_ms = std::max(beside_ms, round.begin_ms + options_.beside_ms);
   }
-  return quick < options_.rounds ? now_ms : next_ms;
+  if (quick >= options_.rounds) return next_ms;
+  return ready_.size() >= options_.beside_min ? now_ms : beside_ms;
 }
 
 // Whole tenants, so that as many as can be are left for the next round. There is one that is ready.
 Combiner::Round Combiner::make_round(int64_t now_ms) {
   std::erase_if(apart_until_ms_, [&](const auto& one) { return one.second <= now_ms; });
-  Round round{now_ms + options_.slow_ms};
+  Round round{now_ms, now_ms + options_.slow_ms};
   for (auto it = ready_.begin(); it != ready_.end() && round.batch.size() < options_.batch_max;) {
-    auto& [name, tenant] = **it;
+    Tenants::value_type* const place = it->second;
+    auto& [name, tenant] = *place;
     const bool apart = apart_until_ms_.contains(name);
     if (apart && !round.batch.empty()) {
       ++it;
@@ -139,7 +147,7 @@ Combiner::Round Combiner::make_round(int64_t now_ms) {
     round.batch.splice(round.batch.end(), tenant.waiting, tenant.waiting.begin(),
                        std::next(tenant.waiting.begin(), static_cast<ptrdiff_t>(count)));
     tenant.busy = true;
-    round.tenants.push_back(*it);
+    round.tenants.push_back(place);
     it = ready_.erase(it);
     if (!apart) continue;
     round.slow_at_ms = now_ms;
@@ -153,7 +161,7 @@ void Combiner::end_round(const Round& round) {
     Tenant& tenant = place->second;
     tenant.busy = false;
     if (!tenant.waiting.empty()) {
-      ready_.push_back(place);
+      ready_.emplace(tenant.waiting.front().number, place);
     } else {
       tenants_.erase(place->first);
     }
@@ -168,15 +176,18 @@ void Combiner::lead(int64_t now_ms, std::unique_lock<std::mutex>& lock) {
   for (Waiter& waiter : round->batch) batch.push_back(&waiter);
   stats_.operations.fetch_add(batch.size(), std::memory_order_relaxed);
   serve(batch);
-  const bool failed = !batch.front()->result;
-  answer(round->batch);
   lock.lock();
   const int64_t end_ms = env_.mono_ms();
-  if (failed && end_ms - now_ms >= options_.slow_ms) {
+  if (!batch.front()->result && end_ms - now_ms >= options_.slow_ms) {
     for (const auto* place : round->tenants) apart_until_ms_[place->first] = end_ms + options_.apart_ms;
   }
   end_round(*round);
+  Waiters served = std::move(round->batch);
   rounds_.erase(round);
+  if (!ready_.empty()) call_a_thread();  // the next one begins while these are answered
+  lock.unlock();
+  answer(served);
+  lock.lock();
 }
 
 void Combiner::answer(Waiters& batch) {

@@ -1,6 +1,6 @@
 // Group commit: what many callers ask of the ledger at the same moment goes to it as one statement in one transaction.
-// There is no waiting for company: while fewer rounds are under way than there may be, one begins with what waits; the
-// others gather until a round ends. So a lone caller pays one round trip, and a crowd shares begin, commit and the
+// There is no waiting for company: where no round is under way, one begins at once; the others gather until it ends, or
+// until they are enough for one beside it. So a lone caller pays one round trip, and a crowd shares begin, commit and the
 // disk's flush. A tenant is in one round at a time, so that rounds never wait for each other's row locks.
 //
 // A round that waits for a lock which another transaction holds does not hold up the others: once it is slow, another
@@ -35,6 +35,10 @@ struct CombinerOptions {
   std::string statement = {};
   size_t rounds = 2;      // at the same time, each on a connection of the pool
   size_t batch_max = 32;  // operations of one round
+  // One begins beside another for so many tenants, or once that has lasted for so long: a round for each of a few
+  // operations would cost the database more than the operations do.
+  size_t beside_min = 12;
+  int64_t beside_ms = 4;
   int64_t slow_ms = 200;  // a round that lasts longer lets another begin
   size_t rounds_max = 8;  // the slow ones included
   int64_t apart_ms = 10'000;
@@ -74,6 +78,7 @@ class Combiner {
 
  private:
   struct Waiter {
+    uint64_t number;  // by arrival
     std::string operation;
     int64_t until_ms;
     Done done;
@@ -87,7 +92,7 @@ class Combiner {
   };
   using Tenants = std::unordered_map<std::string, Tenant>;
   struct Round {
-    int64_t slow_at_ms;
+    int64_t begin_ms, slow_at_ms;
     std::vector<Tenants::value_type*> tenants = {};
     Waiters batch = {};
   };
@@ -114,7 +119,8 @@ class Combiner {
   bool called_ = false;   // a thread will look before it waits
   bool watched_ = false;  // a thread looks in time
   Tenants tenants_;
-  std::list<Tenants::value_type*> ready_;          // those that wait and are in no round, in their order
+  uint64_t arrived_ = 0;                           // waiters so far
+  std::map<uint64_t, Tenants::value_type*> ready_;  // those in no round, by who waits there for the longest
   std::list<Round> rounds_;                        // those under way
   std::map<std::string, int64_t> apart_until_ms_;  // tenants that wait for locks of others
   std::vector<std::thread> threads_;

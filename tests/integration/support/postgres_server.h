@@ -23,10 +23,11 @@ class PostgresServer {
   void kill();   // SIGKILL of the postmaster; returns when its children, too, have gone
   void start();  // on the same port and data
   pid_t pid() const { return process_.pid(); }
+  // One statement as superuser, outside of transactions.
+  void admin(const std::string& sql);
 
  private:
   std::string url(const std::string& database) const;
-  void admin(const std::string& sql);
   bool durable_;
   std::string folder_;
   int port_ = 0;
