@@ -15,10 +15,15 @@ constexpr char kEcho[] =
     "select (e ->> 'v')::bigint, pg_sleep(0.01) is null, (e ->> 'n')::integer from jsonb_array_elements($1::jsonb) e "
     "order by random()";
 
+// The same, but each takes as many milliseconds as it says.
+constexpr char kSleep[] =
+    "select (e ->> 'v')::bigint, pg_sleep((e ->> 'v')::bigint / 1000.0) is null, (e ->> 'n')::integer "
+    "from jsonb_array_elements($1::jsonb) e";
+
 class Combining : public ::testing::Test {
  protected:
-  void make(CombinerOptions options) {
-    options.statement = kEcho;
+  void make(CombinerOptions options, const char* statement = kEcho) {
+    options.statement = statement;
     pool.emplace(system_env(), PoolOptions{.database_url = url, .deadline_ms = 3000});
     combiner.emplace(system_env(), *pool, std::move(options));
     combiner->start();
@@ -42,13 +47,68 @@ class Combining : public ::testing::Test {
     return answers;
   }
 
+  void submit(const std::string& name, const std::string& tenant, int value) {
+    combiner->submit(tenant, "{\"v\":" + std::to_string(value) + "}", system_env().mono_ms() + wait_ms,
+                     [this, name](const Result<OwnRow>& own) {
+                       const std::lock_guard lock(mutex);
+                       order += own ? name : "!";
+                     });
+  }
+  std::string order_of(size_t size) {
+    for (int i = 0; i < 5000; ++i) {
+      {
+        const std::lock_guard lock(mutex);
+        if (order.size() >= size) return order;
+      }
+      system_env().sleep_ms(1);
+    }
+    return order + "?";
+  }
+  void await_rounds(uint64_t count) {
+    for (int i = 0; i < 5000 && combiner->stats().rounds < count; ++i) system_env().sleep_ms(1);
+  }
+
   const std::string url = testing::PostgresServer::shared().create_database();
+  std::string order;  // names of those that are answered
   int64_t wait_ms = 5000;
-  std::optional<Pool> pool;
-  std::optional<Combiner> combiner;
   std::mutex mutex;
   Error error;
+  std::optional<Pool> pool;
+  std::optional<Combiner> combiner;  // the last: its threads use what is above
 };
+
+// One that came while its tenant was in a round has waited for longer than who came after it.
+TEST_F(Combining, WhoWaitsLongestGoesFirst) {
+  make({.rounds = 1, .batch_max = 2}, kSleep);
+  submit("1", "a", 50);
+  await_rounds(1);
+  submit("2", "a", 1);
+  submit("3", "b", 1);
+  submit("4", "c", 1);
+  submit("5", "d", 1);
+  const std::string told = order_of(5);
+  EXPECT_EQ(told.substr(0, 1), "1");
+  EXPECT_NE(told.substr(1, 2).find('2'), std::string::npos) << told;
+}
+
+TEST_F(Combining, ARoundBeginsBesideAnotherForEnoughOfThem) {
+  make({.rounds = 2, .beside_min = 3, .beside_ms = 60'000, .slow_ms = 60'000}, kSleep);
+  submit("1", "a", 300);
+  await_rounds(1);
+  submit("2", "b", 1);
+  submit("3", "c", 1);
+  EXPECT_EQ(combiner->stats().rounds, 1u) << "two are not enough";
+  submit("4", "d", 1);
+  EXPECT_EQ(order_of(4).substr(3), "1");
+}
+
+TEST_F(Combining, ARoundBeginsBesideOneThatLasts) {
+  make({.rounds = 2, .beside_min = 3, .beside_ms = 1, .slow_ms = 60'000}, kSleep);
+  submit("1", "a", 300);
+  await_rounds(1);
+  submit("2", "b", 1);
+  EXPECT_EQ(order_of(2), "21");
+}
 
 TEST_F(Combining, ACrowdSharesRoundsAndEachGetsItsOwnRow) {
   make({.rounds = 1, .batch_max = 64});
