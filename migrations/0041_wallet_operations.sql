@@ -123,10 +123,15 @@ begin
   elsif o.operation <> 'release' and not (o.operation = 'commit' and o.amount_micros is not distinct from 0) then
     v_fault := wallet_amount_fault(o.amount_micros);
   end if;
-  if v_fault <> '' then e.r := wallet_refused(r, v_fault, coalesce(o.amount_micros, 0)); return e; end if;
+  if v_fault <> '' then
+    e.r := wallet_refused(r, v_fault, case o.operation when 'release' then 0 else o.amount_micros end);
+    return e;
+  end if;
   -- What was done before.
   if t.id is not null then
-    e.r := case when t.fingerprint <> e.fingerprint then wallet_refused(r, 'IdempotencyMismatch') else wallet_repeated(t, c.id) end;
+    e.r := case when t.fingerprint <> e.fingerprint then wallet_refused(r, 'IdempotencyMismatch')
+                else wallet_repeated(t, case when c.call_id = t.call_id then c.id else (select x.id from credit_reservations x
+                       where x.tenant = t.tenant and x.call_id = t.call_id) end) end;
     return e;
   end if;
   if c.id is not null then
@@ -261,62 +266,77 @@ set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_has
 declare
   o record;
   e wallet_effect;
-  v_effects wallet_effect[] := '{}';
-  v_later wallet_operation[] := '{}';
+  v_operations wallet_operation[] := p_operations;
+  v_later wallet_operation[];
+  v_effects wallet_effect[];
+  v_locked text[];
+  v_caller text := current_setting('tallygate.tenant', true);
   v_wallet wallet_result;                           -- of v_tenant, as the effects so far leave it; null: not seen yet
   v_tenant text;
   v_waits boolean;                                  -- an operation of this tenant waits for what was decided to be written
   v_used text[];                                    -- keys and calls of those
-  v_opens boolean := false;                         -- reservations are made
-  v_changes boolean := false;                       -- reservations change
+  v_opens boolean;                                  -- reservations are made
+  v_changes boolean;                                -- reservations change
 begin
   if (p_operations[1]).recalled is not null and cardinality(p_operations) = 1 then
     perform set_config('tallygate.tenant', (p_operations[1]).tenant, true);
     perform apply_recall((p_operations[1]).tenant, (p_operations[1]).recalled);
   end if;
-  perform from wallets w where w.tenant = any (array(select x.tenant from unnest(p_operations) x)) order by w.tenant, w.currency
-    for no key update;
-  for o in select x as operation, f.currency, f.balance_micros, f.reserved_micros, f.float_micros, f.debt_limit_micros, f.reason, f.blocked,
-                  t as seen, c as reservation, wallet_key(x) as key, 'call ' || x.call_id as call
-             from unnest(p_operations) x
-             left join credit_reservations c on c.tenant = x.tenant and c.call_id = x.call_id
-             left join credit_transactions t on t.tenant = x.tenant and t.idempotency_key = wallet_key(x)
-            cross join lateral wallet_found(x.tenant, coalesce(x.currency, case when x.operation in ('commit', 'release') then c.currency end)) f
-            order by x.tenant, x.n loop
-    if (o.operation).recalled is not null and cardinality(p_operations) > 1 then
-      raise exception 'what was recalled is counted by a batch of one' using errcode = 'invalid_parameter_value';
-    end if;
-    if v_tenant is distinct from (o.operation).tenant then
-      v_tenant := (o.operation).tenant; v_wallet := null; v_waits := false; v_used := '{}';
-    end if;
-    if v_waits or o.key = any (v_used) or o.call = any (v_used) or (o.reason = '' and v_wallet.currency <> o.currency) then
-      v_waits := true;
-      v_later := v_later || o.operation;
-      continue;
-    end if;
-    if o.reason <> '' then
-      e := wallet_decide(o.operation, wallet_facts_of(v_tenant, o.currency, 0, 0, 0, 0, o.reason), o.blocked, o.seen, o.reservation);
-    else
-      if v_wallet.currency is null then
-        v_wallet := wallet_facts_of(v_tenant, o.currency, o.balance_micros, o.reserved_micros, o.float_micros, o.debt_limit_micros, '');
-        -- recall_plan wants to know for whom.
-        if o.float_micros > 0 then perform set_config('tallygate.tenant', v_tenant, true); end if;
+  v_locked := array(select l.wallet from (select w.tenant || ' ' || w.currency as wallet from wallets w
+    where w.tenant = any (array(select x.tenant from unnest(p_operations) x)) order by w.tenant, w.currency for no key update) l);
+  while cardinality(v_operations) > 0 loop
+    v_effects := '{}'; v_later := '{}'; v_tenant := null; v_opens := false; v_changes := false;
+    for o in select x as operation, f.currency, f.balance_micros, f.reserved_micros, f.float_micros, f.debt_limit_micros, f.reason,
+                    f.blocked, t as seen, c as reservation, wallet_key(x) as key, 'call ' || x.call_id as call
+               from unnest(v_operations) x
+               left join credit_reservations c on c.tenant = x.tenant and c.call_id = x.call_id
+               left join credit_transactions t on t.tenant = x.tenant and t.idempotency_key = wallet_key(x)
+              cross join lateral wallet_found(x.tenant, coalesce(x.currency, case when x.operation in ('commit', 'release') then c.currency end)) f
+              order by x.tenant, x.n loop
+      if (o.operation).tenant is null or coalesce((o.operation).operation, '') not in ('purchase', 'reserve', 'commit', 'release')
+         or ((o.operation).operation = 'purchase' and (o.operation).call_id is not null)
+         or ((o.operation).operation = 'release' and (o.operation).currency is not null)
+         or ((o.operation).recalled is not null and cardinality(p_operations) > 1) then
+        raise exception 'operation % is malformed: a purchase has no call, a release no currency, and what was recalled is alone',
+          (o.operation).n using errcode = 'invalid_parameter_value';
       end if;
-      e := wallet_decide(o.operation, v_wallet, o.blocked, o.seen, o.reservation);
-    end if;
-    if e.kind is not null then
-      e := wallet_applied(e);
-      v_effects := v_effects || e;
-      v_used := v_used || o.key || o.call;
-      v_opens := v_opens or e.opens; v_changes := v_changes or e.reserved_micros < 0 or e.kind = 'direct';
-      v_wallet.balance_micros := (e.r).balance_micros; v_wallet.reserved_micros := (e.r).reserved_micros;
-      v_wallet.effective_micros := (e.r).effective_micros;
-    end if;
-    r := e.r; n := (o.operation).n;
-    return next;
+      if v_tenant is distinct from (o.operation).tenant then
+        v_tenant := (o.operation).tenant; v_wallet := null; v_waits := false; v_used := '{}';
+      end if;
+      if v_waits or o.key = any (v_used) or o.call = any (v_used) or (o.reason = '' and v_wallet.currency <> o.currency) then
+        v_waits := true;
+        v_later := v_later || o.operation;
+        continue;
+      end if;
+      -- One that was opened while this waited for the locks is not locked: for these operations it came too late.
+      if o.reason = '' and v_wallet.currency is null and not v_tenant || ' ' || o.currency = any (v_locked) then o.reason := 'NoWallet'; end if;
+      if o.reason <> '' then
+        e := wallet_decide(o.operation, wallet_facts_of(v_tenant, o.currency, 0, 0, 0, 0, o.reason), o.blocked, o.seen, o.reservation);
+      else
+        if v_wallet.currency is null then
+          v_wallet := wallet_facts_of(v_tenant, o.currency, o.balance_micros, o.reserved_micros, o.float_micros, o.debt_limit_micros, '');
+          -- recall_plan wants to know for whom.
+          if o.float_micros > 0 then perform set_config('tallygate.tenant', v_tenant, true); end if;
+        end if;
+        e := wallet_decide(o.operation, v_wallet, o.blocked, o.seen, o.reservation);
+      end if;
+      if e.kind is not null then
+        e := wallet_applied(e);
+        v_effects := v_effects || e;
+        v_used := v_used || o.key || o.call;
+        v_opens := v_opens or e.opens; v_changes := v_changes or e.reserved_micros < 0 or e.kind = 'direct';
+        v_wallet.balance_micros := (e.r).balance_micros; v_wallet.reserved_micros := (e.r).reserved_micros;
+        v_wallet.effective_micros := (e.r).effective_micros;
+      end if;
+      r := e.r; n := (o.operation).n;
+      return next;
+    end loop;
+    if cardinality(v_effects) > 0 then perform wallet_write(v_effects, v_opens, v_changes); end if;
+    v_operations := v_later;
   end loop;
-  if cardinality(v_effects) > 0 then perform wallet_write(v_effects, v_opens, v_changes); end if;
-  if cardinality(v_later) > 0 then return query select x.r, x.n from wallet_operate(v_later) x; end if;
+  if current_setting('tallygate.tenant', true) is distinct from v_caller then
+    perform set_config('tallygate.tenant', coalesce(v_caller, ''), true);
+  end if;
 end $$;
 
 -- One operation, for a tenant whom the caller sees.
@@ -361,15 +381,16 @@ begin
                                  false));
 end $$;
 
--- p_ops: an array of objects, each a wallet_operation by its names. If one raises an error, all are undone.
-create or replace function wallet_batch(p_ops jsonb) returns table (r wallet_result, n integer) language plpgsql as $$
+-- p_ops: an array of objects, each a wallet_operation by its names. If one raises an error, all are undone. In place of
+-- wallet_batch and status_check_batch, which stay for operators of before that still run while a deployment is upgraded.
+create function wallet_operations(p_ops jsonb) returns table (r wallet_result, n integer) language plpgsql as $$
 begin
   return query select x.r, x.n from wallet_operate(array(select o from jsonb_populate_recordset(null::wallet_operation, p_ops) o)) x;
 end $$;
 
 create function lock_wallets(p_tenant text) returns void language plpgsql security definer set search_path = public, pg_temp as $$
 begin
-  perform require_own_tenant(p_tenant);
+  if current_setting('role') = 'tallygate_api' then perform require_own_tenant(p_tenant); end if;
   perform from wallets where tenant = p_tenant order by currency for no key update;
 end $$;
 
@@ -431,7 +452,7 @@ end $$;
 -- The kill switch, of several calls. A call that is under way keeps what it has on hold. Float is money on loan, not spent: it is
 -- recalled when a call is charged, so a wallet whose balance is not all reserved ends no call.
 -- p_ops: an array of {"n", "tenant", "currency", "call_id"}.
-create or replace function status_check_batch(p_ops jsonb)
+create function status_checks(p_ops jsonb)
 returns table (end_call boolean, reason text, currency text, balance_micros bigint, reserved_micros bigint, float_micros bigint,
                effective_micros bigint, debt_limit_micros bigint, call_hold_micros bigint, n integer)
 language plpgsql stable security definer set search_path = public, pg_temp
@@ -459,19 +480,20 @@ begin
   select s.end_call, s.reason, s.currency, s.balance_micros, s.reserved_micros, s.float_micros, s.effective_micros, s.debt_limit_micros,
          s.call_hold_micros
     into end_call, reason, currency, balance_micros, reserved_micros, float_micros, effective_micros, debt_limit_micros, call_hold_micros
-    from status_check_batch(jsonb_build_array(jsonb_build_object('n', 0, 'currency', p_currency, 'call_id', p_call_id,
+    from status_checks(jsonb_build_array(jsonb_build_object('n', 0, 'currency', p_currency, 'call_id', p_call_id,
            'tenant', (select t.id from tenants t where t.id = p_tenant)))) s;
 end $$;
 
 -- What the API's role wrote itself is written for it now, and it makes no money.
-revoke execute on function wallet_write(wallet_effect[], boolean, boolean), wallet_operate(wallet_operation[]), status_check_batch(jsonb), lock_wallets(text),
+revoke execute on function wallet_write(wallet_effect[], boolean, boolean), wallet_operate(wallet_operation[]), status_checks(jsonb), lock_wallets(text),
   wallet_open(text, text), add_wallet_credits(text, text, text, text, bigint, text, timestamptz) from public;
 grant execute on function wallet_write(wallet_effect[], boolean, boolean), wallet_open(text, text),
   add_wallet_credits(text, text, text, text, bigint, text, timestamptz) to tallygate_pipeline, tallygate_admin;
-grant execute on function wallet_operate(wallet_operation[]), status_check_batch(jsonb), lock_wallets(text)
+grant execute on function wallet_operate(wallet_operation[]), status_checks(jsonb), lock_wallets(text)
   to tallygate_api, tallygate_pipeline, tallygate_admin;
 revoke insert on ledger_accounts, ledger_transfers, ledger_postings, credit_transactions from tallygate_api, tallygate_admin;
 revoke insert, update on credit_reservations from tallygate_api, tallygate_admin;
 revoke insert, update (balance_micros, reserved_micros) on wallets from tallygate_api;
 revoke update (balance_micros, reserved_micros) on wallets from tallygate_admin;
+revoke execute on function close_dispute(text, text, boolean, timestamptz), cleanup_expired_reservations(timestamptz, integer) from tallygate_admin;
 drop function wallet_blocked(text, text);

@@ -3,12 +3,20 @@
 -- strict as before: a row that refers to nothing is refused, and nothing that could be referred to can be removed.
 -- Each reference is looked up by its key: of the rows of one statement the planner knows nothing, and would read the whole table.
 
+-- All at once: what runs meanwhile waits, and deadlocks with nothing.
+lock table tenants, wallets, ledger_accounts, ledger_transfers, ledger_postings, credit_transactions, credit_reservations
+  in access exclusive mode;
+
+create trigger tenants_are_kept before delete or truncate on tenants for each statement execute function refuse_change();
+create trigger tenants_keep_their_ids before update of id on tenants for each statement execute function refuse_change();
 create trigger ledger_accounts_append_only before update or delete or truncate on ledger_accounts
   for each statement execute function refuse_change();
 create trigger wallets_are_kept before delete or truncate on wallets for each statement execute function refuse_change();
 create trigger wallets_keep_their_keys before update of tenant, currency on wallets for each statement execute function refuse_change();
 create trigger credit_reservations_keep_their_keys before update of tenant, currency, call_id, hold, reserve_transaction on credit_reservations
   for each statement execute function refuse_change();
+alter table tenants enable always trigger tenants_are_kept;
+alter table tenants enable always trigger tenants_keep_their_ids;
 alter table ledger_accounts enable always trigger ledger_accounts_append_only;
 alter table credit_reservations enable always trigger credit_reservations_keep_their_keys;
 alter table wallets enable always trigger wallets_are_kept;

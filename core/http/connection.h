@@ -88,7 +88,7 @@ class Connection final : public ConnectionBase,
   void serve();
   void answer_overload();
   // Turns::Guest and Reply::Target, on any thread.
-  void begin() override;
+  void begin(std::shared_ptr<Turns::Guest> self) override;
   void answer(std::shared_ptr<Reply::Target> self, Response response) override;
   void on_io_thread(std::function<void()> task) override;
   void on_worker(std::function<void()> task) override;
@@ -265,8 +265,9 @@ void Connection<Stream>::dispatch() {
 }
 
 template <class Stream>
-void Connection<Stream>::begin() {
-  net::post(io_.context, [self = self()] { self->serve(); });
+void Connection<Stream>::begin(std::shared_ptr<Turns::Guest> self) {
+  // Moved, so that the connection is never let go of on another thread.
+  net::post(io_.context, [this, self = std::move(self)] { serve(); });
 }
 
 // It has its turn.

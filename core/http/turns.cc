@@ -57,7 +57,8 @@ void Turns::leave(uint64_t lane) {
     ++turn.running;
     queue(turn);  // behind the others
   }
-  next->begin();
+  Guest& guest = *next;
+  guest.begin(std::move(next));
 }
 
 std::vector<std::shared_ptr<Turns::Guest>> Turns::stop() {

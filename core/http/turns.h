@@ -19,8 +19,8 @@ class Turns {
  public:
   class Guest {
    public:
-    // Its turn has come, on the thread of whoever left. Must be quick.
-    virtual void begin() = 0;
+    // Its turn has come, on the thread of whoever left. Must be quick. `self` is this, to be let go of where it may be.
+    virtual void begin(std::shared_ptr<Guest> self) = 0;
 
    protected:
     ~Guest() = default;

@@ -15,9 +15,11 @@ PoolOptions pool_options(std::string url, const ApiSettings& settings) {
 }
 
 // More rounds at once than cores share less and gain nothing.
-CombinerOptions combiner_options(const char* statement) {
-  const size_t rounds = std::clamp<size_t>(std::thread::hardware_concurrency(), 2, 8);
-  return {.statement = statement, .rounds = rounds};
+CombinerOptions combiner_options(const char* statement, const ApiSettings& settings) {
+  // What waits for locked wallets must leave connections to everybody else.
+  const auto rounds_max = static_cast<size_t>(std::clamp<int64_t>(settings.connections / 2, 1, 8));
+  const size_t rounds = std::clamp<size_t>(std::thread::hardware_concurrency(), 1, rounds_max);
+  return {.statement = statement, .rounds = rounds, .rounds_max = rounds_max};
 }
 
 FrontOptions front_options(const ApiSettings& settings) {
@@ -65,8 +67,8 @@ ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::En
       credentials_(Credentials{}),
       rates_(ExchangeRates::of(settings.exchange_rates).value_or(ExchangeRates{})),
       pool_(env, pool_options(std::move(database_url), settings)),
-      wallet_operations_(env, pool_, combiner_options("select (b.r).*, b.n from wallet_batch($1) b")),
-      status_checks_(env, pool_, combiner_options("select * from status_check_batch($1)")),
+      wallet_operations_(env, pool_, combiner_options("select (b.r).*, b.n from wallet_operations($1) b", settings)),
+      status_checks_(env, pool_, combiner_options("select * from status_checks($1)", settings)),
       recaller_(env, std::move(redis)),
       operations_(registry),
       front_(Services{env, pool_, wallet_operations_, status_checks_, directory_, recaller_, rates_,

@@ -44,6 +44,10 @@ void Combiner::call_a_thread() {
   if (!std::exchange(called_, true)) changed_.notify_one();
 }
 
+void Combiner::call_in_time(int64_t now_ms, int64_t begin_ms, int64_t until_ms) {
+  if (begin_ms <= now_ms || std::min(begin_ms, until_ms) < watch_ms_) call_a_thread();
+}
+
 void Combiner::submit(std::string tenant, std::string operation, int64_t until_ms, Done done) {
   {
     const std::lock_guard lock(mutex_);
@@ -51,10 +55,11 @@ void Combiner::submit(std::string tenant, std::string operation, int64_t until_m
       auto& place = *tenants_.try_emplace(std::move(tenant)).first;
       Tenant& own = place.second;
       own.waiting.push_back({++arrived_, std::move(operation), until_ms, std::move(done)});
+      ++waiting_;
       if (!own.busy && own.waiting.size() == 1) ready_.emplace(arrived_, &place);
-      // Else whoever leads looks when its round ends.
+      // Where its tenant is in a round, whoever leads that looks when it ends.
       const int64_t now_ms = env_.mono_ms();
-      if ((!own.busy && may_begin_ms(now_ms) <= now_ms) || !watched_) call_a_thread();
+      call_in_time(now_ms, own.busy ? INT64_MAX : may_begin_ms(now_ms), until_ms);
       return;
     }
   }
@@ -73,17 +78,18 @@ void Combiner::lead_rounds() {
   while (running_) {
     const int64_t now_ms = env_.mono_ms();
     const int64_t until_ms = refuse_late(now_ms, lock);
+    if (!running_) return;  // it may have let go of the lock
     called_ = false;
     const int64_t begin_ms = ready_.empty() ? INT64_MAX : may_begin_ms(now_ms);
+    const int64_t wake_ms = std::min({begin_ms, until_ms, now_ms + options_.slow_ms});
     if (begin_ms <= now_ms) {
       lead(now_ms, lock);
-    } else if (tenants_.empty() || watched_) {
+    } else if (waiting_ == 0 || watch_ms_ <= wake_ms) {
       changed_.wait(lock);
     } else {
-      watched_ = true;
-      const int64_t wake_ms = std::min({begin_ms, until_ms, now_ms + options_.slow_ms});
+      watch_ms_ = wake_ms;  // sooner than another's, if there is one
       changed_.wait_for(lock, std::chrono::milliseconds(wake_ms - now_ms));
-      watched_ = false;
+      if (watch_ms_ == wake_ms) watch_ms_ = INT64_MAX;
     }
   }
 }
@@ -110,6 +116,7 @@ int64_t Combiner::refuse_late(int64_t now_ms, std::unique_lock<std::mutex>& lock
     place = idle ? tenants_.erase(place) : std::next(place);
   }
   if (late.empty()) return next_ms;
+  waiting_ -= late.size();
   for (Waiter& waiter : late) waiter.result = not_begun();
   lock.unlock();
   answer(late);
@@ -144,6 +151,7 @@ Combiner::Round Combiner::make_round(int64_t now_ms) {
       continue;
     }
     const size_t count = std::min(tenant.waiting.size(), options_.batch_max - round.batch.size());
+    waiting_ -= count;
     round.batch.splice(round.batch.end(), tenant.waiting, tenant.waiting.begin(),
                        std::next(tenant.waiting.begin(), static_cast<ptrdiff_t>(count)));
     tenant.busy = true;
@@ -170,7 +178,8 @@ void Combiner::end_round(const Round& round) {
 
 void Combiner::lead(int64_t now_ms, std::unique_lock<std::mutex>& lock) {
   const auto round = rounds_.insert(rounds_.end(), make_round(now_ms));
-  if (!ready_.empty() && (may_begin_ms(now_ms) <= now_ms || !watched_)) call_a_thread();
+  // Whoever leads looks at nothing else until the round ends.
+  if (waiting_ > 0) call_in_time(now_ms, ready_.empty() ? INT64_MAX : may_begin_ms(now_ms), now_ms + options_.slow_ms);
   lock.unlock();
   std::vector<Waiter*> batch;
   for (Waiter& waiter : round->batch) batch.push_back(&waiter);

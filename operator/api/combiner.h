@@ -105,6 +105,8 @@ class Combiner {
   // Answers who has waited for too long. → until when the first of the others waits.
   int64_t refuse_late(int64_t now_ms, std::unique_lock<std::mutex>& lock);
   void call_a_thread();
+  // Calls one where something is to be done before any looks.
+  void call_in_time(int64_t now_ms, int64_t begin_ms, int64_t until_ms);
   void serve(std::span<Waiter* const> batch);
   Result<ledger::Rows> execute(std::span<Waiter* const> batch);
   static void answer(Waiters& batch);
@@ -117,7 +119,8 @@ class Combiner {
   std::condition_variable changed_;
   bool running_ = false;  // between start() and stop()
   bool called_ = false;   // a thread will look before it waits
-  bool watched_ = false;  // a thread looks in time
+  int64_t watch_ms_ = INT64_MAX;  // when a thread looks at the latest; INT64_MAX: none does
+  size_t waiting_ = 0;            // those in no round
   Tenants tenants_;
   uint64_t arrived_ = 0;                           // waiters so far
   std::map<uint64_t, Tenants::value_type*> ready_;  // those in no round, by who waits there for the longest

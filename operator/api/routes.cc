@@ -77,7 +77,8 @@ http::Response unknown_tenant() {
 
 http::Response failure_response(const Call& call, const Error& error) {
   const bool away = error.errc == Errc::kUnavailable || error.errc == Errc::kTimeout || error.errc == Errc::kExhausted;
-  log::warn("an API request failed", {{"request_id", call.request_id},
+  static log::Throttle throttle(10);  // in an outage all of them do
+  log::warn(throttle, "an API request failed", {{"request_id", call.request_id},
                                       {"tenant", call.tenant},
                                       {"route", call.request.route},
                                       {"errc", to_string(error.errc)},

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kRecallRounds = 4;
 
-// Those that wallet_batch (migrations/0041) knows, what calls and sales do all day, with their parameters by its names.
+// Those that wallet_operations (migrations/0041) knows, what calls and sales do all day, with their parameters by its names.
 struct BatchedOperation {
   std::string_view function, operation;
   std::vector<std::string_view> parameters;

@@ -77,6 +77,40 @@ class Combining : public ::testing::Test {
   std::optional<Combiner> combiner;  // the last: its threads use what is above
 };
 
+// stop() comes while a thread tells somebody that he has waited for too long, and nothing else is left to do.
+TEST_F(Combining, StopsWhileItRefusesWhoWaitedTooLong) {
+  make({.rounds = 1, .beside_ms = 60'000, .slow_ms = 60'000}, kSleep);
+  submit("1", "a", 60);
+  await_rounds(1);
+  std::thread stopping;
+  std::atomic<bool> refused = false;
+  combiner->submit("b", "{\"v\":1}", system_env().mono_ms() + 20, [&](const Result<OwnRow>& own) {
+    refused = !own;
+    order_of(1);  // until the round has ended
+    stopping = std::thread([&] { combiner->stop(); });
+    system_env().sleep_ms(50);
+  });
+  while (!refused) system_env().sleep_ms(1);
+  system_env().sleep_ms(200);
+  stopping.join();
+  EXPECT_EQ(order_of(1), "1");
+}
+
+// The thread that looks after deadlines is called away to lead a round: another one looks.
+TEST_F(Combining, RefusesInTimeWhateverRoundsWaitFor) {
+  make({.rounds = 2, .beside_ms = 1, .slow_ms = 60'000}, kSleep);
+  submit("1", "a", 700);
+  await_rounds(1);
+  combiner->submit("a", "{\"v\":1}", system_env().mono_ms() + 60, [this](const Result<OwnRow>& own) {
+    const std::lock_guard lock(mutex);
+    order += own ? "?" : "late";
+  });
+  system_env().sleep_ms(20);
+  submit("2", "b", 700);
+  await_rounds(2);
+  EXPECT_EQ(order_of(4).substr(0, 4), "late") << "before either round has ended";
+}
+
 // One that came while its tenant was in a round has waited for longer than who came after it.
 TEST_F(Combining, WhoWaitsLongestGoesFirst) {
   make({.rounds = 1, .batch_max = 2}, kSleep);

@@ -35,7 +35,7 @@ bool send_all(int fd, std::string_view bytes) {
 // and a statement of group commit, which is a transaction of its own.
 bool commits(std::string_view bytes) {
   return (bytes.starts_with('Q') && bytes.size() > 5 && bytes.substr(5).starts_with("COMMIT")) ||
-         bytes.find("wallet_batch(") != std::string_view::npos;
+         bytes.find("wallet_operations(") != std::string_view::npos;
 }
 
 // ReadyForQuery, outside of a transaction.

@@ -1,7 +1,9 @@
 // Operations of a batch do what they do alone: the same lists of operations, one by one for some tenants and as batches
 // for others, must be answered alike and leave alike.
 #include <random>
+#include <thread>
 
+#include "core/env.h"
 #include "core/telemetry/json_text.h"
 #include "tests/integration/wallet/world.h"
 
@@ -53,7 +55,7 @@ std::string alone(WalletWorld& world, const Operation& operation) {
   return answer_text(must(world.api.session.exec(sql + ")", params)), 0);
 }
 
-// As wallet_batch names what the functions take in this order.
+// As wallet_operations names what the functions take in this order.
 struct Form {
   std::string operation;
   std::vector<std::string> names;
@@ -109,7 +111,7 @@ TEST(Batch, DoesWhatItsOperationsDoAlone) {
     json.begin_array();
     for (size_t i = 0; i < operations.size(); ++i) add(json, i, batched[operations[i].first]->tenant, operations[i].second);
     json.end_array();
-    const auto rows = must(session.exec("select (b.r).*, b.n from wallet_batch($1) b", {json.take()}));
+    const auto rows = must(session.exec("select (b.r).*, b.n from wallet_operations($1) b", {json.take()}));
     ASSERT_EQ(rows.size(), operations.size());
     std::vector<std::string> together(operations.size());
     for (size_t row = 0; row < rows.size(); ++row) {
@@ -141,7 +143,7 @@ TEST(Batch, OfSeveralTenantsShowsEachOperationItsOwnTenantOnly) {
   add(json, 1, one.tenant, purchase);
   add(json, 2, "wallets/none", purchase);
   json.end_array();
-  const auto rows = must(session.exec("select (b.r).*, b.n from wallet_batch($1) b order by b.n", {json.take()}));
+  const auto rows = must(session.exec("select (b.r).*, b.n from wallet_operations($1) b order by b.n", {json.take()}));
   ASSERT_EQ(rows.size(), 3u);
   EXPECT_TRUE(rows.boolean(0, 0));
   EXPECT_TRUE(rows.boolean(1, 0));
@@ -174,7 +176,7 @@ TEST(Batch, RepeatsWithinItAreDuplicates) {
   json.begin_array();
   for (size_t i = 0; i < operations.size(); ++i) add(json, i, world.tenant, operations[i]);
   json.end_array();
-  const auto rows = must(session.exec("select (b.r).*, b.n from wallet_batch($1) b order by b.n", {json.take()}));
+  const auto rows = must(session.exec("select (b.r).*, b.n from wallet_operations($1) b order by b.n", {json.take()}));
   ASSERT_EQ(rows.size(), operations.size());
   std::string told;
   for (size_t row = 0; row < rows.size(); ++row) {
@@ -201,7 +203,7 @@ TEST(Batch, OfATenantWithTwoWallets) {
   for (size_t i = 0; i < 5; ++i) add(json, i, world.tenant, purchase("k" + std::to_string(i), currencies[i], 300));
   add(json, 5, world.tenant, purchase("k5", std::nullopt, 1));
   json.end_array();
-  const auto rows = must(session.exec("select (b.r).*, b.n from wallet_batch($1) b order by b.n", {json.take()}));
+  const auto rows = must(session.exec("select (b.r).*, b.n from wallet_operations($1) b order by b.n", {json.take()}));
   ASSERT_EQ(rows.size(), 6u);
   const std::vector<std::pair<std::string, int64_t>> expected = {
       {"", 700}, {"", 200}, {"", 400}, {"InsufficientBalance", 200}, {"InsufficientBalance", 200}, {"CurrencyRequired", 0}};
@@ -209,6 +211,80 @@ TEST(Batch, OfATenantWithTwoWallets) {
     EXPECT_EQ(rows.text(row, 2), expected[row].first) << row;
     EXPECT_EQ(rows.integer(row, 5), expected[row].second) << row;
   }
+}
+
+// A tenant's first wallet is opened while a batch waits for another tenant's: nobody has locked it, so nobody spends it twice.
+TEST(Batch, SpendsNoWalletThatItHasNotLocked) {
+  WalletWorld known(1000);
+  const std::string fresh = WalletWorld::next_tenant();
+  must(known.owner.exec("select upsert_tenants(jsonb_build_array(jsonb_build_object('id', $1::text, 'shard', 1, 'version', 1, 'suspended', "
+                        "false, 'doc', '{}'::jsonb, 'meters', '[]'::jsonb, 'limits', '[]'::jsonb)), $2)",
+                        {fresh, kNow}));
+  JsonWriter json;
+  json.begin_array();
+  const Operation purchase{"check_balance_and_deduct_asset_cost", {"p", std::nullopt, "GBP", 10, "", kNow, std::nullopt, false}};
+  add(json, 0, fresh, purchase);
+  add(json, 1, known.tenant, purchase);
+  json.end_array();
+  std::thread batch;
+  Result<ledger::Rows> rows;
+  must(known.owner.transact([&](ledger::Transaction& holder) -> Result<void> {
+    if (auto locked = holder.exec("select from wallets where tenant = $1 for no key update", {known.tenant}); !locked) {
+      return tl::unexpected(locked.error());
+    }
+    batch = std::thread([&] {
+      ledger::Session session(owner_url(), kApiSetup);
+      rows = session.exec("select (b.r).*, b.n from wallet_operations($1) b order by b.n", {json.take()});
+    });
+    ledger::Session watch(owner_url());
+    for (int i = 0; i < 3000; ++i) {
+      if (must(watch.exec("select count(*) from pg_locks where not granted")).integer(0, 0) > 0) break;
+      system_env().sleep_ms(1);
+    }
+    WalletCaller opener(fresh);
+    EXPECT_TRUE(opener.credit("top-up", 10).success);
+    return {};
+  }));
+  batch.join();
+  ASSERT_TRUE(rows) << rows.error().message;
+  EXPECT_EQ(rows->text(0, 2), "NoWallet");
+  EXPECT_TRUE(rows->boolean(1, 0));
+  EXPECT_EQ(WalletCaller(fresh).facts().balance, 10);
+}
+
+// What no function would ask for is an error, not a verdict, and changes nothing.
+TEST(Batch, RefusesMalformedOperations) {
+  WalletWorld world(1000);
+  world.api.reserve("c", 100);
+  ledger::Session session(owner_url(), kApiSetup);
+  const std::string common = ",\"n\":0,\"key\":\"k\",\"amount_micros\":1,\"now\":\"" + std::string(kNow) + "\"}]";
+  const std::string own = "\"tenant\":\"" + world.tenant + "\"";
+  for (const std::string& operation :
+       {own, own + ",\"operation\":\"refund\"", std::string("\"operation\":\"purchase\""),
+        own + ",\"operation\":\"purchase\",\"call_id\":\"c\"",
+        own + ",\"operation\":\"release\",\"call_id\":\"c\",\"currency\":\"GBP\""}) {
+    const auto rows = session.exec("select * from wallet_operations($1)", {"[{" + operation + common});
+    ASSERT_FALSE(rows) << operation;
+    EXPECT_EQ(rows.error().errc, Errc::kInvalid) << operation;
+  }
+  EXPECT_EQ(world.api.facts().balance, 1000);
+  EXPECT_EQ(world.api.facts().reserved, 100);
+}
+
+// Operators of before 0041 that still run while a deployment is upgraded.
+TEST(Batch, ServesOperatorsOfBeforeToo) {
+  WalletWorld world(1000);
+  ledger::Session session(owner_url(), kApiSetup);
+  const auto rows = must(session.exec(
+      "select (b.r).*, b.n from wallet_batch(jsonb_build_array(jsonb_build_object('n', 3, 'fn', "
+      "'check_balance_and_deduct_asset_cost', 'a', jsonb_build_array($1::text, 'k', null, 'GBP', '10', '', $2::text, null, 't')))) b",
+      {world.tenant, kNow}));
+  EXPECT_TRUE(rows.boolean(0, 0));
+  EXPECT_EQ(world.api.facts().balance, 990);
+  const auto status = must(session.exec(
+      "select * from status_check_batch(jsonb_build_array(jsonb_build_object('n', 1, 'a', jsonb_build_array($1::text, null, null))))",
+      {world.tenant}));
+  EXPECT_FALSE(status.boolean(0, 0));
 }
 
 TEST(Batch, IsUndoneAsAWholeByAnError) {
@@ -219,7 +295,7 @@ TEST(Batch, IsUndoneAsAWholeByAnError) {
   add(json, 0, world.tenant, {"check_balance_and_deduct_asset_cost", {"k", std::nullopt, std::nullopt, 500, "", kNow, std::nullopt, false}});
   add(json, 1, world.tenant, {"check_balance_and_deduct_asset_cost", {"l", std::nullopt, std::nullopt, "x", "", kNow, std::nullopt, false}});
   json.end_array();
-  const auto rows = session.exec("select (b.r).*, b.n from wallet_batch($1) b", {json.take()});
+  const auto rows = session.exec("select (b.r).*, b.n from wallet_operations($1) b", {json.take()});
   ASSERT_FALSE(rows);
   EXPECT_EQ(rows.error().errc, Errc::kInvalid);
   EXPECT_EQ(world.api.facts().balance, 1000);
@@ -237,7 +313,7 @@ TEST(Batch, WhatWasRecalledIsCountedAlone) {
     json.begin_array();
     for (size_t i = 0; i < operations.size(); ++i) add(json, i, operations[i].first, operations[i].second);
     json.end_array();
-    return session.exec("select (b.r).*, b.n from wallet_batch($1) b", {json.take()});
+    return session.exec("select (b.r).*, b.n from wallet_operations($1) b", {json.take()});
   };
   const auto together = run({{other.tenant, purchase("k", std::nullopt)}, {world.tenant, purchase("k", "[]")}});
   ASSERT_FALSE(together);

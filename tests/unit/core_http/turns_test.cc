@@ -11,7 +11,7 @@ namespace {
 // Writes its name down when its turn comes.
 struct Named final : Turns::Guest {
   Named(std::string& order, char name) : order_(order), name_(name) {}
-  void begin() override { order_ += name_; }
+  void begin(std::shared_ptr<Guest>) override { order_ += name_; }
   std::string& order_;
   char name_;
 };
