@@ -67,7 +67,7 @@ class ApiServer {
   Front front_;
   RequestMetrics requests_;
   std::atomic<bool> listening_ = false, stopping_ = false;
-  std::unique_ptr<http::Server> server_;  // there for good once listening_
+  std::unique_ptr<http::Server> server_;     // there for good once listening_
   std::vector<std::string> provider_files_;  // the watch's, once it has started
   FileWatch files_;
   Ticker pool_check_;

@@ -1,7 +1,7 @@
 // Group commit: what many callers ask of the ledger at the same moment goes to it as one statement in one transaction.
 // There is no waiting for company: where no round is under way, one begins at once; the others gather until it ends, or
-// until they are enough for one beside it. So a lone caller pays one round trip, and a crowd shares begin, commit and the
-// disk's flush. A tenant is in one round at a time, so that rounds never wait for each other's row locks.
+// until they are enough for one beside it. So a lone caller pays one round trip, and a crowd shares begin, commit and
+// the disk's flush. A tenant is in one round at a time, so that rounds never wait for each other's row locks.
 //
 // A round that waits for a lock which another transaction holds does not hold up the others: once it is slow, another
 // one begins beside it. If it fails for that, its tenants have rounds of their own for a while, beside the others from
@@ -117,15 +117,15 @@ class Combiner {
   CombinerStats stats_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  bool running_ = false;  // between start() and stop()
-  bool called_ = false;   // a thread will look before it waits
+  bool running_ = false;          // between start() and stop()
+  bool called_ = false;           // a thread will look before it waits
   int64_t watch_ms_ = INT64_MAX;  // when a thread looks at the latest; INT64_MAX: none does
   size_t waiting_ = 0;            // those in no round
   Tenants tenants_;
-  uint64_t arrived_ = 0;                           // waiters so far
+  uint64_t arrived_ = 0;                            // waiters so far
   std::map<uint64_t, Tenants::value_type*> ready_;  // those in no round, by who waits there for the longest
-  std::list<Round> rounds_;                        // those under way
-  std::map<std::string, int64_t> apart_until_ms_;  // tenants that wait for locks of others
+  std::list<Round> rounds_;                         // those under way
+  std::map<std::string, int64_t> apart_until_ms_;   // tenants that wait for locks of others
   std::vector<std::thread> threads_;
 };
 

@@ -27,7 +27,8 @@ FileWatch::FileWatch(Env& env, int64_t interval_ms, metrics::Registry& registry)
     : registry_(registry), ticker_(env, interval_ms, [this] { look(); }) {}
 
 void FileWatch::follow(std::string what, std::vector<std::string> files, std::function<Result<void>()> reload) {
-  follow(std::move(what), [files = std::move(files)] { return files; }, std::move(reload));
+  follow(
+      std::move(what), [files = std::move(files)] { return files; }, std::move(reload));
 }
 
 void FileWatch::follow(std::string what, std::function<std::vector<std::string>()> files,

@@ -237,8 +237,7 @@ Front::Admitted Front::admit(const ApiRoute& route, const http::Request& request
   if (!snapshot) return refuse(not_ready());
   if (!principal->has(*route.scope)) {
     stats_.forbidden.fetch_add(1, std::memory_order_relaxed);
-    return refuse(
-        forbidden("ScopeMissing", "The token lacks the scope " + std::string(to_string(*route.scope)) + "."));
+    return refuse(forbidden("ScopeMissing", "The token lacks the scope " + std::string(to_string(*route.scope)) + "."));
   }
   auto tenant = choose_tenant(request, *principal);
   if (!tenant) return refuse(std::move(tenant.error()));

@@ -67,8 +67,8 @@ Result<PricedCharge> priced(const tenant::Charge& charge, int64_t times, const p
   return out;
 }
 
-// The first hard limit that these units would pass; empty: none. What is used of a window shorter than an hour is known to
-// Redis alone: there only more than the whole of it is refused.
+// The first hard limit that these units would pass; empty: none. What is used of a window shorter than an hour is known
+// to Redis alone: there only more than the whole of it is refused.
 std::string limit_passed(const tenant::Tenant& tenant, const PricedCharge& charge, const UsedUnits& used) {
   for (const auto& limit : tenant.limits) {
     if (limit.meter != charge.charge->meter || limit.capacity >= tenant::kUnbounded) continue;

@@ -78,11 +78,12 @@ http::Response unknown_tenant() {
 http::Response failure_response(const Call& call, const Error& error) {
   const bool away = error.errc == Errc::kUnavailable || error.errc == Errc::kTimeout || error.errc == Errc::kExhausted;
   static log::Throttle throttle(10);  // in an outage all of them do
-  log::warn(throttle, "an API request failed", {{"request_id", call.request_id},
-                                      {"tenant", call.tenant},
-                                      {"route", call.request.route},
-                                      {"errc", to_string(error.errc)},
-                                      {"error", error.message}});
+  log::warn(throttle, "an API request failed",
+            {{"request_id", call.request_id},
+             {"tenant", call.tenant},
+             {"route", call.request.route},
+             {"errc", to_string(error.errc)},
+             {"error", error.message}});
   if (away) {
     return http::problem_response(
         {503, "Unavailable", "The ledger is away. Repeat the request with the same key.", "", {}},

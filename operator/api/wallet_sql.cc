@@ -15,19 +15,23 @@ namespace {
 
 constexpr int kRecallRounds = 4;
 
-// Those that wallet_operations (migrations/0041) knows, what calls and sales do all day, with their parameters by its names.
+// Those that wallet_operations (migrations/0041) knows, what calls and sales do all day, with their parameters by its
+// names.
 struct BatchedOperation {
   std::string_view function, operation;
   std::vector<std::string_view> parameters;
 };
 const BatchedOperation* batched_operation(std::string_view function) {
   static const std::vector<BatchedOperation> kAll = {
-      {"check_balance_and_deduct_asset_cost", "purchase",
+      {"check_balance_and_deduct_asset_cost",
+       "purchase",
        {"tenant", "key", "fingerprint", "currency", "amount_micros", "description", "now", "recalled", "may_recall"}},
-      {"reserve_call_credits", "reserve",
+      {"reserve_call_credits",
+       "reserve",
        {"tenant", "key", "fingerprint", "currency", "call_id", "amount_micros", "expires_at", "description", "now",
         "recalled", "may_recall"}},
-      {"commit_reserved_credits", "commit",
+      {"commit_reserved_credits",
+       "commit",
        {"tenant", "key", "fingerprint", "currency", "call_id", "amount_micros", "description", "now", "recalled",
         "may_recall"}},
       {"release_reserved_credits", "release", {"tenant", "key", "fingerprint", "call_id", "description", "now"}}};

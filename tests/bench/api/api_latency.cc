@@ -67,9 +67,10 @@ struct Target {
 };
 
 // Clients as keep-alive connections on one event loop. As cheap as can be, since it takes its share of the same cores.
-// Either each sends its next request as soon as it has its answer (closed loop): that tells the throughput, and a latency
-// that is nothing but clients ÷ throughput. Or requests come by themselves at a rate, as from many callers who do not know
-// of each other (open loop, a Poisson process), and whoever finds no client free waits: his latency counts from when he came.
+// Either each sends its next request as soon as it has its answer (closed loop): that tells the throughput, and a
+// latency that is nothing but clients ÷ throughput. Or requests come by themselves at a rate, as from many callers who
+// do not know of each other (open loop, a Poisson process), and whoever finds no client free waits: his latency counts
+// from when he came.
 class Clients {
  public:
   Clients(uint16_t port, int count) : clients_(static_cast<size_t>(count)) {
@@ -171,7 +172,8 @@ void measure(const char* name, const Target& target, int requests, int rate, con
   const int first = std::exchange(asked, asked + requests);
   const CpuTime before = cpu_time(target.postmaster);
   const int64_t begin_ns = env.mono_ns();
-  auto all = clients.run(requests, [&](int i) { return ask(first + i); }, errors, rate);
+  auto all = clients.run(
+      requests, [&](int i) { return ask(first + i); }, errors, rate);
   const double seconds = static_cast<double>(env.mono_ns() - begin_ns) / 1e9;
   const CpuTime after = cpu_time(target.postmaster);
   std::sort(all.begin(), all.end());
@@ -180,10 +182,11 @@ void measure(const char* name, const Target& target, int requests, int rate, con
   };
   const auto each = [&](int64_t us) { return static_cast<long long>(us / static_cast<int64_t>(all.size())); };
   std::printf(
-      "{\"api\":\"%s\",\"loop\":\"%s\",\"requests\":%zu,\"errors\":%d,\"per_second\":%.0f,\"p50_us\":%lld,\"p99_us\":%lld,"
+      "{\"api\":\"%s\",\"loop\":\"%s\",\"requests\":%zu,\"errors\":%d,\"per_second\":%.0f,\"p50_us\":%lld,\"p99_us\":%"
+      "lld,"
       "\"postgres_cpu_us\":%lld,\"api_and_client_cpu_us\":%lld,\"client_cpu_us\":%lld}\n",
-      name, rate == 0 ? "closed" : "open", all.size(), errors, static_cast<double>(all.size()) / seconds, at(50), at(99),
-      each(after.postgres_us - before.postgres_us), each(after.own_us - before.own_us),
+      name, rate == 0 ? "closed" : "open", all.size(), errors, static_cast<double>(all.size()) / seconds, at(50),
+      at(99), each(after.postgres_us - before.postgres_us), each(after.own_us - before.own_us),
       each(after.thread_us - before.thread_us));
   std::fflush(stdout);
 }
@@ -238,9 +241,10 @@ int run(int requests, int clients) {
     TG_ASSERT(session.exec(statement).has_value());
   }
   // And that has run for a while: files of its log are used again, not made. Else each 16 MB would stop it for 10 ms.
-  for (const char* statement :
-       {"alter system set min_wal_size = '1GB'", "select pg_reload_conf()",
-        "do $$ begin for i in 1..600 loop perform pg_logical_emit_message(false, '', repeat('x', 1000000)); end loop; end $$", "checkpoint"}) {
+  for (const char* statement : {"alter system set min_wal_size = '1GB'", "select pg_reload_conf()",
+                                "do $$ begin for i in 1..600 loop perform pg_logical_emit_message(false, '', "
+                                "repeat('x', 1000000)); end loop; end $$",
+                                "checkpoint"}) {
     postgres.admin(statement);
   }
   api::ApiSettings settings;

@@ -1,5 +1,6 @@
-// A private PostgreSQL; the owner of its databases is no superuser, so row-level security binds it. PostgresServer::shared() is one per test binary, with a migrated template database, so that a
-// database per test costs a few tens of milliseconds. Never fsyncs: not for measuring commits.
+// A private PostgreSQL; the owner of its databases is no superuser, so row-level security binds it.
+// PostgresServer::shared() is one per test binary, with a migrated template database, so that a database per test costs
+// a few tens of milliseconds. Never fsyncs: not for measuring commits.
 #pragma once
 
 #include <memory>

@@ -23,13 +23,15 @@ Operation random_operation(std::mt19937& random) {
   const int64_t amount = 1 + pick(4) * 100;
   switch (pick(5)) {
     case 0:
-      return {"check_balance_and_deduct_asset_cost", {key, std::nullopt, std::nullopt, amount, "", kNow, std::nullopt, false}};
+      return {"check_balance_and_deduct_asset_cost",
+              {key, std::nullopt, std::nullopt, amount, "", kNow, std::nullopt, false}};
     case 1:
     case 2:
       return {"reserve_call_credits",
               {std::nullopt, std::nullopt, std::nullopt, call, amount, kLater, "", kNow, std::nullopt, false}};
     case 3:
-      return {"commit_reserved_credits", {std::nullopt, std::nullopt, std::nullopt, call, amount, "", kNow, std::nullopt, false}};
+      return {"commit_reserved_credits",
+              {std::nullopt, std::nullopt, std::nullopt, call, amount, "", kNow, std::nullopt, false}};
     default:
       return {"release_reserved_credits", {std::nullopt, std::nullopt, call, "", kNow}};
   }
@@ -109,7 +111,8 @@ TEST(Batch, DoesWhatItsOperationsDoAlone) {
     for (int i = 0; i < 15; ++i) operations.emplace_back(random() % kTenants, random_operation(random));
     JsonWriter json;
     json.begin_array();
-    for (size_t i = 0; i < operations.size(); ++i) add(json, i, batched[operations[i].first]->tenant, operations[i].second);
+    for (size_t i = 0; i < operations.size(); ++i)
+      add(json, i, batched[operations[i].first]->tenant, operations[i].second);
     json.end_array();
     const auto rows = must(session.exec("select (b.r).*, b.n from wallet_operations($1) b", {json.take()}));
     ASSERT_EQ(rows.size(), operations.size());
@@ -127,8 +130,8 @@ TEST(Batch, DoesWhatItsOperationsDoAlone) {
     EXPECT_EQ(single[i]->api.facts().balance, batched[i]->api.facts().balance);
     EXPECT_EQ(single[i]->api.facts().reserved, batched[i]->api.facts().reserved);
   }
-  for (const char* reason : {"", " duplicate", "InsufficientBalance", "IdempotencyMismatch", "UnknownReservation", "AlreadyCommitted",
-                             "AlreadyReleased", "DebtLimitExceeded"}) {
+  for (const char* reason : {"", " duplicate", "InsufficientBalance", "IdempotencyMismatch", "UnknownReservation",
+                             "AlreadyCommitted", "AlreadyReleased", "DebtLimitExceeded"}) {
     EXPECT_GT(reasons[reason], 0) << reason;
   }
 }
@@ -136,7 +139,8 @@ TEST(Batch, DoesWhatItsOperationsDoAlone) {
 TEST(Batch, OfSeveralTenantsShowsEachOperationItsOwnTenantOnly) {
   WalletWorld one(1000), other(500);
   ledger::Session session(owner_url(), kApiSetup);
-  const Operation purchase{"check_balance_and_deduct_asset_cost", {"same key", std::nullopt, std::nullopt, 500, "", kNow, std::nullopt, false}};
+  const Operation purchase{"check_balance_and_deduct_asset_cost",
+                           {"same key", std::nullopt, std::nullopt, 500, "", kNow, std::nullopt, false}};
   JsonWriter json;
   json.begin_array();
   add(json, 0, other.tenant, purchase);
@@ -169,9 +173,9 @@ TEST(Batch, RepeatsWithinItAreDuplicates) {
     return Operation{"commit_reserved_credits",
                      {std::nullopt, std::nullopt, std::nullopt, call, cost, "", kNow, std::nullopt, false}};
   };
-  const std::vector<Operation> operations = {
-      purchase("k", 10), reserve("c"), purchase("k", 10), purchase("k", 11), reserve("c"), commit("c", 60), commit("c", 60),
-      commit("c", 61),   purchase("k", 10)};
+  const std::vector<Operation> operations = {purchase("k", 10), reserve("c"),    purchase("k", 10),
+                                             purchase("k", 11), reserve("c"),    commit("c", 60),
+                                             commit("c", 60),   commit("c", 61), purchase("k", 10)};
   JsonWriter json;
   json.begin_array();
   for (size_t i = 0; i < operations.size(); ++i) add(json, i, world.tenant, operations[i]);
@@ -180,7 +184,10 @@ TEST(Batch, RepeatsWithinItAreDuplicates) {
   ASSERT_EQ(rows.size(), operations.size());
   std::string told;
   for (size_t row = 0; row < rows.size(); ++row) {
-    told += rows.boolean(row, 1) ? "d" : rows.boolean(row, 0) ? "." : rows.text(row, 2) == "IdempotencyMismatch" ? "m" : "?";
+    told += rows.boolean(row, 1)                         ? "d"
+            : rows.boolean(row, 0)                       ? "."
+            : rows.text(row, 2) == "IdempotencyMismatch" ? "m"
+                                                         : "?";
   }
   EXPECT_EQ(told, "..dmd.dmd");
   EXPECT_EQ(rows.integer(2, 5), 990) << "a duplicate answers the balance of the first";
@@ -205,24 +212,32 @@ TEST(Batch, OfATenantWithTwoWallets) {
   json.end_array();
   const auto rows = must(session.exec("select (b.r).*, b.n from wallet_operations($1) b order by b.n", {json.take()}));
   ASSERT_EQ(rows.size(), 6u);
-  const std::vector<std::pair<std::string, int64_t>> expected = {
-      {"", 700}, {"", 200}, {"", 400}, {"InsufficientBalance", 200}, {"InsufficientBalance", 200}, {"CurrencyRequired", 0}};
+  const std::vector<std::pair<std::string, int64_t>> expected = {{"", 700},
+                                                                 {"", 200},
+                                                                 {"", 400},
+                                                                 {"InsufficientBalance", 200},
+                                                                 {"InsufficientBalance", 200},
+                                                                 {"CurrencyRequired", 0}};
   for (size_t row = 0; row < expected.size(); ++row) {
     EXPECT_EQ(rows.text(row, 2), expected[row].first) << row;
     EXPECT_EQ(rows.integer(row, 5), expected[row].second) << row;
   }
 }
 
-// A tenant's first wallet is opened while a batch waits for another tenant's: nobody has locked it, so nobody spends it twice.
+// A tenant's first wallet is opened while a batch waits for another tenant's: nobody has locked it, so nobody spends it
+// twice.
 TEST(Batch, SpendsNoWalletThatItHasNotLocked) {
   WalletWorld known(1000);
   const std::string fresh = WalletWorld::next_tenant();
-  must(known.owner.exec("select upsert_tenants(jsonb_build_array(jsonb_build_object('id', $1::text, 'shard', 1, 'version', 1, 'suspended', "
-                        "false, 'doc', '{}'::jsonb, 'meters', '[]'::jsonb, 'limits', '[]'::jsonb)), $2)",
-                        {fresh, kNow}));
+  must(
+      known.owner.exec("select upsert_tenants(jsonb_build_array(jsonb_build_object('id', $1::text, 'shard', 1, "
+                       "'version', 1, 'suspended', "
+                       "false, 'doc', '{}'::jsonb, 'meters', '[]'::jsonb, 'limits', '[]'::jsonb)), $2)",
+                       {fresh, kNow}));
   JsonWriter json;
   json.begin_array();
-  const Operation purchase{"check_balance_and_deduct_asset_cost", {"p", std::nullopt, "GBP", 10, "", kNow, std::nullopt, false}};
+  const Operation purchase{"check_balance_and_deduct_asset_cost",
+                           {"p", std::nullopt, "GBP", 10, "", kNow, std::nullopt, false}};
   add(json, 0, fresh, purchase);
   add(json, 1, known.tenant, purchase);
   json.end_array();
@@ -275,15 +290,17 @@ TEST(Batch, RefusesMalformedOperations) {
 TEST(Batch, ServesOperatorsOfBeforeToo) {
   WalletWorld world(1000);
   ledger::Session session(owner_url(), kApiSetup);
-  const auto rows = must(session.exec(
-      "select (b.r).*, b.n from wallet_batch(jsonb_build_array(jsonb_build_object('n', 3, 'fn', "
-      "'check_balance_and_deduct_asset_cost', 'a', jsonb_build_array($1::text, 'k', null, 'GBP', '10', '', $2::text, null, 't')))) b",
-      {world.tenant, kNow}));
+  const auto rows =
+      must(session.exec("select (b.r).*, b.n from wallet_batch(jsonb_build_array(jsonb_build_object('n', 3, 'fn', "
+                        "'check_balance_and_deduct_asset_cost', 'a', jsonb_build_array($1::text, 'k', null, 'GBP', "
+                        "'10', '', $2::text, null, 't')))) b",
+                        {world.tenant, kNow}));
   EXPECT_TRUE(rows.boolean(0, 0));
   EXPECT_EQ(world.api.facts().balance, 990);
-  const auto status = must(session.exec(
-      "select * from status_check_batch(jsonb_build_array(jsonb_build_object('n', 1, 'a', jsonb_build_array($1::text, null, null))))",
-      {world.tenant}));
+  const auto status =
+      must(session.exec("select * from status_check_batch(jsonb_build_array(jsonb_build_object('n', 1, 'a', "
+                        "jsonb_build_array($1::text, null, null))))",
+                        {world.tenant}));
   EXPECT_FALSE(status.boolean(0, 0));
 }
 
@@ -292,8 +309,10 @@ TEST(Batch, IsUndoneAsAWholeByAnError) {
   ledger::Session session(owner_url(), kApiSetup);
   JsonWriter json;
   json.begin_array();
-  add(json, 0, world.tenant, {"check_balance_and_deduct_asset_cost", {"k", std::nullopt, std::nullopt, 500, "", kNow, std::nullopt, false}});
-  add(json, 1, world.tenant, {"check_balance_and_deduct_asset_cost", {"l", std::nullopt, std::nullopt, "x", "", kNow, std::nullopt, false}});
+  add(json, 0, world.tenant,
+      {"check_balance_and_deduct_asset_cost", {"k", std::nullopt, std::nullopt, 500, "", kNow, std::nullopt, false}});
+  add(json, 1, world.tenant,
+      {"check_balance_and_deduct_asset_cost", {"l", std::nullopt, std::nullopt, "x", "", kNow, std::nullopt, false}});
   json.end_array();
   const auto rows = session.exec("select (b.r).*, b.n from wallet_operations($1) b", {json.take()});
   ASSERT_FALSE(rows);
@@ -306,7 +325,8 @@ TEST(Batch, WhatWasRecalledIsCountedAlone) {
   WalletWorld world(1000), other(1000);
   ledger::Session session(owner_url(), kApiSetup);
   const auto purchase = [](const char* key, ledger::Param recalled) {
-    return Operation{"check_balance_and_deduct_asset_cost", {key, std::nullopt, std::nullopt, 500, "", kNow, recalled, true}};
+    return Operation{"check_balance_and_deduct_asset_cost",
+                     {key, std::nullopt, std::nullopt, 500, "", kNow, recalled, true}};
   };
   const auto run = [&](const std::vector<std::pair<std::string, Operation>>& operations) {
     JsonWriter json;

@@ -133,19 +133,20 @@ TEST(Isolation, ReferencesHoldForTheOwnerToo) {
   refused("insert into ledger_postings select " + nothing + ", min(id), 0 from ledger_accounts", dangling);
   refused("insert into ledger_postings select max(id), " + nothing + ", 0 from ledger_transfers", dangling);
   for (const std::string& values : {std::string("'nobody/t', null"), "null, " + nothing}) {
-    refused("insert into ledger_transfers (source, posted_at, kind, tenant, resolves) values ('x', now(), 'k', " + values + ")",
+    refused("insert into ledger_transfers (source, posted_at, kind, tenant, resolves) values ('x', now(), 'k', " +
+                values + ")",
             dangling);
   }
-  const std::string copy =
-      "insert into %t select (jsonb_populate_record(x, jsonb_build_object('id', " + nothing +
-      ", 'call_id', 'other', 'idempotency_key', 'other', %c))).* from %t x where tenant = '" + w.tenant + "' limit 1";
-  for (const auto& [table, change] : std::vector<std::pair<std::string, std::string>>{
-           {"credit_transactions", "'currency', 'XXX'"},
-           {"credit_transactions", "'transfer', " + nothing},
-           {"credit_reservations", "'currency', 'XXX'"},
-           {"credit_reservations", "'hold', " + nothing},
-           {"credit_reservations", "'reserve_transaction', " + nothing},
-           {"credit_reservations", "'commit_transaction', " + nothing}}) {
+  const std::string copy = "insert into %t select (jsonb_populate_record(x, jsonb_build_object('id', " + nothing +
+                           ", 'call_id', 'other', 'idempotency_key', 'other', %c))).* from %t x where tenant = '" +
+                           w.tenant + "' limit 1";
+  for (const auto& [table, change] :
+       std::vector<std::pair<std::string, std::string>>{{"credit_transactions", "'currency', 'XXX'"},
+                                                        {"credit_transactions", "'transfer', " + nothing},
+                                                        {"credit_reservations", "'currency', 'XXX'"},
+                                                        {"credit_reservations", "'hold', " + nothing},
+                                                        {"credit_reservations", "'reserve_transaction', " + nothing},
+                                                        {"credit_reservations", "'commit_transaction', " + nothing}}) {
     std::string sql = copy;
     for (size_t at; (at = sql.find("%t")) != std::string::npos;) sql.replace(at, 2, table);
     sql.replace(sql.find("%c"), 2, change);
@@ -164,14 +165,14 @@ TEST(Isolation, ReferencesHoldForTheOwnerToo) {
 TEST(Isolation, TheApisRoleWritesNoMoneyItself) {
   WalletWorld w(1000);
   w.api.reserve("c", 400);
-  for (const char* sql : {"update wallets set balance_micros = 5", "insert into wallets (tenant, currency) values ('x', 'USD')",
-                          "insert into ledger_transfers (kind, source, posted_at) values ('k', 's', now())",
-                          "insert into ledger_postings select max(id), 1, 5 from ledger_transfers",
-                          "insert into ledger_accounts (kind, commodity) values ('k', 'GBP')",
-                          "update credit_reservations set amount_micros = 1", "delete from credit_reservations",
-                          "insert into credit_transactions select * from credit_transactions",
-                          "select wallet_write('{}', false, false)",
-                          "select add_wallet_credits('x', 'k', null, 'GBP', 5, '', now())"}) {
+  for (const char* sql :
+       {"update wallets set balance_micros = 5", "insert into wallets (tenant, currency) values ('x', 'USD')",
+        "insert into ledger_transfers (kind, source, posted_at) values ('k', 's', now())",
+        "insert into ledger_postings select max(id), 1, 5 from ledger_transfers",
+        "insert into ledger_accounts (kind, commodity) values ('k', 'GBP')",
+        "update credit_reservations set amount_micros = 1", "delete from credit_reservations",
+        "insert into credit_transactions select * from credit_transactions", "select wallet_write('{}', false, false)",
+        "select add_wallet_credits('x', 'k', null, 'GBP', 5, '', now())"}) {
     const auto done = w.api.session.exec(sql);
     ASSERT_FALSE(done) << sql;
     EXPECT_NE(done.error().message.find("permission denied"), std::string::npos) << sql << ": " << done.error().message;
