@@ -227,16 +227,12 @@ void Combiner::serve(std::span<Waiter* const> batch) {
 }
 
 Result<ledger::Rows> Combiner::execute(std::span<Waiter* const> batch) {
-  std::string operations = "[";
-  for (size_t i = 0; i < batch.size(); ++i) {
-    if (i > 0) operations += ',';
-    operations += "{\"n\":" + std::to_string(i) + ',';
-    operations.append(batch[i]->operation, 1);  // after its brace
-  }
-  operations += ']';
+  std::vector<const std::string*> operations;
+  operations.reserve(batch.size());
+  for (const Waiter* waiter : batch) operations.push_back(&waiter->operation);
   const auto* latest = *std::max_element(batch.begin(), batch.end(),
                                          [](const Waiter* a, const Waiter* b) { return a->until_ms < b->until_ms; });
-  return pool_.exec(options_.statement, {std::move(operations)}, latest->until_ms);
+  return pool_.exec(options_.statement, {ledger::row_array(operations)}, latest->until_ms);
 }
 
 }  // namespace tallygate::api

@@ -7,8 +7,8 @@
 // one begins beside it. If it fails for that, its tenants have rounds of their own for a while, beside the others from
 // the start.
 //
-// The statement takes one parameter, a JSON array of operations, and answers one row for each, whose last column is the
-// operation's place in the array. If it fails for what one operation says, each is run alone, so that nobody fails for
+// The statement takes one parameter, an array of rows that begin with their place in it, and answers one row for each,
+// whose last column is that place. If it fails for what one operation says, each is run alone, so that nobody fails for
 // another's fault.
 //
 // Any thread. Rounds are led by a few threads of its own: each blocks in the database. They call back.
@@ -34,7 +34,7 @@ namespace tallygate::api {
 struct CombinerOptions {
   std::string statement = {};
   size_t rounds = 2;      // at the same time, each on a connection of the pool
-  size_t batch_max = 32;  // operations of one round
+  size_t batch_max = 64;  // operations of one round
   // One begins beside another for so many tenants, or once that has lasted for so long: a round for each of a few
   // operations would cost the database more than the operations do.
   size_t beside_min = 12;
@@ -67,7 +67,7 @@ class Combiner {
   // Rounds under way end; what waits, and what comes later, is answered kUnavailable. Idempotent.
   void stop();
 
-  // `operation` is a JSON object without a place. `done` is called once, on a thread of the combiner's (after stop() on
+  // `operation` is the row's fields after its place, as ledger::append_row_field writes them. `done` is called once, on a thread of the combiner's (after stop() on
   // the caller's), and must be quick: those of its round wait for it. Errors are those of Pool::exec; kUnavailable too
   // where no round began until `until_ms` of the monotonic clock. One that has begun may last longer, by one deadline
   // of the pool's.

@@ -1,10 +1,9 @@
 #include "operator/api/wallet_sql.h"
 
 #include <algorithm>
-#include <span>
+#include <array>
 #include <vector>
 
-#include "core/telemetry/json_text.h"
 #include "core/telemetry/log.h"
 #include "operator/api/call.h"
 #include "operator/api/text.h"
@@ -15,47 +14,56 @@ namespace {
 
 constexpr int kRecallRounds = 4;
 
-// Those that wallet_operations (migrations/0041) knows, what calls and sales do all day, with their parameters by its
-// names.
+// The fields of the type wallet_operation (migrations/0041) after the place, in its order.
+enum Field : size_t {
+  kOperation,
+  kOfTenant,
+  kKey,
+  kFingerprint,
+  kOfCurrency,
+  kCall,
+  kAmountMicros,
+  kUntil,
+  kDescription,
+  kNow,
+  kRecalled,
+  kMayRecall,
+  kFields
+};
+
+// Those that wallet_operate knows, what calls and sales do all day: which field each parameter of the function is.
 struct BatchedOperation {
-  std::string_view function, operation;
-  std::vector<std::string_view> parameters;
+  std::string function, operation;
+  std::vector<Field> parameters;
 };
 const BatchedOperation* batched_operation(std::string_view function) {
   static const std::vector<BatchedOperation> kAll = {
       {"check_balance_and_deduct_asset_cost",
        "purchase",
-       {"tenant", "key", "fingerprint", "currency", "amount_micros", "description", "now", "recalled", "may_recall"}},
+       {kOfTenant, kKey, kFingerprint, kOfCurrency, kAmountMicros, kDescription, kNow, kRecalled, kMayRecall}},
       {"reserve_call_credits",
        "reserve",
-       {"tenant", "key", "fingerprint", "currency", "call_id", "amount_micros", "expires_at", "description", "now",
-        "recalled", "may_recall"}},
+       {kOfTenant, kKey, kFingerprint, kOfCurrency, kCall, kAmountMicros, kUntil, kDescription, kNow, kRecalled,
+        kMayRecall}},
       {"commit_reserved_credits",
        "commit",
-       {"tenant", "key", "fingerprint", "currency", "call_id", "amount_micros", "description", "now", "recalled",
-        "may_recall"}},
-      {"release_reserved_credits", "release", {"tenant", "key", "fingerprint", "call_id", "description", "now"}}};
+       {kOfTenant, kKey, kFingerprint, kOfCurrency, kCall, kAmountMicros, kDescription, kNow, kRecalled, kMayRecall}},
+      {"release_reserved_credits", "release", {kOfTenant, kKey, kFingerprint, kCall, kDescription, kNow}}};
   const auto found = std::find_if(kAll.begin(), kAll.end(), [&](const auto& one) { return one.function == function; });
   return found == kAll.end() ? nullptr : &*found;
 }
 
-// A JSON object of what is not null.
-std::string operation_of(std::string_view operation, std::span<const std::string_view> names,
-                         const ledger::Params& params) {
-  TG_ASSERT(params.size() <= names.size());
-  JsonWriter json;
-  json.begin_object();
-  if (!operation.empty()) {
-    json.key("operation");
-    json.value(operation);
-  }
-  for (size_t i = 0; i < params.size(); ++i) {
-    if (!params[i].text) continue;
-    json.key(names[i]);
-    json.value(*params[i].text);
-  }
-  json.end_object();
-  return json.take();
+std::string operation_row(const BatchedOperation& batched, const ledger::Params& params) {
+  TG_ASSERT(params.size() <= batched.parameters.size());
+  std::array<const std::optional<std::string>*, kFields> fields{};
+  const std::optional<std::string> operation = batched.operation, none;
+  fields.fill(&none);
+  fields[kOperation] = &operation;
+  for (size_t i = 0; i < params.size(); ++i) fields[batched.parameters[i]] = &params[i].text;
+  std::string row;
+  row.reserve(320);
+  for (const auto* field : fields) ledger::append_row_field(row, *field);
+  return row;
 }
 
 Result<WalletResult> run_once(Call& call, const std::string& function, const ledger::Params& params,
@@ -64,7 +72,7 @@ Result<WalletResult> run_once(Call& call, const std::string& function, const led
   const BatchedOperation* batched = quoted || recalled ? nullptr : batched_operation(function);
   if (batched != nullptr) {
     auto own = call.services.wallet_operations.run(
-        call.tenant, operation_of(batched->operation, batched->parameters, params), call.until_ms);
+        call.tenant, operation_row(*batched, params), call.until_ms);
     if (!own) return tl::unexpected(own.error());
     return read_wallet_result(own->rows, own->row);
   }
@@ -183,10 +191,13 @@ struct Pending {
   }
 };
 
-std::string status_operation(const Call& call, const std::optional<std::string>& currency, const std::string& call_id) {
-  const auto call_param = call_id.empty() ? ledger::Param(std::nullopt) : ledger::Param(call_id);
-  static constexpr std::string_view kNames[] = {"tenant", "currency", "call_id"};
-  return operation_of("", kNames, {call.tenant, nullable(currency), call_param});
+// The fields of the type status_question after the place.
+std::string status_row(const Call& call, const std::optional<std::string>& currency, const std::string& call_id) {
+  std::string row;
+  ledger::append_row_field(row, call.tenant);
+  ledger::append_row_field(row, currency);
+  ledger::append_row_field(row, call_id.empty() ? std::nullopt : std::optional(call_id));
+  return row;
 }
 
 StatusResult read_status_result(const OwnRow& own) {
@@ -231,13 +242,13 @@ void answer_wallet(const AsyncCallPtr& call, const std::string& function, ledger
   const BatchedOperation* batched = batched_operation(function);
   TG_ASSERT(batched != nullptr);
   call->services.wallet_operations.submit(
-      call->tenant, operation_of(batched->operation, batched->parameters, pending->params), call->until_ms,
+      call->tenant, operation_row(*batched, pending->params), call->until_ms,
       [call, go_on](Result<OwnRow> own) { call->reply.on_io_thread([go_on, own = std::move(own)] { go_on(own); }); });
 }
 
 Result<StatusResult> run_status_check(Call& call, const std::optional<std::string>& currency,
                                       const std::string& call_id) {
-  return call.services.status_checks.run(call.tenant, status_operation(call, currency, call_id), call.until_ms)
+  return call.services.status_checks.run(call.tenant, status_row(call, currency, call_id), call.until_ms)
       .map(read_status_result);
 }
 
@@ -247,7 +258,7 @@ void answer_status_check(const AsyncCallPtr& call, const std::optional<std::stri
     call->answer(own ? respond(read_status_result(*own)) : failure_response(*call, own.error()));
   };
   call->services.status_checks.submit(
-      call->tenant, status_operation(*call, currency, call_id), call->until_ms,
+      call->tenant, status_row(*call, currency, call_id), call->until_ms,
       [call, go_on](Result<OwnRow> own) { call->reply.on_io_thread([go_on, own = std::move(own)] { go_on(own); }); });
 }
 

@@ -129,6 +129,35 @@ void append_copy_field(std::string& line, int64_t field) {
   append_copy_field(line, std::string_view(digits, static_cast<size_t>(end - digits)));
 }
 
+// Quoted twice: as a field of the row, and with the row as an element of the array.
+void append_row_field(std::string& fields, const std::optional<std::string>& field) {
+  fields += ',';
+  if (!field) return;
+  fields += "\\\"";
+  for (const char c : *field) {
+    if (c == '"') {
+      fields += "\\\"\\\"";
+    } else if (c == '\\') {
+      fields += "\\\\\\\\";
+    } else {
+      fields += c;
+    }
+  }
+  fields += "\\\"";
+}
+
+std::string row_array(std::span<const std::string* const> fields_of_rows) {
+  std::string text = "{";
+  for (size_t i = 0; i < fields_of_rows.size(); ++i) {
+    text += i == 0 ? "\"(" : ",\"(";
+    text += std::to_string(i);
+    text += *fields_of_rows[i];
+    text += ")\"";
+  }
+  text += '}';
+  return text;
+}
+
 Result<Rows> Transaction::exec(const std::string& sql, const Params& params) {
   auto& work = *static_cast<pqxx::work*>(work_);
   return guarded<Rows>([&]() -> Result<Rows> { return exec_on(work, sql, params); });

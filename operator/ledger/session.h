@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,6 +60,11 @@ std::string timestamp_text(int64_t wall_ns);
 // Adds a field to a row of COPY's text form. None is null; the first is not empty.
 void append_copy_field(std::string& line, std::string_view field);
 void append_copy_field(std::string& line, int64_t field);
+
+// Rows for a parameter that is an array of rows, in PostgreSQL's text form: {"(0,\"a b\",)","(1,,)"}. Each begins with
+// its place in the array; the fields after it are written beforehand, one by one. std::nullopt is null.
+void append_row_field(std::string& fields, const std::optional<std::string>& field);
+std::string row_array(std::span<const std::string* const> fields_of_rows);
 
 class Transaction {
  public:

@@ -11,17 +11,21 @@ namespace tallygate::api {
 namespace {
 
 // Answers what each operation says, after a pause of the round; "bad" is no number.
-constexpr char kEcho[] =
-    "select (e ->> 'v')::bigint, pg_sleep(0.01) is null, (e ->> 'n')::integer from jsonb_array_elements($1::jsonb) e "
-    "order by random()";
+constexpr char kEcho[] = "select e.v::bigint, pg_sleep(0.01) is null, e.n from unnest($1::echo[]) e order by random()";
 
 // The same, but each takes as many milliseconds as it says.
-constexpr char kSleep[] =
-    "select (e ->> 'v')::bigint, pg_sleep((e ->> 'v')::bigint / 1000.0) is null, (e ->> 'n')::integer "
-    "from jsonb_array_elements($1::jsonb) e";
+constexpr char kSleep[] = "select e.v::bigint, pg_sleep(e.v::bigint / 1000.0) is null, e.n from unnest($1::echo[]) e";
+
+std::string operation(const std::string& value) {
+  std::string row;
+  ledger::append_row_field(row, value);
+  return row;
+}
+std::string operation(int value) { return operation(std::to_string(value)); }
 
 class Combining : public ::testing::Test {
  protected:
+  void SetUp() override { ASSERT_TRUE(ledger::Session(url).exec("create type echo as (n integer, v text)")); }
   void make(CombinerOptions options, const char* statement = kEcho) {
     options.statement = statement;
     pool.emplace(system_env(), PoolOptions{.database_url = url, .deadline_ms = 3000});
@@ -34,8 +38,8 @@ class Combining : public ::testing::Test {
     std::vector<std::thread> threads;
     for (int i = 0; i < size; ++i) {
       threads.emplace_back([&, i] {
-        const std::string value = i == bad ? "\"bad\"" : std::to_string(1000 + i);
-        const auto own = combiner->run(tenant(i), "{\"v\":" + value + "}", system_env().mono_ms() + wait_ms);
+        const std::string value = i == bad ? "bad \\ \"" : std::to_string(1000 + i);
+        const auto own = combiner->run(tenant(i), operation(value), system_env().mono_ms() + wait_ms);
         if (!own) {
           const std::lock_guard lock(mutex);
           error = own.error();
@@ -48,7 +52,7 @@ class Combining : public ::testing::Test {
   }
 
   void submit(const std::string& name, const std::string& tenant, int value) {
-    combiner->submit(tenant, "{\"v\":" + std::to_string(value) + "}", system_env().mono_ms() + wait_ms,
+    combiner->submit(tenant, operation(value), system_env().mono_ms() + wait_ms,
                      [this, name](const Result<OwnRow>& own) {
                        const std::lock_guard lock(mutex);
                        order += own ? name : "!";
@@ -84,7 +88,7 @@ TEST_F(Combining, StopsWhileItRefusesWhoWaitedTooLong) {
   await_rounds(1);
   std::thread stopping;
   std::atomic<bool> refused = false;
-  combiner->submit("b", "{\"v\":1}", system_env().mono_ms() + 20, [&](const Result<OwnRow>& own) {
+  combiner->submit("b", operation(1), system_env().mono_ms() + 20, [&](const Result<OwnRow>& own) {
     refused = !own;
     order_of(1);  // until the round has ended
     stopping = std::thread([&] { combiner->stop(); });
@@ -101,7 +105,7 @@ TEST_F(Combining, RefusesInTimeWhateverRoundsWaitFor) {
   make({.rounds = 2, .beside_ms = 1, .slow_ms = 60'000}, kSleep);
   submit("1", "a", 700);
   await_rounds(1);
-  combiner->submit("a", "{\"v\":1}", system_env().mono_ms() + 60, [this](const Result<OwnRow>& own) {
+  combiner->submit("a", operation(1), system_env().mono_ms() + 60, [this](const Result<OwnRow>& own) {
     const std::lock_guard lock(mutex);
     order += own ? "?" : "late";
   });
@@ -187,15 +191,14 @@ TEST_F(Combining, RoundsDoNotWaitForEachOther) {
 
 // Takes a lock for "v" of 7, which another transaction holds.
 constexpr char kLocking[] =
-    "select (e ->> 'v')::bigint, case when e ->> 'v' = '7' then pg_advisory_xact_lock(7) is null end, "
-    "(e ->> 'n')::integer from jsonb_array_elements($1::jsonb) e";
+    "select e.v::bigint, case when e.v = '7' then pg_advisory_xact_lock(7) is null end, e.n from unnest($1::echo[]) e";
 
 TEST_F(Combining, ATenantThatWaitsForALockStopsNobodyElse) {
   pool.emplace(system_env(), PoolOptions{.database_url = url, .deadline_ms = 1500});
   combiner.emplace(system_env(), *pool, CombinerOptions{.statement = kLocking, .rounds = 1, .slow_ms = 50});
   combiner->start();
   const auto ask = [&](const std::string& tenant, int value) {
-    return combiner->run(tenant, "{\"v\":" + std::to_string(value) + "}", system_env().mono_ms() + 1500);
+    return combiner->run(tenant, operation(value), system_env().mono_ms() + 1500);
   };
   ledger::Session holder(url);
   std::vector<std::thread> locked;
@@ -224,7 +227,7 @@ TEST_F(Combining, StoppingAnswersEverybody) {
   make({.rounds = 1, .batch_max = 1});
   std::atomic<int> served = 0, refused = 0;
   const auto submit = [&] {
-    combiner->submit("t", R"({"v":1})", system_env().mono_ms() + wait_ms,
+    combiner->submit("t", operation(1), system_env().mono_ms() + wait_ms,
                      [&](Result<OwnRow> own) { own ? ++served : ++refused; });
   };
   for (int i = 0; i < 50; ++i) submit();
@@ -252,10 +255,10 @@ TEST_F(Combining, WhoWaitsBehindLockedRoundsIsAnsweredInTime) {
   const auto held = holder.transact([&](ledger::Transaction& transaction) -> Result<void> {
     (void)transaction.exec("select pg_advisory_xact_lock(7)");
     for (const char* tenant : {"a", "b"}) {
-      combiner->submit(tenant, R"({"v":7})", system_env().mono_ms() + 3000, [&](const auto&) { ++locked; });
+      combiner->submit(tenant, operation(7), system_env().mono_ms() + 3000, [&](const auto&) { ++locked; });
       while (combiner->stats().rounds < (tenant[0] == 'a' ? 1 : 2)) system_env().sleep_ms(1);
     }
-    const auto own = combiner->run("c", R"({"v":1})", system_env().mono_ms() + 100);
+    const auto own = combiner->run("c", operation(1), system_env().mono_ms() + 100);
     EXPECT_FALSE(own);
     EXPECT_EQ(own.error().errc, Errc::kUnavailable);
     EXPECT_EQ(locked, 0) << "it was answered while they waited";

@@ -32,10 +32,12 @@ bool send_all(int fd, std::string_view bytes) {
 }
 
 // What ends in a commit: the message Query ('Q', four bytes of length, the text) with a COMMIT, as pqxx sends it alone,
-// and a statement of group commit, which is a transaction of its own.
+// and the message Bind ('B', its length, no portal, the statement's name) of a statement that Session has prepared: those
+// of group commit, each a transaction of its own.
 bool commits(std::string_view bytes) {
-  return (bytes.starts_with('Q') && bytes.size() > 5 && bytes.substr(5).starts_with("COMMIT")) ||
-         bytes.find("wallet_operations(") != std::string_view::npos;
+  if (bytes.size() < 8) return false;
+  return bytes.starts_with('Q') ? bytes.substr(5).starts_with("COMMIT")
+                                : bytes.starts_with('B') && bytes.substr(5, 2) == std::string_view("\0s", 2);
 }
 
 // ReadyForQuery, outside of a transaction.
