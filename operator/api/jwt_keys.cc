@@ -165,9 +165,31 @@ std::string_view to_string(JwtAlgorithm algorithm) {
   return "";
 }
 
+bool KnownSignatures::has(const Digest& digest) const {
+  const std::lock_guard lock(mutex_);
+  return latest_.contains(digest) || before_.contains(digest);
+}
+
+void KnownSignatures::add(const Digest& digest) {
+  const std::lock_guard lock(mutex_);
+  if (latest_.size() >= kAtLeast) {
+    before_ = std::move(latest_);
+    latest_.clear();
+  }
+  latest_.insert(digest);
+}
+
 bool signature_fits(const JwtKeys::Key& key, std::string_view signed_part, const std::string& signature) {
   if (key.algorithm == JwtAlgorithm::kHs256)
     return equal_in_constant_time(hmac_sha256(key.secret, signed_part), signature);
+  KnownSignatures::Digest digest;
+  const DigestContext hash(EVP_MD_CTX_new());
+  const bool hashed = hash && EVP_DigestInit_ex(hash.get(), EVP_sha256(), nullptr) == 1 &&
+                      EVP_DigestUpdate(hash.get(), signed_part.data(), signed_part.size()) == 1 &&
+                      EVP_DigestUpdate(hash.get(), ".", 1) == 1 &&
+                      EVP_DigestUpdate(hash.get(), signature.data(), signature.size()) == 1 &&
+                      EVP_DigestFinal_ex(hash.get(), digest.data(), nullptr) == 1;
+  if (hashed && key.known->has(digest)) return true;
   const std::string der = key.algorithm == JwtAlgorithm::kEs256 ? der_of(signature) : signature;
   if (der.empty()) return false;
   const DigestContext context(EVP_MD_CTX_new());
@@ -176,6 +198,7 @@ bool signature_fits(const JwtKeys::Key& key, std::string_view signed_part, const
       EVP_DigestVerify(context.get(), reinterpret_cast<const unsigned char*>(der.data()), der.size(),
                        reinterpret_cast<const unsigned char*>(signed_part.data()), signed_part.size()) == 1;
   ERR_clear_error();
+  if (fits && hashed) key.known->add(digest);
   return fits;
 }
 

@@ -9,6 +9,7 @@
 #include <openssl/pem.h>
 
 #include "operator/api/base64url.h"
+#include "operator/api/jwt_keys.h"
 
 namespace tallygate::api {
 namespace {
@@ -103,6 +104,43 @@ TEST(Jwt, TakesRs256AndEs256ByPemAndByJwks) {
 }
 
 // The public key is known to everybody: as an HMAC secret it must be worth nothing.
+// A signature that was found to fit is not computed again; everything else of the token is looked at each time.
+TEST(Jwt, ATokenThatIsKnownExpiresAndIsNoOther) {
+  for (const bool rsa : {true, false}) {
+    const KeyPair pair(rsa), other(rsa);
+    const auto keys = JwtKeys::from_pem(pair.pem());
+    ASSERT_TRUE(keys);
+    const auto sign = [&](const std::string& text) { return rsa ? pair.sign(text) : jose(pair.sign(text)); };
+    const std::string good = token(rsa ? R"({"alg":"RS256"})" : R"({"alg":"ES256"})", sign);
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(verify_jwt(good, *keys, kRules, kNow));
+    EXPECT_FALSE(verify_jwt(good, *keys, kRules, kNow + 1000)) << "it has expired";
+    EXPECT_FALSE(verify_jwt(good, *keys, JwtRules{"iss", "other", "/x", 30}, kNow));
+    const size_t signature = good.rfind('.') + 1, payload = good.find('.') + 1;
+    for (const size_t at : {payload + 20, signature + 5}) {
+      std::string changed = good;
+      changed[at] = changed[at] == 'A' ? 'B' : 'A';
+      EXPECT_FALSE(verify_jwt(changed, *keys, kRules, kNow)) << at;
+    }
+    const auto others = JwtKeys::from_pem(other.pem());
+    EXPECT_FALSE(verify_jwt(good, *others, kRules, kNow)) << "known to one key, not to the next";
+    EXPECT_TRUE(verify_jwt(good, *keys, kRules, kNow));
+  }
+}
+
+TEST(Jwt, KnowsTheLatestSignaturesInBoundedSpace) {
+  KnownSignatures known;
+  const auto digest = [](uint32_t i) {
+    KnownSignatures::Digest out{};
+    std::memcpy(out.data(), &i, sizeof i);
+    return out;
+  };
+  for (uint32_t i = 0; i < 3 * KnownSignatures::kAtLeast; ++i) known.add(digest(i));
+  for (uint32_t i = 2 * KnownSignatures::kAtLeast; i < 3 * KnownSignatures::kAtLeast; ++i) {
+    ASSERT_TRUE(known.has(digest(i))) << i;
+  }
+  EXPECT_FALSE(known.has(digest(0)));
+}
+
 TEST(Jwt, APublicKeyIsNoSecret) {
   const KeyPair rsa(true);
   const auto keys = JwtKeys::from_pem(rsa.pem());
