@@ -107,11 +107,11 @@ declare
 begin
   if p_verdict in ('UnknownTenant', 'NoWallet', 'CurrencyRequired') then r.reason := p_verdict; return r; end if;
   select x.* into c from credit_reservations x where x.id = p_reservation;
-  if p_verdict = 'Repeated' then                    -- its key
+  if p_verdict = 'repeated' then                    -- its key
     select x.* into t from credit_transactions x where x.id = p_seen;
     return wallet_repeated(t, case when c.call_id = t.call_id then c.id
       else (select x.id from credit_reservations x where x.tenant = t.tenant and x.call_id = t.call_id) end);
-  elsif p_verdict = 'RepeatedCall' then             -- under another key
+  elsif p_verdict = 'repeated_call' then             -- under another key
     if (case p_operation when 'reserve' then c.amount_micros <> p_amount or c.currency <> r.currency
                          else c.committed_micros <> p_amount end) then
       return wallet_refused(wallet_with_reservation(r, c), 'IdempotencyMismatch', p_amount);
@@ -119,10 +119,10 @@ begin
     select x.* into t from credit_transactions x
      where x.id = case p_operation when 'reserve' then c.reserve_transaction else c.commit_transaction end;
     return wallet_repeated(t, c.id);
-  elsif p_verdict in ('AlreadyReleased', 'AlreadyCommitted', 'HoldFree') or p_verdict = '' and c.id is not null then
+  elsif p_verdict in ('AlreadyReleased', 'AlreadyCommitted', 'hold_free') or p_verdict = '' and c.id is not null then
     r := wallet_with_reservation(r, c);
   end if;
-  if p_verdict = 'HoldFree' then r.duplicate := true; return r; end if;
+  if p_verdict = 'hold_free' then r.duplicate := true; return r; end if;
   if p_verdict = '' then
     -- recall_plan wants to know for whom.
     if r.float_micros > 0 then perform set_config('tallygate.tenant', r.tenant, true); end if;
@@ -270,14 +270,14 @@ begin
                  and not coalesce(x.operation = 'commit' and x.amount_micros = 0, false) then 'InvalidAmount'
                when t.id is not null then
                  case when t.fingerprint = case when x.fingerprint is not null then x.operation || ':' || x.fingerprint
-                                                else f.fingerprint end then 'Repeated' else 'IdempotencyMismatch' end
+                                                else f.fingerprint end then 'repeated' else 'IdempotencyMismatch' end
                when x.operation = 'commit' and c.currency <> w.currency then 'CurrencyMismatch'
                when (x.operation = 'reserve' and c.id is not null) or (x.operation = 'commit' and c.commit_transaction is not null)
-                 then 'RepeatedCall'
+                 then 'repeated_call'
                when x.operation = 'commit' and c.state = 'released' then 'AlreadyReleased'
                when x.operation = 'release' and (c.id is null or w.tenant is null) then 'UnknownReservation'
                when x.operation = 'release' and c.state = 'committed' then 'AlreadyCommitted'
-               when x.operation = 'release' and c.state <> 'pending' then 'HoldFree'  -- released or expired
+               when x.operation = 'release' and c.state <> 'pending' then 'hold_free'  -- released or expired
                when x.operation not in ('purchase', 'reserve') then ''
                when x.operation = 'reserve' and coalesce(x.expires_at <= x.now, true) then 'InvalidExpiry'
                when o.deleted_at is not null then 'TenantDeleted'
@@ -332,7 +332,7 @@ begin
           coalesce(s.description, ''), s.now, s.reservation is null and s.operation <> 'purchase')::wallet_effect;
         v_used := v_used || s.key || s.call_id;
       else
-        r := wallet_not_done(row (s.verdict = 'HoldFree', false, '', v_tenant, v_currency, v_balance, v_reserved, s.float, v_effective,
+        r := wallet_not_done(row (s.verdict = 'hold_free', false, '', v_tenant, v_currency, v_balance, v_reserved, s.float, v_effective,
                                   s.debt_limit, 0, 0, null, null, null, null, null, null, null, null, null)::wallet_result,
                              s.verdict, s.operation, s.amount, s.needs - v_effective, s.seen, s.reservation, s.may_recall);
         n := s.n;

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <regex>
 
 #include "operator/api/base64url.h"
@@ -88,6 +89,35 @@ std::string request_text(const Ask& ask) {
   return text + "\r\n" + ask.body;
 }
 
+namespace {
+
+// Reasons and the statuses that docs/problems.md gives them.
+const std::map<std::string, std::string>& documented_statuses() {
+  static const std::map<std::string, std::string> kAll = [] {
+    std::map<std::string, std::string> out;
+    std::ifstream file("docs/problems.md");
+    const std::regex row(R"(\| `(\w+)` \| ([\d, ]+|–) \|.*)");
+    std::smatch match;
+    for (std::string line; std::getline(file, line);) {
+      if (std::regex_match(line, match, row)) out[match[1]] = match[2];
+    }
+    return out;
+  }();
+  return kAll;
+}
+
+// Every problem that any test of the API meets is as the table for users says.
+void expect_documented(const Answer& answer) {
+  if (answer.body.empty() || answer.head.find("application/problem+json") == std::string::npos) return;  // HEAD
+  const std::string reason = answer.member("reason");
+  const auto& documented = documented_statuses();
+  const auto found = documented.find(reason);
+  EXPECT_TRUE(found != documented.end() && found->second.find(std::to_string(answer.status)) != std::string::npos)
+      << reason << " with " << answer.status << " is not in docs/problems.md";
+}
+
+}  // namespace
+
 Answer parse_answer(const std::string& response) {
   Answer answer;
   const size_t end = response.find("\r\n\r\n");
@@ -95,6 +125,7 @@ Answer parse_answer(const std::string& response) {
   answer.status = std::stoi(response.substr(9, 3));
   answer.head = response.substr(0, end);
   answer.body = response.substr(end + 4);
+  expect_documented(answer);
   return answer;
 }
 
@@ -130,15 +161,12 @@ std::string service_token(const std::string& name, const std::string& token, con
 
 std::string write_service_tokens(const std::string& folder) {
   const std::string all = R"("wallet:read","wallet:write","usage:write")";
-  std::ofstream(folder + "/tokens.json") << R"({"tokens":[)" +
-                                                service_token("acme", kAcmeToken, all, R"("shop/acme")") + "," +
-                                                service_token("read", kReadToken, R"("wallet:read")",
-                                                              R"("shop/acme")") +
-                                                "," + service_token("globex", kGlobexToken, all, R"("shop/globex")") +
-                                                "," + service_token("lease", kLeaseToken, R"("lease:write")",
-                                                                    R"("shop/acme")") +
-                                                "," + service_token("admin", kAdminToken, R"("admin")", R"("*")") +
-                                                "]}";
+  std::ofstream(folder + "/tokens.json")
+      << R"({"tokens":[)" + service_token("acme", kAcmeToken, all, R"("shop/acme")") + "," +
+             service_token("read", kReadToken, R"("wallet:read")", R"("shop/acme")") + "," +
+             service_token("globex", kGlobexToken, all, R"("shop/globex")") + "," +
+             service_token("lease", kLeaseToken, R"("lease:write")", R"("shop/acme")") + "," +
+             service_token("admin", kAdminToken, R"("admin")", R"("*")") + "]}";
   return folder + "/tokens.json";
 }
 
