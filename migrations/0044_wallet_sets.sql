@@ -1,5 +1,4 @@
--- The rules of the wallet's operations as one statement for a batch, and what it decides written by one statement. Row by row in
--- PL/pgSQL the deciding cost more than the writing, and the answers kept as JSON a sixth of all.
+-- The wallet's operations, read by one statement for a batch and written by one. See docs/adr/0007.
 
 -- The answer to a key, for whoever asks again: columns, where it was JSON. One rewrite of the table.
 alter table credit_transactions
@@ -7,10 +6,10 @@ alter table credit_transactions
   add column requested_micros bigint, add column state text, add column hold_micros bigint, add column committed_micros bigint,
   add column released_micros bigint, add column expires_at timestamptz;
 alter table credit_transactions
-  alter column reserved_after_micros type bigint using (result ->> 'reserved_micros')::bigint,
-  alter column float_micros type bigint using (result ->> 'float_micros')::bigint,
-  alter column debt_limit_micros type bigint using (result ->> 'debt_limit_micros')::bigint,
-  alter column requested_micros type bigint using (result ->> 'requested_micros')::bigint,
+  alter column reserved_after_micros type bigint using coalesce((result ->> 'reserved_micros')::bigint, 0),
+  alter column float_micros type bigint using coalesce((result ->> 'float_micros')::bigint, 0),
+  alter column debt_limit_micros type bigint using coalesce((result ->> 'debt_limit_micros')::bigint, 0),
+  alter column requested_micros type bigint using coalesce((result ->> 'requested_micros')::bigint, 0),
   alter column state type text using result ->> 'state',
   alter column hold_micros type bigint using (result ->> 'amount_micros')::bigint,
   alter column committed_micros type bigint using (result ->> 'committed_micros')::bigint,
