@@ -1,5 +1,10 @@
 -- The wallet's operations, read by one statement for a batch and written by one. See docs/adr/0007.
 
+-- Wallets first, as whatever moves money takes them: who has one ends, who has none waits, and then goes on with functions that are
+-- gone: it fails and has written nothing.
+lock table wallets, credit_reservations, credit_transactions, ledger_transfers, ledger_postings, ledger_accounts
+  in access exclusive mode;
+
 -- The answer to a key, for whoever asks again: columns, where it was JSON. One rewrite of the table.
 alter table credit_transactions
   add column reserved_after_micros bigint, add column float_micros bigint, add column debt_limit_micros bigint,
@@ -18,6 +23,31 @@ alter table credit_transactions
 alter table credit_transactions
   alter column reserved_after_micros set not null, alter column float_micros set not null, alter column debt_limit_micros set not null,
   alter column requested_micros set not null, drop column result;
+
+-- Where a table has no statistics yet, several indexes look alike to the planner, and the youngest wins: that must be the key, not the
+-- one that reads all that its tenant ever did.
+alter table credit_transactions drop constraint credit_transactions_tenant_idempotency_key_key,
+  add constraint credit_transactions_tenant_idempotency_key_key unique (tenant, idempotency_key);
+alter table credit_reservations drop constraint credit_reservations_tenant_call_id_key,
+  add constraint credit_reservations_tenant_call_id_key unique (tenant, call_id);
+
+-- By its key: `is not distinct from` would read every tenant's account of the kind.
+create or replace function ledger_account(p_tenant text, p_kind text, p_commodity text) returns bigint language plpgsql as $$
+declare
+  v_id bigint;
+begin
+  loop
+    if p_tenant is null then
+      select id into v_id from ledger_accounts where tenant is null and kind = p_kind and commodity = p_commodity;
+    else
+      select id into v_id from ledger_accounts where tenant = p_tenant and kind = p_kind and commodity = p_commodity;
+    end if;
+    if found then return v_id; end if;
+    insert into ledger_accounts (tenant, kind, commodity) values (p_tenant, p_kind, p_commodity)
+      on conflict do nothing returning id into v_id;
+    if found then return v_id; end if;
+  end loop;
+end $$;
 
 -- The wallet's accounts, once it has moved money.
 alter table wallets add column wallet_account bigint references ledger_accounts, add column holds_account bigint references ledger_accounts;
@@ -217,7 +247,7 @@ declare
   s record;
   v_operations wallet_operation[] := p_operations;
   v_wallets wallet_locked[];
-  v_later integer[];                                -- those that wait for what was decided to be written
+  v_later bigint[];                                 -- places of those that wait for what was decided to be written
   v_effects wallet_effect[];
   v_caller text := current_setting('tallygate.tenant', true);
   v_tenant text;
@@ -232,16 +262,16 @@ begin
     perform set_config('tallygate.tenant', (p_operations[1]).tenant, true);
     perform apply_recall((p_operations[1]).tenant, (p_operations[1]).recalled);
   end if;
+  -- One that is opened while this waits for the locks is not there for it.
+  v_wallets := array(
+    select row (l.tenant, l.currency, l.balance_micros, l.reserved_micros, l.held_micros, l.debt_limit_micros,
+                l.suspended_reason is not null, l.wallet_account, l.holds_account, count(*) over (partition by l.tenant) = 1)::wallet_locked
+      from (select * from wallets w where w.tenant = any (array(select x.tenant from unnest(v_operations) x))
+             order by w.tenant, w.currency for no key update) l);
   loop
-    -- One that is opened while this waits for the locks is not there for it.
-    v_wallets := array(
-      select row (l.tenant, l.currency, l.balance_micros, l.reserved_micros, l.held_micros, l.debt_limit_micros,
-                  l.suspended_reason is not null, l.wallet_account, l.holds_account, count(*) over (partition by l.tenant) = 1)::wallet_locked
-        from (select * from wallets w where w.tenant = any (array(select x.tenant from unnest(v_operations) x))
-               order by w.tenant, w.currency for no key update) l);
     v_effects := '{}'; v_later := '{}'; v_tenant := null;
     for s in
-      select x.n, x.operation, x.tenant, coalesce(w.currency, f.currency) as currency, f.key, x.call_id, x.amount_micros as amount,
+      select x.ordinality as place, x.n, x.operation, x.tenant, coalesce(w.currency, f.currency) as currency, f.key, x.call_id, x.amount_micros as amount,
              x.expires_at, x.description, x.now, x.may_recall,
              case when x.fingerprint is not null then x.operation || ':' || x.fingerprint else f.fingerprint end as fingerprint,
              coalesce(w.balance_micros, 0) as balance, coalesce(w.reserved_micros, 0) as reserved, coalesce(w.float_micros, 0) as float,
@@ -256,7 +286,7 @@ begin
                   when x.operation = 'commit' and f.amount > f.hold_amount then f.amount - f.hold_amount - w.debt_limit_micros
              end as needs,
              case
-               when coalesce(x.tenant = '' or x.operation not in ('purchase', 'reserve', 'commit', 'release'), true)
+               when x.tenant is null or coalesce(x.operation not in ('purchase', 'reserve', 'commit', 'release'), true)
                  or (x.operation = 'purchase' and x.call_id is not null) or (x.operation = 'release' and x.currency is not null)
                  or (x.recalled is not null and cardinality(p_operations) > 1) then wallet_malformed(x.n)
                when o.id is null then 'UnknownTenant'
@@ -283,7 +313,7 @@ begin
                when o.suspended or w.suspended then 'Suspended'
                else ''
              end as verdict
-        from unnest(v_operations) x
+        from unnest(v_operations) with ordinality x
         left join lateral (select y.id, y.deleted_at, y.suspended from tenants y where y.id = x.tenant offset 0) o on true
         left join lateral (select y.id, y.currency, y.state, y.amount_micros, y.expires_at, y.hold, y.commit_transaction
                              from credit_reservations y where y.tenant = x.tenant and y.call_id = x.call_id offset 0) c on true
@@ -300,12 +330,12 @@ begin
         left join lateral (select y.id, y.fingerprint from credit_transactions y
                             where y.tenant = x.tenant and y.idempotency_key = f.key offset 0) t on true
         left join unnest(v_wallets) w on w.tenant = x.tenant and (w.currency = f.currency or (f.currency is null and w.sole))
-       order by x.tenant, x.n
+       order by x.tenant, x.n, x.ordinality
     loop
       if v_tenant is distinct from s.tenant then
         v_tenant := s.tenant; v_currency := s.currency; v_balance := s.balance; v_reserved := s.reserved; v_used := '{}'; v_waits := false;
       elsif v_waits or s.currency is distinct from v_currency or s.key = any (v_used) or s.call_id = any (v_used) then
-        v_waits := true; v_later := v_later || s.n;
+        v_waits := true; v_later := v_later || s.place;
         continue;
       end if;
       v_effective := v_balance - v_reserved - s.float;
@@ -333,7 +363,7 @@ begin
       else
         r := wallet_not_done(row (s.verdict = 'hold_free', false, '', v_tenant, v_currency, v_balance, v_reserved, s.float, v_effective,
                                   s.debt_limit, 0, 0, null, null, null, null, null, null, null, null, null)::wallet_result,
-                             s.verdict, s.operation, s.amount, s.needs - v_effective, s.seen, s.reservation, s.may_recall);
+                             s.verdict, s.operation, s.amount, case when s.verdict = '' then s.needs - v_effective end, s.seen, s.reservation, s.may_recall);
         n := s.n;
         return next;
       end if;
@@ -343,7 +373,12 @@ begin
       return query select wallet_answer(e), e.n from unnest(v_effects) e;
     end if;
     exit when cardinality(v_later) = 0;
-    v_operations := array(select x from unnest(v_operations) x where x.n = any (v_later));
+    v_operations := array(select v_operations[place] from unnest(v_later) place);
+    v_wallets := array(
+      select row (w.tenant, w.currency, w.balance_micros, w.reserved_micros, w.held_micros, w.debt_limit_micros,
+                  w.suspended_reason is not null, w.wallet_account, w.holds_account, l.sole)::wallet_locked
+        from unnest(v_wallets) l
+       cross join lateral (select * from wallets y where y.tenant = l.tenant and y.currency = l.currency offset 0) w);
   end loop;
   if current_setting('tallygate.tenant', true) is distinct from v_caller then
     perform set_config('tallygate.tenant', coalesce(v_caller, ''), true);

@@ -15,6 +15,11 @@ Errc errc_of(const pqxx::sql_error& error) {
   // 08 connection, 40 rollback, 53 resources, 55 object in use, 57 shutdown.
   if (klass == "08" || klass == "40" || klass == "53" || klass == "55" || klass == "57") return Errc::kUnavailable;
   if (klass == "22" || klass == "23" || klass == "P0") return Errc::kInvalid;
+  // A migration has replaced a type, a function or an index that the statement had begun with.
+  const std::string_view what = error.what();
+  for (const char* gone : {"cache lookup failed", "could not open relation with OID"}) {
+    if (state == "XX000" && what.find(gone) != std::string_view::npos) return Errc::kUnavailable;
+  }
   return Errc::kInternal;
 }
 

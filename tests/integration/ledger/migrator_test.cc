@@ -6,6 +6,7 @@
 #include <array>
 #include <thread>
 
+#include "core/env.h"
 #include "tests/integration/support/postgres_server.h"
 
 namespace tallygate::ledger {
@@ -43,6 +44,59 @@ TEST(Migrator, RefusesASchemaThatIsNewerThanTheProgram) {
   const auto result = migrate(session, std::span(newer).first(1));
   ASSERT_FALSE(result);
   EXPECT_NE(result.error().message.find("0002_b"), std::string::npos);
+}
+
+// The wallet's tables change under operators that serve. Who began before may be told to try again; nobody deadlocks.
+TEST(Migrator, ChangesTheWalletUnderLoad) {
+  const std::string url = PostgresServer::shared().create_database(false);
+  Session session(url);
+  const auto all = embedded_migrations();
+  const auto before =
+      std::find_if(all.begin(), all.end(), [](const Migration& one) { return one.name == "0044_wallet_sets"; });
+  ASSERT_NE(before, all.end());
+  ASSERT_TRUE(migrate(session, all.first(static_cast<size_t>(before - all.begin()))));
+  ASSERT_TRUE(
+      session.exec("insert into tenants (id, shard, doc, version) select 'load/t' || i, 0, '{}', 1 from "
+                   "generate_series(0, 5) i"));
+  ASSERT_TRUE(session.exec("select add_wallet_credits(id, 'top-up', null, 'GBP', 1000000000, '', now()) from tenants"));
+  std::atomic<bool> stop = false;
+  std::atomic<int> done = 0, later = 0;
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 6; ++caller) {
+    callers.emplace_back([&, caller] {
+      Session own(url, "set role tallygate_api");
+      for (int i = 0; !stop; ++i) {
+        const std::string key = std::to_string(caller) + "/" + std::to_string(i);
+        const auto rows = own.autocommit(
+            "select (b.r).success from wallet_operations(jsonb_build_array("
+            "jsonb_build_object('n', 0, 'operation', 'purchase', 'tenant', 'load/t' || $1, 'key', $2::text, "
+            "'amount_micros', 1, 'now', now()), "
+            "jsonb_build_object('n', 1, 'operation', 'reserve', 'tenant', 'load/t' || $3, 'call_id', $2::text, "
+            "'amount_micros', 1, 'now', "
+            "now(), 'expires_at', now() + interval '1 hour'))) b",
+            {std::to_string(caller), key, std::to_string((caller + i) % 6)});
+        if (rows) {
+          EXPECT_TRUE(rows->boolean(0, 0) && rows->boolean(1, 0));
+          ++done;
+        } else {
+          EXPECT_EQ(rows.error().errc, Errc::kUnavailable) << rows.error().message;
+          EXPECT_EQ(rows.error().message.find("deadlock"), std::string::npos) << rows.error().message;
+          ++later;
+        }
+      }
+    });
+  }
+  while (done < 100) system_env().sleep_ms(1);
+  const auto applied = migrate(session);
+  const int at = done;
+  while (applied && done < at + 100) system_env().sleep_ms(1);
+  stop = true;
+  for (auto& caller : callers) caller.join();
+  ASSERT_TRUE(applied) << applied.error().message;
+  EXPECT_LE(later, 6) << "those under way";
+  const auto rows = session.exec("select count(*) from ledger_audit()");
+  ASSERT_TRUE(rows) << rows.error().message;
+  EXPECT_EQ(rows->integer(0, 0), 0);
 }
 
 TEST(Migrator, LeavesNothingOfAMigrationThatFails) {

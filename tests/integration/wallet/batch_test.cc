@@ -267,6 +267,134 @@ TEST(Batch, SpendsNoWalletThatItHasNotLocked) {
   EXPECT_EQ(WalletCaller(fresh).facts().balance, 10);
 }
 
+// Wallets are locked once and in order. A second round, here for a key that comes twice, takes none that was opened
+// since.
+TEST(Batch, LocksNoWalletOfALaterRound) {
+  WalletWorld world(1000);
+  const Operation purchase{"check_balance_and_deduct_asset_cost",
+                           {"twice", std::nullopt, "GBP", 10, "", kNow, std::nullopt, false}};
+  JsonWriter json;
+  json.begin_array();
+  add(json, 0, world.tenant, purchase);
+  add(json, 1, world.tenant, purchase);
+  json.end_array();
+  ledger::Session watch(owner_url());
+  const auto await_waiting = [&](int64_t count) {
+    for (int i = 0; i < 3000; ++i) {
+      if (must(watch.exec("select count(*) from pg_locks where not granted")).integer(0, 0) >= count) return;
+      system_env().sleep_ms(1);
+    }
+    ADD_FAILURE() << "nobody waits";
+  };
+  std::thread batch, other;
+  Result<ledger::Rows> rows, single;
+  must(world.owner.transact([&](ledger::Transaction& holder) -> Result<void> {
+    if (auto locked = holder.exec("lock table credit_transactions in share mode"); !locked) {
+      return tl::unexpected(locked.error());
+    }
+    batch = std::thread([&] {
+      ledger::Session session(owner_url(), kApiSetup);
+      rows = session.exec("select (b.r).*, b.n from wallet_operations($1) b order by b.n", {json.take()});
+    });
+    await_waiting(1);  // it has its locks, and wants to write
+    must(watch.exec("select wallet_open($1, 'AUD')", {world.tenant}));
+    other = std::thread([&] {
+      ledger::Session session(owner_url(), kApiSetup);
+      single =
+          session
+              .transact([&](ledger::Transaction& transaction) -> Result<void> {
+                (void)transaction.exec("select set_config('tallygate.tenant', $1, true)", {world.tenant});
+                return transaction
+                    .exec("select * from check_balance_and_deduct_asset_cost($1, 'other', null, 'GBP', 10, '', $2)",
+                          {world.tenant, kNow})
+                    .map([](const auto&) {});
+              })
+              .map([] { return ledger::Rows(); });
+    });
+    await_waiting(2);  // it has the new wallet, and waits for the other
+    return {};
+  }));
+  batch.join();
+  other.join();
+  ASSERT_TRUE(rows) << rows.error().message;
+  EXPECT_TRUE(single) << single.error().message;
+  EXPECT_TRUE(rows->boolean(1, 1)) << "the second is a duplicate";
+  EXPECT_EQ(world.number("select balance_micros from wallets where tenant = $1 and currency = 'GBP'", {world.tenant}),
+            980);
+}
+
+// Numbers are the caller's: each operation is answered once, whatever they are.
+TEST(Batch, AnswersEachOnceWhateverTheirNumbers) {
+  WalletWorld world(1000), other(1000);
+  ledger::Session session(owner_url(), kApiSetup);
+  const auto purchase = [](const std::string& tenant, const char* n, const char* key) {
+    return std::string("{\"operation\":\"purchase\",\"amount_micros\":5,\"now\":\"") + kNow + "\",\"tenant\":\"" +
+           tenant + "\",\"n\":" + n + ",\"key\":\"" + key + "\"}";
+  };
+  const auto none =
+      must(session.exec("select (b.r).*, b.n from wallet_operations($1) b",
+                        {"[" + purchase(world.tenant, "null", "a") + "," + purchase(world.tenant, "null", "a") + "]"}));
+  EXPECT_EQ(none.size(), 2u);
+  const auto same =
+      must(session.exec("select (b.r).*, b.n from wallet_operations($1) b",
+                        {"[" + purchase(world.tenant, "1", "b") + "," + purchase(world.tenant, "2", "b") + "," +
+                         purchase(other.tenant, "2", "b") + "," + purchase("wallets/none", "2", "b") + "]"}));
+  EXPECT_EQ(same.size(), 4u);
+  EXPECT_EQ(world.api.facts().balance, 990);
+  EXPECT_EQ(other.api.facts().balance, 995);
+}
+
+// No arithmetic of what is not wanted: a charge that went through can be repeated under any debt limit.
+TEST(Batch, RepeatsUnderAnUnboundedDebtLimit) {
+  WalletWorld world(1000);
+  must(
+      world.owner.exec("update wallets set debt_limit_micros = 9223372036854775807 where tenant = $1", {world.tenant}));
+  for (const bool duplicate : {false, true}) {
+    const auto result = world.api.commit("c", 10);
+    EXPECT_TRUE(result.success);
+    EXPECT_EQ(result.duplicate, duplicate);
+  }
+}
+
+// Rows are found by their keys: before the tables have statistics too, and however many tenants there are.
+TEST(Batch, ReadsWhatItWantsAndNoMore) {
+  const std::string url = PostgresServer::shared().create_database();
+  ledger::Session session(url);
+  must(
+      session.exec("insert into tenants (id, shard, doc, version) select 'many/t' || i, 0, '{}', 1 from "
+                   "generate_series(1, 2000) i"));
+  must(session.exec("select wallet_open(id, 'GBP') from tenants"));
+  must(session.exec("select ledger_account(id, k, 'GBP') from tenants, unnest(array['wallet', 'holds']) k"));
+  must(session.exec("select add_wallet_credits('many/t1', 'top-up', null, 'GBP', 1000000, '', now())"));
+  must(
+      session.exec("select check_balance_and_deduct_asset_cost('many/t1', 'k' || n, null, null, 1, '', now()) "
+                   "from generate_series(1, 2000) n"));
+  must(session.exec(
+      "select reserve_call_credits('many/t1', null, null, null, 'c' || n, 1, now() + interval '1 hour', '', now()) "
+      "from generate_series(1, 500) n"));
+  session.close();
+  const auto read = [&](const char* statement, const char* tables = "^(credit_|ledger_accounts|wallets|tenants)") {
+    int64_t rows = -1;
+    must(session.transact([&](ledger::Transaction& transaction) -> Result<void> {
+      if (auto done = transaction.exec(statement); !done) return tl::unexpected(done.error());
+      rows = must(transaction.exec(
+                      "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint from pg_stat_xact_user_tables "
+                      "where relname ~ $1",
+                      {tables}))
+                 .integer(0, 0);
+      return {};
+    }));
+    return rows;
+  };
+  EXPECT_LT(read("select check_balance_and_deduct_asset_cost('many/t1', 'new', null, null, 1, '', now())"), 40);
+  EXPECT_LT(
+      read("select reserve_call_credits('many/t1', null, null, null, 'new', 1, now() + interval '1 hour', '', now())"),
+      40);
+  EXPECT_LT(read("select commit_reserved_credits('many/t1', null, null, null, 'c7', 1, '', now())"), 40);
+  EXPECT_LT(read("select add_wallet_credits('many/t2', 'top-up', null, 'GBP', 1, '', now())"), 40);
+  EXPECT_LT(read("select cleanup_expired_reservations(now() + interval '2 hours', 10)", "^ledger_accounts"), 100);
+}
+
 // What no function would ask for is an error, not a verdict, and changes nothing.
 TEST(Batch, RefusesMalformedOperations) {
   WalletWorld world(1000);
