@@ -24,13 +24,6 @@ alter table credit_transactions
   alter column reserved_after_micros set not null, alter column float_micros set not null, alter column debt_limit_micros set not null,
   alter column requested_micros set not null, drop column result;
 
--- Where a table has no statistics yet, several indexes look alike to the planner, and the youngest wins: that must be the key, not the
--- one that reads all that its tenant ever did.
-alter table credit_transactions drop constraint credit_transactions_tenant_idempotency_key_key,
-  add constraint credit_transactions_tenant_idempotency_key_key unique (tenant, idempotency_key);
-alter table credit_reservations drop constraint credit_reservations_tenant_call_id_key,
-  add constraint credit_reservations_tenant_call_id_key unique (tenant, call_id);
-
 -- By its key: `is not distinct from` would read every tenant's account of the kind.
 create or replace function ledger_account(p_tenant text, p_kind text, p_commodity text) returns bigint language plpgsql as $$
 declare
@@ -237,8 +230,8 @@ $$;
 
 -- Decides and writes operations, tenant by tenant, a tenant's in their order. Sees all tenants, and serves the API's role. One
 -- statement reads all that the rules ask for, and says what is against each operation whatever is in its wallet, what it does and what
--- must be free for it; then each is judged by the wallet as those before it leave it. Rows of tables are looked up one by one, whatever the
--- planner thinks of a table that is still small.
+-- must be free for it; then each is judged by the wallet as those before it leave it. Rows of tables are looked up one by one and by an
+-- index, never joined by reading all of a table that was small when the statement was planned.
 create or replace function wallet_operate(p_operations wallet_operation[]) returns table (r wallet_result, n integer)
 language plpgsql security definer set search_path = public, pg_temp
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off as $$
