@@ -1,9 +1,18 @@
 -- The wallet's operations, read by one statement for a batch and written by one. See docs/adr/0007.
 
--- Wallets first, as whatever moves money takes them: who has one ends, who has none waits, and then goes on with functions that are
--- gone: it fails and has written nothing.
-lock table wallets, credit_reservations, credit_transactions, ledger_transfers, ledger_postings, ledger_accounts
-  in access exclusive mode;
+-- Wallets first, as whatever moves money takes them: who has one ends, who has none waits, and then goes on with functions that are gone: it
+-- fails and has written nothing. Some read another table first; no deadlock with those, and no wait for them while nobody else can work.
+do $$
+begin
+  loop
+    begin
+      lock table wallets in access exclusive mode;
+      lock table credit_reservations, credit_transactions, ledger_transfers, ledger_postings, ledger_accounts in access exclusive mode nowait;
+      return;
+    exception when lock_not_available then perform pg_sleep(0.02);
+    end;
+  end loop;
+end $$;
 
 -- The answer to a key, for whoever asks again: columns, where it was JSON. One rewrite of the table.
 alter table credit_transactions
