@@ -14,8 +14,9 @@ PoolOptions pool_options(std::string url, const ApiSettings& settings) {
           .deadline_ms = settings.deadline_ms};
 }
 
-// As many rounds at once as there are pairs of cores: each keeps one of PostgreSQL's processes busy, and leaves a core to
-// what asks. With more the rounds are smaller, an operation costs half as much again, and the slowest wait for longer.
+// As many rounds at once as there are pairs of cores: each keeps one of PostgreSQL's processes busy, and leaves a core
+// to what asks. With more the rounds are smaller, an operation costs half as much again, and the slowest wait for
+// longer.
 CombinerOptions combiner_options(const char* statement, const ApiSettings& settings) {
   // What waits for locked wallets must leave connections to everybody else.
   const auto rounds_max = static_cast<size_t>(std::clamp<int64_t>(settings.connections / 2, 1, 8));
@@ -68,7 +69,8 @@ ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::En
       credentials_(Credentials{}),
       rates_(ExchangeRates::of(settings.exchange_rates).value_or(ExchangeRates{})),
       pool_(env, pool_options(std::move(database_url), settings)),
-      wallet_operations_(env, pool_, combiner_options("select (b.r).*, b.n from wallet_operate($1::wallet_operation[]) b", settings)),
+      wallet_operations_(
+          env, pool_, combiner_options("select (b.r).*, b.n from wallet_operate($1::wallet_operation[]) b", settings)),
       status_checks_(env, pool_, combiner_options("select * from status_checks($1::status_question[])", settings)),
       recaller_(env, std::move(redis)),
       operations_(registry),

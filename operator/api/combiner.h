@@ -67,10 +67,10 @@ class Combiner {
   // Rounds under way end; what waits, and what comes later, is answered kUnavailable. Idempotent.
   void stop();
 
-  // `operation` is the row's fields after its place, as ledger::append_row_field writes them. `done` is called once, on a thread of the combiner's (after stop() on
-  // the caller's), and must be quick: those of its round wait for it. Errors are those of Pool::exec; kUnavailable too
-  // where no round began until `until_ms` of the monotonic clock. One that has begun may last longer, by one deadline
-  // of the pool's.
+  // `operation` is the row's fields after its place, as ledger::append_row_field writes them. `done` is called once, on
+  // a thread of the combiner's (after stop() on the caller's), and must be quick: those of its round wait for it.
+  // Errors are those of Pool::exec; kUnavailable too where no round began until `until_ms` of the monotonic clock. One
+  // that has begun may last longer, by one deadline of the pool's.
   void submit(std::string tenant, std::string operation, int64_t until_ms, Done done);
   // The same for a thread that may wait.
   Result<OwnRow> run(const std::string& tenant, std::string operation, int64_t until_ms);

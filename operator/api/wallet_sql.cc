@@ -71,8 +71,7 @@ Result<WalletResult> run_once(Call& call, const std::string& function, const led
   // What was recalled is counted under its shard's lock, which comes before all wallets: not behind other tenants'.
   const BatchedOperation* batched = quoted || recalled ? nullptr : batched_operation(function);
   if (batched != nullptr) {
-    auto own = call.services.wallet_operations.run(
-        call.tenant, operation_row(*batched, params), call.until_ms);
+    auto own = call.services.wallet_operations.run(call.tenant, operation_row(*batched, params), call.until_ms);
     if (!own) return tl::unexpected(own.error());
     return read_wallet_result(own->rows, own->row);
   }

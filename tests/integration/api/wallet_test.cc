@@ -111,6 +111,28 @@ TEST(ApiReservations, LifeOfAHold) {
   EXPECT_EQ(world.get("/v1/reservations/none").status, 404);
 }
 
+// Operations go to the ledger as rows of an array: what quotes, escapes and brackets say there is text like any other.
+TEST(ApiReservations, TextsComeBackAsTheyWere) {
+  ApiWorld world;
+  world.credit("shop/acme", 10'000'000);
+  const std::string call = R"x(a "b\" {c},(d) \\ é 'e' NULL)x", description = R"x("){"\"(,)"})x";
+  const std::string key = R"x(key(){},"\)x";
+  const auto quoted = [](std::string text) {
+    for (size_t at = 0; (at = text.find_first_of("\"\\", at)) != std::string::npos; at += 2) text.insert(at, 1, '\\');
+    return "\"" + text + "\"";
+  };
+  const Answer held = world.post(
+      "/v1/reservations",
+      "{\"amount\":\"1.00\",\"callId\":" + quoted(call) + ",\"description\":" + quoted(description) + "}", key);
+  ASSERT_EQ(held.status, 201) << held.body;
+  const auto rows = world.session.exec(
+      "select call_id = $1, description = $2, idempotency_key = $3 from credit_transactions where kind = 'reserve'",
+      {call, description, key});
+  ASSERT_TRUE(rows && rows->size() == 1);
+  for (size_t column = 0; column < 3; ++column) EXPECT_TRUE(rows->boolean(0, column)) << column;
+  EXPECT_NE(held.body.find(quoted(call)), std::string::npos) << held.body;
+}
+
 TEST(ApiReservations, ReleaseFreesTheHoldAndACommitWithoutOneBillsDirectly) {
   ApiWorld world;
   world.credit("shop/acme", 10'000'000);
