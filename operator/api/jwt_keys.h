@@ -12,8 +12,8 @@
 namespace tallygate::api {
 
 // Tokens whose signature a key was found to fit, by the SHA-256 of token and signature: who calls comes with the same
-// token again and again, and a public key's arithmetic costs 30 to 80 µs each time. At least the latest `kAtLeast` are
-// known. Says nothing of the claims: those are looked at each time. Any thread.
+// token again and again, and a public key's arithmetic costs 13 (RS256) to 42 µs (ES256) each time. At least the latest
+// `kAtLeast` are known. Says nothing of the claims: those are looked at each time. Any thread.
 class KnownSignatures {
  public:
   static constexpr size_t kAtLeast = 4096;
