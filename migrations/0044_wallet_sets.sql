@@ -273,10 +273,9 @@ begin
   loop
     v_effects := '{}'; v_later := '{}'; v_tenant := null;
     for s in
-      select x.ordinality as place, x.n, x.operation, x.tenant, coalesce(w.currency, f.currency) as currency, f.key, x.call_id, x.amount_micros as amount,
-             x.expires_at, x.description, x.now, x.may_recall,
-             case when x.fingerprint is not null then x.operation || ':' || x.fingerprint else f.fingerprint end as fingerprint,
-             coalesce(w.balance_micros, 0) as balance, coalesce(w.reserved_micros, 0) as reserved, coalesce(w.float_micros, 0) as float,
+      select x.ordinality as place, x.n, x.operation, x.tenant, coalesce(w.currency, f.currency) as currency, f.key, x.call_id,
+             x.amount_micros as amount, x.expires_at, x.description, x.now, x.may_recall,
+             f.fingerprint, coalesce(w.balance_micros, 0) as balance, coalesce(w.reserved_micros, 0) as reserved, coalesce(w.float_micros, 0) as float,
              coalesce(w.debt_limit_micros, 0) as debt_limit, w.wallet_account, w.holds_account,
              t.id as seen, c.id as reservation, c.state, c.amount_micros as reserved_amount, c.expires_at as reserved_until, c.hold,
              f.hold_amount,
@@ -300,8 +299,7 @@ begin
                when x.operation <> 'release' and wallet_amount_fault(x.amount_micros) <> ''
                  and not coalesce(x.operation = 'commit' and x.amount_micros = 0, false) then 'InvalidAmount'
                when t.id is not null then
-                 case when t.fingerprint = case when x.fingerprint is not null then x.operation || ':' || x.fingerprint
-                                                else f.fingerprint end then 'repeated' else 'IdempotencyMismatch' end
+                 case when t.fingerprint = f.fingerprint then 'repeated' else 'IdempotencyMismatch' end
                when x.operation = 'commit' and c.currency <> w.currency then 'CurrencyMismatch'
                when (x.operation = 'reserve' and c.id is not null) or (x.operation = 'commit' and c.commit_transaction is not null)
                  then 'repeated_call'
@@ -324,11 +322,11 @@ begin
                                   coalesce(x.currency, case when x.operation in ('commit', 'release') then c.currency end) as currency,
                                   case c.state when 'pending' then c.amount_micros else 0 end as hold_amount,
                                   case when x.amount_micros between 0 and 1000000000000000 then x.amount_micros end as amount,
-                                  case when x.fingerprint is null then case x.operation
-                                    when 'purchase' then wallet_fingerprint('purchase', null, x.currency, x.amount_micros::text)
-                                    when 'release' then wallet_fingerprint('release', null, x.call_id)
-                                    else wallet_fingerprint(x.operation, null, x.currency, x.call_id, x.amount_micros::text)
-                                  end end as fingerprint) f
+                                  case when x.fingerprint is not null then x.operation || ':' || x.fingerprint
+                                       when x.operation = 'purchase' then wallet_fingerprint('purchase', null, x.currency, x.amount_micros::text)
+                                       when x.operation = 'release' then wallet_fingerprint('release', null, x.call_id)
+                                       else wallet_fingerprint(x.operation, null, x.currency, x.call_id, x.amount_micros::text)
+                                  end as fingerprint) f
         left join lateral (select y.id, y.fingerprint from credit_transactions y
                             where y.tenant = x.tenant and y.idempotency_key = f.key offset 0) t on true
         left join unnest(v_wallets) w on w.tenant = x.tenant and (w.currency = f.currency or (f.currency is null and w.sole))
@@ -365,7 +363,8 @@ begin
       else
         r := wallet_not_done(row (s.verdict = 'hold_free', false, '', v_tenant, v_currency, v_balance, v_reserved, s.float, v_effective,
                                   s.debt_limit, 0, 0, null, null, null, null, null, null, null, null, null)::wallet_result,
-                             s.verdict, s.operation, s.amount, case when s.verdict = '' then s.needs - v_effective end, s.seen, s.reservation, s.may_recall);
+                             s.verdict, s.operation, s.amount, case when s.verdict = '' then s.needs - v_effective end, s.seen,
+                             s.reservation, s.may_recall);
         n := s.n;
         return next;
       end if;
