@@ -7,8 +7,6 @@
 namespace tallygate::ledger {
 namespace {
 
-constexpr int kDeadlocksMax = 10;
-
 // Any fixed number that no other program uses on this database.
 constexpr const char* kLock = "select pg_advisory_xact_lock(7231498012563)";
 
@@ -93,14 +91,9 @@ Result<std::string> apply_next(Session& session, std::span<const Migration> migr
 
 Result<std::vector<std::string>> migrate(Session& session, std::span<const Migration> migrations) {
   std::vector<std::string> names;
-  for (int deadlocks = 0;;) {
+  while (true) {
     Result<std::string> name = apply_next(session, migrations);
-    if (!name) {
-      // It locked tables in another order than an operator that serves meanwhile.
-      const bool deadlock = name.error().message.find("deadlock detected") != std::string::npos;
-      if (deadlock && ++deadlocks < kDeadlocksMax) continue;
-      return tl::unexpected(name.error());
-    }
+    if (!name) return tl::unexpected(name.error());
     if (name->empty()) return names;
     names.push_back(std::move(*name));
   }
