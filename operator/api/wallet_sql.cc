@@ -33,7 +33,7 @@ enum Field : size_t {
 
 // Those that wallet_operate knows, what calls and sales do all day: which field each parameter of the function is.
 struct BatchedOperation {
-  std::string function, operation;
+  std::string_view function, operation;
   std::vector<Field> parameters;
 };
 const BatchedOperation* batched_operation(std::string_view function) {
@@ -55,14 +55,12 @@ const BatchedOperation* batched_operation(std::string_view function) {
 
 std::string operation_row(const BatchedOperation& batched, const ledger::Params& params) {
   TG_ASSERT(params.size() <= batched.parameters.size());
-  std::array<const std::optional<std::string>*, kFields> fields{};
-  const std::optional<std::string> operation = batched.operation, none;
-  fields.fill(&none);
-  fields[kOperation] = &operation;
-  for (size_t i = 0; i < params.size(); ++i) fields[batched.parameters[i]] = &params[i].text;
+  std::array<std::optional<std::string_view>, kFields> fields;
+  fields[kOperation] = batched.operation;
+  for (size_t i = 0; i < params.size(); ++i) fields[batched.parameters[i]] = params[i].text;
   std::string row;
   row.reserve(320);
-  for (const auto* field : fields) ledger::append_row_field(row, *field);
+  for (const auto& field : fields) ledger::append_row_field(row, field);
   return row;
 }
 
@@ -195,7 +193,7 @@ std::string status_row(const Call& call, const std::optional<std::string>& curre
   std::string row;
   ledger::append_row_field(row, call.tenant);
   ledger::append_row_field(row, currency);
-  ledger::append_row_field(row, call_id.empty() ? std::nullopt : std::optional(call_id));
+  ledger::append_row_field(row, call_id.empty() ? std::nullopt : std::optional<std::string_view>(call_id));
   return row;
 }
 

@@ -135,7 +135,7 @@ void append_copy_field(std::string& line, int64_t field) {
 }
 
 // Quoted twice: as a field of the row, and with the row as an element of the array.
-void append_row_field(std::string& fields, const std::optional<std::string>& field) {
+void append_row_field(std::string& fields, std::optional<std::string_view> field) {
   fields += ',';
   if (!field) return;
   fields += "\\\"";

@@ -63,7 +63,7 @@ void append_copy_field(std::string& line, int64_t field);
 
 // Rows for a parameter that is an array of rows, in PostgreSQL's text form: {"(0,\"a b\",)","(1,,)"}. Each begins with
 // its place in the array; the fields after it are written beforehand, one by one. std::nullopt is null.
-void append_row_field(std::string& fields, const std::optional<std::string>& field);
+void append_row_field(std::string& fields, std::optional<std::string_view> field);
 std::string row_array(std::span<const std::string* const> fields_of_rows);
 
 class Transaction {
