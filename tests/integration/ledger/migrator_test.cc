@@ -86,10 +86,13 @@ TEST(Migrator, ChangesTheWalletUnderLoad) {
       }
     });
   }
-  while (done < 100) system_env().sleep_ms(1);
+  const auto await = [&](int wanted) {
+    for (int i = 0; i < 20'000 && done < wanted; ++i) system_env().sleep_ms(1);
+    EXPECT_GE(done, wanted) << "callers are not served";
+  };
+  await(100);
   const auto applied = migrate(session);
-  const int at = done;
-  while (applied && done < at + 100) system_env().sleep_ms(1);
+  if (applied) await(done + 100);
   stop = true;
   for (auto& caller : callers) caller.join();
   ASSERT_TRUE(applied) << applied.error().message;

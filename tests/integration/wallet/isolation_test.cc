@@ -154,9 +154,9 @@ TEST(Isolation, ReferencesHoldForTheOwnerToo) {
     std::string table, column, told;
   };
   for (const auto& [table, change, told] : std::vector<Change>{
-           {"credit_transactions", "'currency', 'XXX'", "the wallet of transaction"},
+           {"credit_transactions", "'currency', 'ZZZ'", "the wallet of transaction"},
            {"credit_transactions", "'transfer', " + nothing, "the transfer of transaction"},
-           {"credit_reservations", "'currency', 'XXX'", "the wallet of reservation"},
+           {"credit_reservations", "'currency', 'ZZZ'", "the wallet of reservation"},
            {"credit_reservations", "'hold', " + nothing, "the hold of reservation"},
            {"credit_reservations", "'reserve_transaction', " + nothing, "a transaction of reservation"},
            {"credit_reservations", "'commit_transaction', " + nothing, "a transaction of reservation"}}) {

@@ -104,6 +104,14 @@ TEST(Jwt, TakesRs256AndEs256ByPemAndByJwks) {
 }
 
 // The public key is known to everybody: as an HMAC secret it must be worth nothing.
+KnownSignatures::Digest digest_of(const std::string& token) {
+  const size_t dot = token.rfind('.');
+  const std::string text = token.substr(0, dot + 1) + *base64url_decode(token.substr(dot + 1));
+  KnownSignatures::Digest digest;
+  EVP_Digest(text.data(), text.size(), digest.data(), nullptr, EVP_sha256(), nullptr);
+  return digest;
+}
+
 // A signature that was found to fit is not computed again; everything else of the token is looked at each time.
 TEST(Jwt, ATokenThatIsKnownExpiresAndIsNoOther) {
   for (const bool rsa : {true, false}) {
@@ -124,6 +132,15 @@ TEST(Jwt, ATokenThatIsKnownExpiresAndIsNoOther) {
     const auto others = JwtKeys::from_pem(other.pem());
     EXPECT_FALSE(verify_jwt(good, *others, kRules, kNow)) << "known to one key, not to the next";
     EXPECT_TRUE(verify_jwt(good, *keys, kRules, kNow));
+    // What is known is not computed: the key takes even what it has not signed, once that is said to be known.
+    KnownSignatures& known = *keys->find(std::nullopt)->known;
+    EXPECT_TRUE(known.has(digest_of(good)));
+    const std::string forged = token(rsa ? R"({"alg":"RS256"})" : R"({"alg":"ES256"})",
+                                     [](const std::string&) { return std::string(64, 'x'); });
+    EXPECT_FALSE(verify_jwt(forged, *keys, kRules, kNow));
+    EXPECT_FALSE(known.has(digest_of(forged))) << "only what fits is";
+    known.add(digest_of(forged));
+    EXPECT_TRUE(verify_jwt(forged, *keys, kRules, kNow));
   }
 }
 
