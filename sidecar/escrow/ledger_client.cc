@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <optional>
 
+#include "core/http1/body.h"
+#include "core/http1/head.h"
 #include "core/redis_client/transport.h"
-#include "sidecar/http/body.h"
-#include "sidecar/http/head.h"
 
 namespace tallygate::sidecar {
 namespace {

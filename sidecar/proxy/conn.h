@@ -1,13 +1,13 @@
-// The engine's connections. Objects are pooled and reused; a connection that is closed keeps its object until the end of
-// the turn, so that frames up the stack may still look at `dead`.
+// The engine's connections. Objects are pooled and reused; a connection that is closed keeps its object until the end
+// of the turn, so that frames up the stack may still look at `dead`.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <memory>
 
-#include "sidecar/http/body.h"
-#include "sidecar/http/head.h"
+#include "core/http1/body.h"
+#include "core/http1/head.h"
 #include "sidecar/proxy/byte_queue.h"
 #include "sidecar/proxy/deadline_wheel.h"
 #include "sidecar/proxy/gate.h"
@@ -23,9 +23,9 @@ struct Conn : DeadlineWheel::Node {
   bool write_broken = false;  // a write failed; what is written is dropped
   bool queued = false;        // in Engine::ready_
   bool connecting = false;
-  void* io = nullptr;         // the transport's
-  ByteQueue in;               // read and not yet processed
-  ByteQueue out;              // to be sent, in front of what comes later
+  void* io = nullptr;                 // the transport's
+  ByteQueue in;                       // read and not yet processed
+  ByteQueue out;                      // to be sent, in front of what comes later
   std::unique_ptr<http1::Head> head;  // of a head that has arrived in part
 };
 
@@ -43,13 +43,13 @@ struct Upstream : Conn {
   Upstream() : Conn(true) {}
   struct Client* client = nullptr;  // null: pooled
   bool reused = false;
-  bool pooled = false;      // in Engine::pool_
-  bool got_bytes = false;   // of this response
-  bool head_done = false;   // the final response head was forwarded
-  bool keep = false;        // the app will take another request
+  bool pooled = false;     // in Engine::pool_
+  bool got_bytes = false;  // of this response
+  bool head_done = false;  // the final response head was forwarded
+  bool keep = false;       // the app will take another request
   int interim_count = 0;
   uint64_t sent_bytes = 0;  // of this request
-  http1::BodyReader body;    // of the response
+  http1::BodyReader body;   // of the response
 };
 
 enum class Phase : uint8_t {
@@ -68,16 +68,16 @@ struct Client : Conn {
   uint32_t generation = 0;
   Upstream* upstream = nullptr;
   std::unique_ptr<RequestBlock> block;
-  bool first = true;           // no request yet on this connection
+  bool first = true;  // no request yet on this connection
   // The request.
   bool http10 = false;
   bool close_after = false;
   bool is_head_method = false;
   bool idempotent = false;
-  bool chunk_request = false;  // the request's body goes out chunked
+  bool chunk_request = false;    // the request's body goes out chunked
   bool expect_continue = false;  // the client waits for 100
   bool admitted = false;
-  bool replayable = false;     // all that was sent of the request is in `block`
+  bool replayable = false;  // all that was sent of the request is in `block`
   bool retried = false;
   bool resumed = false;
   uint8_t request_id_size = 0;
@@ -85,13 +85,13 @@ struct Client : Conn {
   // The response.
   bool chunk_response = false;
   bool close_delimited = false;  // its end is the connection's
-  http1::BodyReader body;         // of the request
+  http1::BodyReader body;        // of the request
   uint64_t discarded_bytes = 0;
   int64_t started_ns = 0;
   Outcome outcome;
   Admission admission;
   std::array<char, 64> request_id;
-  std::array<char, 46> peer_text;  // the client's address, as in X-Forwarded-For
+  std::array<char, 46> peer_text;             // the client's address, as in X-Forwarded-For
   alignas(8) std::array<std::byte, 28> peer;  // sockaddr_in or sockaddr_in6
   bool has_peer = false;
 

@@ -5,7 +5,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "sidecar/http/parse_error.h"
+#include "core/http1/parse_error.h"
 #include "sidecar/proxy/problem.h"
 
 namespace tallygate::proxy {

@@ -1,5 +1,5 @@
 // From the client's bytes to the app. See engine.h.
-#include "sidecar/http/chars.h"
+#include "core/http1/chars.h"
 #include "sidecar/proxy/engine.h"
 
 namespace tallygate::proxy {
@@ -110,9 +110,12 @@ void Engine::note_request(Client& client, const http1::Head& head) {
   client.discarded_bytes = 0;
   client.started_ns = now_ns_;
   client.outcome = Outcome{};
-  if (head.chunked) client.body.start_chunked();
-  else if (head.content_length > 0) client.body.start_length(static_cast<uint64_t>(head.content_length));
-  else client.body.start_none();
+  if (head.chunked)
+    client.body.start_chunked();
+  else if (head.content_length > 0)
+    client.body.start_length(static_cast<uint64_t>(head.content_length));
+  else
+    client.body.start_none();
 }
 
 void Engine::choose_request_id(Client& client, const http1::Head& head, const char* data) {
@@ -371,8 +374,10 @@ size_t Engine::discard_request_body(Client& client, const char* data, size_t siz
     close(client, false);
     return size;
   }
-  if (client.body.done()) after_response(client);
-  else if (client.discarded_bytes > options_.discard_body_bytes_max) shut(client);
+  if (client.body.done())
+    after_response(client);
+  else if (client.discarded_bytes > options_.discard_body_bytes_max)
+    shut(client);
   return step.consumed;
 }
 

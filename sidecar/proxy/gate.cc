@@ -1,6 +1,6 @@
 #include "sidecar/proxy/gate.h"
 
-#include "sidecar/http/chars.h"
+#include "core/http1/chars.h"
 
 namespace tallygate::proxy {
 

@@ -6,21 +6,21 @@
 #include <string>
 #include <vector>
 
-#include "sidecar/http/limits.h"
+#include "core/http1/limits.h"
 
 namespace tallygate::proxy {
 
-struct Timeouts {  // 0 is not "none": all are needed
-  int64_t client_head_ms = 10'000;      // from a head's first byte (or, on a new connection, from accept) to its last
-  int64_t client_idle_ms = 75'000;      // between requests
+struct Timeouts {                         // 0 is not "none": all are needed
+  int64_t client_head_ms = 10'000;        // from a head's first byte (or, on a new connection, from accept) to its last
+  int64_t client_idle_ms = 75'000;        // between requests
   int64_t client_body_idle_ms = 60'000;   // between bytes of a request's body
   int64_t client_write_idle_ms = 60'000;  // a client that takes no bytes of a response
   int64_t upstream_connect_ms = 5'000;
-  int64_t upstream_head_ms = 300'000;      // from the request's last byte to the response's head; apps may be slow
-  int64_t upstream_idle_ms = 300'000;      // between bytes of a response, or an app that takes none of a request
-  int64_t upstream_pooled_ms = 4'000;      // an idle connection: less than the 5 s after which Node or uvicorn close
-  int64_t expect_continue_ms = 1'000;      // then the proxy says 100 Continue in the app's place
-  int64_t linger_ms = 2'000;               // how long a closed client may still send before the connection is dropped
+  int64_t upstream_head_ms = 300'000;  // from the request's last byte to the response's head; apps may be slow
+  int64_t upstream_idle_ms = 300'000;  // between bytes of a response, or an app that takes none of a request
+  int64_t upstream_pooled_ms = 4'000;  // an idle connection: less than the 5 s after which Node or uvicorn close
+  int64_t expect_continue_ms = 1'000;  // then the proxy says 100 Continue in the app's place
+  int64_t linger_ms = 2'000;           // how long a closed client may still send before the connection is dropped
 };
 
 struct Options {
@@ -32,22 +32,22 @@ struct Options {
 
   http1::Limits limits;
   Timeouts timeouts;
-  size_t client_connections_max = 10'000;    // one more is answered 503 and closed
-  size_t upstream_connections_max = 10'000;  // a request that needs one more is answered 503
-  size_t upstream_pooled_max = 256;          // idle ones kept
-  size_t waiting_requests_max = 1'000;       // held by the gate; one more is answered 503
-  size_t buffer_high_bytes = 64 * 1024;      // unsent bytes of one connection at which its source is no longer read
-  size_t buffer_low_bytes = 16 * 1024;       // and at which it is read again
+  size_t client_connections_max = 10'000;       // one more is answered 503 and closed
+  size_t upstream_connections_max = 10'000;     // a request that needs one more is answered 503
+  size_t upstream_pooled_max = 256;             // idle ones kept
+  size_t waiting_requests_max = 1'000;          // held by the gate; one more is answered 503
+  size_t buffer_high_bytes = 64 * 1024;         // unsent bytes of one connection at which its source is no longer read
+  size_t buffer_low_bytes = 16 * 1024;          // and at which it is read again
   uint64_t discard_body_bytes_max = 64 * 1024;  // rest of a request's body read to save the connection, else closed
   int interim_responses_max = 16;               // 1xx before the final response; beyond: 502
 
-  bool forwarded_for = true;    // append the client's address to X-Forwarded-For
-  bool forwarded_proto = true;  // add X-Forwarded-Proto: http where there is none
+  bool forwarded_for = true;     // append the client's address to X-Forwarded-For
+  bool forwarded_proto = true;   // add X-Forwarded-Proto: http where there is none
   bool trust_request_id = true;  // keep a client's X-Request-Id if it is valid and at most 64 bytes
   // A Via pseudonym for both directions. Empty, the default, adds none: a sidecar is part of its app's server.
   std::string via;
-  std::vector<std::string> strip_request_headers;   // lower case: credentials that the app must not see
-  std::vector<std::string> gate_response_headers;   // lower case: names that only the gate may set in responses
+  std::vector<std::string> strip_request_headers;  // lower case: credentials that the app must not see
+  std::vector<std::string> gate_response_headers;  // lower case: names that only the gate may set in responses
 
   int64_t drain_ms = 30'000;  // then what is still in flight is cut
 };

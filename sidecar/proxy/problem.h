@@ -1,11 +1,12 @@
-// The proxy's own error answers: RFC 9457 problem details with a constant reason. The gate's denials are not among them.
+// The proxy's own error answers: RFC 9457 problem details with a constant reason. The gate's denials are not among
+// them.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <string_view>
 
-#include "sidecar/http/parse_error.h"
+#include "core/http1/parse_error.h"
 
 namespace tallygate::proxy {
 

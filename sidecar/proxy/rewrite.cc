@@ -2,7 +2,7 @@
 
 #include <charconv>
 
-#include "sidecar/http/chars.h"
+#include "core/http1/chars.h"
 
 namespace tallygate::proxy {
 
@@ -57,8 +57,10 @@ void put_fields(const Head& head, const char* data, Out& out, Keep keep) {
 }
 
 void put_target(const Head& head, const char* data, Out& out) {
-  if (head.path.size > 0) out.put(head.view(data, head.path));
-  else out.put(head.view(data, head.method) == "OPTIONS" && !head.has_query ? '*' : '/');
+  if (head.path.size > 0)
+    out.put(head.view(data, head.path));
+  else
+    out.put(head.view(data, head.method) == "OPTIONS" && !head.has_query ? '*' : '/');
   if (!head.has_query) return;
   out.put('?');
   out.put(head.view(data, head.query));
@@ -87,8 +89,10 @@ size_t write_request_head(const Head& head, const char* data, const RequestRewri
   out.put(' ');
   put_target(head, data, out);
   out.put(" HTTP/1.1\r\n");
-  if (head.absolute_form) out.field("Host: ", head.view(data, head.authority));
-  else if (head.authority.size == 0) out.field("Host: ", how.default_host);
+  if (head.absolute_form)
+    out.field("Host: ", head.view(data, head.authority));
+  else if (head.authority.size == 0)
+    out.field("Host: ", how.default_host);
   put_fields(head, data, out, [&](const Field& field) {
     if (field.id == FieldId::kRequestId || field.id == FieldId::kExpect) return false;
     if (field.id == FieldId::kForwardedFor && !how.forwarded_for.empty()) return false;

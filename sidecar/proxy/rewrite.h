@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "sidecar/http/head.h"
+#include "core/http1/head.h"
 
 namespace tallygate::proxy {
 
@@ -34,9 +34,7 @@ class NameSet {
  public:
   NameSet() = default;
   explicit NameSet(const std::vector<std::string>& lower_names);
-  bool contains(std::string_view name) const {
-    return (lengths_ >> (name.size() & 63) & 1) != 0 && search(name);
-  }
+  bool contains(std::string_view name) const { return (lengths_ >> (name.size() & 63) & 1) != 0 && search(name); }
 
  private:
   bool search(std::string_view name) const;
@@ -50,7 +48,7 @@ struct RequestRewrite {
   std::string_view forwarded_for;  // the client's address; empty: leave the field alone
   bool forwarded_proto = false;
   bool expect_continue = false;
-  std::string_view via;            // "1.1 name"; empty: none
+  std::string_view via;  // "1.1 name"; empty: none
   const NameSet* strip = nullptr;
 };
 
@@ -60,7 +58,7 @@ struct ResponseRewrite {
   bool chunked = false;
   std::string_view connection;  // "close", "keep-alive" or empty
   std::string_view via;
-  std::string_view extra;       // complete lines
+  std::string_view extra;  // complete lines
   const NameSet* drop = nullptr;
 };
 

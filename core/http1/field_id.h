@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "sidecar/http/head.h"
+#include "core/http1/head.h"
 
 namespace tallygate::http1 {
 

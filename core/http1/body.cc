@@ -1,9 +1,9 @@
-#include "sidecar/http/body.h"
+#include "core/http1/body.h"
 
 #include <algorithm>
 
-#include "sidecar/http/chars.h"
-#include "sidecar/http/head.h"
+#include "core/http1/chars.h"
+#include "core/http1/head.h"
 
 namespace tallygate::http1 {
 
@@ -28,17 +28,22 @@ BodyReader::Step BodyReader::next(const char* data, size_t size, const Limits& l
 ParseError BodyReader::size_byte(char c) {
   const char low = static_cast<char>(c | 0x20);
   int digit = -1;
-  if (c >= '0' && c <= '9') digit = c - '0';
-  else if (low >= 'a' && low <= 'f') digit = low - 'a' + 10;
+  if (c >= '0' && c <= '9')
+    digit = c - '0';
+  else if (low >= 'a' && low <= 'f')
+    digit = low - 'a' + 10;
   if (digit >= 0) {
     if (++digits_ > 15) return ParseError::kChunkSize;  // cannot overflow
     left_ = left_ * 16 + static_cast<uint64_t>(digit);
     return ParseError::kNone;
   }
   if (digits_ == 0) return ParseError::kChunkSize;
-  if (c == '\r') state_ = State::kSizeLf;
-  else if (c == ';') state_ = State::kExtension;
-  else return ParseError::kChunkSize;  // also the white space that RFC 9112 7.1.1 calls bad
+  if (c == '\r')
+    state_ = State::kSizeLf;
+  else if (c == ';')
+    state_ = State::kExtension;
+  else
+    return ParseError::kChunkSize;  // also the white space that RFC 9112 7.1.1 calls bad
   return ParseError::kNone;
 }
 
@@ -51,8 +56,8 @@ ParseError BodyReader::extension_byte(char c, const Limits& limits) {
   if ((u < 0x20 && c != '\t') || u == 0x7f) return ParseError::kChunkExtension;
   ++extension_bytes_;
   ++extensions_bytes_;
-  const bool fits = extension_bytes_ <= limits.chunk_extension_bytes_max &&
-                    extensions_bytes_ <= limits.chunk_extensions_bytes_max;
+  const bool fits =
+      extension_bytes_ <= limits.chunk_extension_bytes_max && extensions_bytes_ <= limits.chunk_extensions_bytes_max;
   return fits ? ParseError::kNone : ParseError::kChunkExtension;
 }
 

@@ -1,4 +1,4 @@
-#include "sidecar/http/parse_error.h"
+#include "core/http1/parse_error.h"
 
 #include <array>
 

@@ -1,7 +1,7 @@
 // What the fields of a head mean for framing and forwarding.
-#include "sidecar/http/chars.h"
-#include "sidecar/http/field_id.h"
-#include "sidecar/http/head.h"
+#include "core/http1/chars.h"
+#include "core/http1/field_id.h"
+#include "core/http1/head.h"
 
 namespace tallygate::http1 {
 namespace {
@@ -82,8 +82,10 @@ bool Head::note_field(const char* data, Field& field) {
       if (host_seen_) return fail(ParseError::kHostRepeated);
       host_seen_ = true;
       if (!valid_authority(text)) return fail(ParseError::kHostInvalid);
-      if (absolute_form) field.hop_by_hop = true;  // RFC 9112 3.2.2: the target's authority replaces it
-      else authority = {field.value, field.value_size};
+      if (absolute_form)
+        field.hop_by_hop = true;  // RFC 9112 3.2.2: the target's authority replaces it
+      else
+        authority = {field.value, field.value_size};
       return true;
     case FieldId::kContentLength:
       field.hop_by_hop = true;  // said anew by whoever writes the head
@@ -137,8 +139,8 @@ bool Head::note_field(const char* data, Field& field) {
   return true;
 }
 
-// RFC 9110 7.6.1: what Connection names stays on this hop. It cannot name what frames, routes or authenticates a message:
-// those have an id of their own and are dealt with by it.
+// RFC 9110 7.6.1: what Connection names stays on this hop. It cannot name what frames, routes or authenticates a
+// message: those have an id of their own and are dealt with by it.
 void Head::drop_listed(const char* data) {
   for (size_t i = 0; i < field_count; ++i) {
     Field& field = fields[i];

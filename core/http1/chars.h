@@ -11,10 +11,10 @@
 namespace tallygate::http1 {
 
 enum CharClass : uint8_t {
-  kTokenChar = 1,    // RFC 9110 5.6.2
-  kTargetChar = 2,   // visible ASCII without '#': what a request target may hold
-  kHostChar = 4,     // reg-name of RFC 3986 3.2.2
-  kIdChar = 8,       // what a request id may hold: harmless in logs, JSON and URLs
+  kTokenChar = 1,   // RFC 9110 5.6.2
+  kTargetChar = 2,  // visible ASCII without '#': what a request target may hold
+  kHostChar = 4,    // reg-name of RFC 3986 3.2.2
+  kIdChar = 8,      // what a request id may hold: harmless in logs, JSON and URLs
   kDigitChar = 16,
 };
 

@@ -1,9 +1,9 @@
-#include "sidecar/http/head.h"
+#include "core/http1/head.h"
 
 #include <algorithm>
 
-#include "sidecar/http/chars.h"
-#include "sidecar/http/field_id.h"
+#include "core/http1/chars.h"
+#include "core/http1/field_id.h"
 
 namespace tallygate::http1 {
 
@@ -55,8 +55,8 @@ Progress Head::parse_first_line(const char* data, size_t size, const Limits& lim
     const bool blank = line_end == line_;
     if (blank && kind_ == Kind::kResponse) return failed(ParseError::kStatusLine);
     if (blank && skipped_blank_) return failed(ParseError::kRequestLine);
-    if (!blank && !(kind_ == Kind::kRequest ? parse_request_line(data, line_end, limits)
-                                            : parse_status_line(data, line_end))) {
+    if (!blank &&
+        !(kind_ == Kind::kRequest ? parse_request_line(data, line_end, limits) : parse_status_line(data, line_end))) {
       return Progress::kError;
     }
     line_ = scanned_ = line_end + 2;
@@ -82,8 +82,8 @@ ParseError Head::line_error(const char* begin, const char* colon, const char* st
   // "Name: value" with nothing around the value, as a rule. colon[2] may be the line's end, which is not above ' '.
   const char* value = colon + 2;
   const char* value_end = stop;
-  const bool plain = colon[1] == ' ' && static_cast<unsigned char>(colon[2]) > ' ' &&
-                     static_cast<unsigned char>(stop[-1]) > ' ';
+  const bool plain =
+      colon[1] == ' ' && static_cast<unsigned char>(colon[2]) > ' ' && static_cast<unsigned char>(stop[-1]) > ' ';
   if (!plain) {
     value = colon + 1;
     while (value != stop && (*value == ' ' || *value == '\t')) ++value;
@@ -91,8 +91,13 @@ ParseError Head::line_error(const char* begin, const char* colon, const char* st
   }
   const auto name_size = static_cast<uint16_t>(colon - begin);
   const FieldId id = field_id(begin, name_size);
-  fields[count] = Field{static_cast<uint32_t>(begin - data), static_cast<uint32_t>(value - data),
-                        static_cast<uint32_t>(value_end - value), name_size, id, plain, false};
+  fields[count] = Field{static_cast<uint32_t>(begin - data),
+                        static_cast<uint32_t>(value - data),
+                        static_cast<uint32_t>(value_end - value),
+                        name_size,
+                        id,
+                        plain,
+                        false};
   field_count = count + 1;
   return id == FieldId::kOther || id == FieldId::kProtected || note_field(data, fields[count]);
 }
@@ -101,7 +106,8 @@ ParseError Head::line_error(const char* begin, const char* colon, const char* st
 // then the only chain of dependent steps, and the processor looks into the lines beside it.
 Progress Head::parse_fields(const char* data, size_t size, const Limits& limits) {
   size_t cap = limits.request_head_bytes_max;
-  if (kind_ != Kind::kRequest) cap = kind_ == Kind::kResponse ? limits.response_head_bytes_max : limits.trailer_bytes_max;
+  if (kind_ != Kind::kRequest)
+    cap = kind_ == Kind::kResponse ? limits.response_head_bytes_max : limits.trailer_bytes_max;
   const char* end = data + std::min(size, cap);
   for (;;) {
     const char* stop = find_control(data, data + scanned_, end);
@@ -158,9 +164,12 @@ bool Head::parse_target(const char* data, uint32_t begin, uint32_t end) {
 bool Head::parse_absolute_target(const char* data, uint32_t begin, uint32_t end) {
   const std::string_view target(data + begin, end - begin);
   size_t scheme = 0;
-  if (equals_lower(target.substr(0, 7), "http://")) scheme = 7;
-  else if (equals_lower(target.substr(0, 8), "https://")) scheme = 8;
-  else return fail(ParseError::kTarget);
+  if (equals_lower(target.substr(0, 7), "http://"))
+    scheme = 7;
+  else if (equals_lower(target.substr(0, 8), "https://"))
+    scheme = 8;
+  else
+    return fail(ParseError::kTarget);
   const size_t slash = std::min(target.find_first_of("/?", scheme), target.size());
   if (!valid_authority(target.substr(scheme, slash - scheme))) return fail(ParseError::kTarget);
   absolute_form = true;

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "sidecar/http/limits.h"
-#include "sidecar/http/parse_error.h"
+#include "core/http1/limits.h"
+#include "core/http1/parse_error.h"
 
 namespace tallygate::http1 {
 
@@ -69,14 +69,14 @@ class Head {
   std::string_view name(const char* data, const Field& field) const { return {data + field.line, field.name_size}; }
   std::string_view value(const char* data, const Field& field) const { return {data + field.value, field.value_size}; }
 
-  Slice method;          // request
-  Slice path;            // request: as it is to be forwarded; empty stands for "/" ("*" with OPTIONS)
-  Slice query;           // request: after the question mark
+  Slice method;  // request
+  Slice path;    // request: as it is to be forwarded; empty stands for "/" ("*" with OPTIONS)
+  Slice query;   // request: after the question mark
   bool has_query = false;
-  Slice authority;       // request: of an absolute-form target, else of Host; may be empty on 1.0
+  Slice authority;  // request: of an absolute-form target, else of Host; may be empty on 1.0
   bool absolute_form = false;
-  int status = 0;        // response
-  Slice reason;          // response
+  int status = 0;  // response
+  Slice reason;    // response
   int minor_version = 1;
   int64_t content_length = -1;  // -1: no such field
   bool chunked = false;
@@ -89,7 +89,7 @@ class Head {
   bool has_forwarded_for = false;
   bool has_forwarded_proto = false;
   int request_id_count = 0;
-  Slice request_id;         // the first
+  Slice request_id;  // the first
   size_t field_count = 0;
   std::array<Field, kFieldsCapacity> fields;
 
@@ -127,8 +127,8 @@ class Head {
   bool connection_upgrade_ = false;
   bool upgrade_other_ = false;
   uint8_t listed_count_ = 0;
-  uint32_t line_ = 0;     // offset of the first line not yet parsed
-  uint32_t scanned_ = 0;  // up to here there is no control character after line_
+  uint32_t line_ = 0;                     // offset of the first line not yet parsed
+  uint32_t scanned_ = 0;                  // up to here there is no control character after line_
   std::array<Slice, kListedMax> listed_;  // names in Connection
 };
 

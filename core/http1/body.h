@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
-#include "sidecar/http/limits.h"
-#include "sidecar/http/parse_error.h"
+#include "core/http1/limits.h"
+#include "core/http1/parse_error.h"
 
 namespace tallygate::http1 {
 
@@ -31,9 +31,9 @@ class BodyReader {
   void end_by_close() { done_ = kind_ == Kind::kUntilClose || done_; }
 
   struct Step {
-    size_t consumed = 0;       // wire bytes used; less than given only if payload ends, the body ends, or on an error
+    size_t consumed = 0;  // wire bytes used; less than given only if payload ends, the body ends, or on an error
     const char* payload = nullptr;
-    size_t payload_size = 0;   // at most one piece a step
+    size_t payload_size = 0;  // at most one piece a step
     ParseError error = ParseError::kNone;
   };
   // size > 0, !done().
