@@ -12,13 +12,17 @@ const char* decision_of(Reason reason) {
   switch (reason) {
     case Reason::kAdmitted:
     case Reason::kExempt:
-    case Reason::kAllowedUnavailable: return "admit";
-    case Reason::kShadow: return "would_deny";
-    default: return "deny";
+    case Reason::kAllowedUnavailable:
+      return "admit";
+    case Reason::kShadow:
+      return "would_deny";
+    default:
+      return "deny";
   }
 }
 
-void export_decisions(metrics::Scrape& scrape, const AdmissionCounters& counters, const std::vector<std::string>& names) {
+void export_decisions(metrics::Scrape& scrape, const AdmissionCounters& counters,
+                      const std::vector<std::string>& names) {
   for (size_t route = 0; route < AdmissionCounters::kRoutes; ++route) {
     if (names[route].empty()) continue;
     for (size_t r = 0; r < static_cast<size_t>(Reason::kCount); ++r) {
@@ -26,7 +30,8 @@ void export_decisions(metrics::Scrape& scrape, const AdmissionCounters& counters
       if (value == 0) continue;
       const auto reason = static_cast<Reason>(r);
       scrape.counter("tallygate_sidecar_decisions_total", "Requests by decision, reason and route.",
-                     {{"decision", decision_of(reason)}, {"reason", info(reason).code}, {"route", names[route]}}, value);
+                     {{"decision", decision_of(reason)}, {"reason", info(reason).code}, {"route", names[route]}},
+                     value);
     }
   }
 }
@@ -36,13 +41,18 @@ void export_proxy(metrics::Scrape& scrape, const proxy::Counters& c) {
     scrape.counter("tallygate_sidecar_responses_total", "Responses by status class.",
                    {{"class", std::to_string(i) + "xx"}}, get(c.responses[i]));
   }
-  scrape.counter("tallygate_sidecar_request_body_bytes_total", "Payload forwarded to the app.", {}, get(c.request_body_bytes));
-  scrape.counter("tallygate_sidecar_response_body_bytes_total", "Payload forwarded to clients.", {}, get(c.response_body_bytes));
+  scrape.counter("tallygate_sidecar_request_body_bytes_total", "Payload forwarded to the app.", {},
+                 get(c.request_body_bytes));
+  scrape.counter("tallygate_sidecar_response_body_bytes_total", "Payload forwarded to clients.", {},
+                 get(c.response_body_bytes));
   scrape.gauge("tallygate_sidecar_client_connections", "Open client connections.", {}, get(c.clients_active));
   scrape.gauge("tallygate_sidecar_upstream_connections", "Open connections to the app.", {}, get(c.upstreams_active));
-  scrape.counter("tallygate_sidecar_upstream_connects_total", "Connections made to the app.", {}, get(c.upstream_connects));
-  scrape.counter("tallygate_sidecar_upstream_connect_failures_total", "Connections to the app that failed.", {}, get(c.upstream_connect_failures));
-  scrape.counter("tallygate_sidecar_upstream_retries_total", "Requests sent again on a fresh connection.", {}, get(c.upstream_retries));
+  scrape.counter("tallygate_sidecar_upstream_connects_total", "Connections made to the app.", {},
+                 get(c.upstream_connects));
+  scrape.counter("tallygate_sidecar_upstream_connect_failures_total", "Connections to the app that failed.", {},
+                 get(c.upstream_connect_failures));
+  scrape.counter("tallygate_sidecar_upstream_retries_total", "Requests sent again on a fresh connection.", {},
+                 get(c.upstream_retries));
   for (size_t i = 0; i < c.problems.size(); ++i) {
     const double value = get(c.problems[i]);
     if (value == 0) continue;
@@ -53,8 +63,8 @@ void export_proxy(metrics::Scrape& scrape, const proxy::Counters& c) {
   std::vector<uint64_t> counts;
   for (const int64_t ns : proxy::DurationHistogram::kUpperBoundsNs) bounds.push_back(static_cast<double>(ns) / 1e9);
   for (const auto& bucket : c.duration.buckets) counts.push_back(bucket.get());
-  scrape.histogram("tallygate_sidecar_request_duration_seconds", "Admitted requests, from the head to the last byte.", {},
-                   bounds, counts, get(c.duration.sum_ns) / 1e9);
+  scrape.histogram("tallygate_sidecar_request_duration_seconds", "Admitted requests, from the head to the last byte.",
+                   {}, bounds, counts, get(c.duration.sum_ns) / 1e9);
 }
 
 }  // namespace
@@ -62,9 +72,11 @@ void export_proxy(metrics::Scrape& scrape, const proxy::Counters& c) {
 void Sidecar::export_metrics(metrics::Scrape& scrape) const {
   const AdmissionCounters& a = admission_->counters();
   export_decisions(scrape, a, admission_->route_names());
-  scrape.counter("tallygate_sidecar_waited_total", "Requests that waited for a tenant or for units.", {}, get(a.waited));
+  scrape.counter("tallygate_sidecar_waited_total", "Requests that waited for a tenant or for units.", {},
+                 get(a.waited));
   scrape.counter("tallygate_sidecar_charged_units_total", "Units charged.", {}, get(a.charged_units));
-  scrape.counter("tallygate_sidecar_released_units_total", "Units released because the app failed.", {}, get(a.released_units));
+  scrape.counter("tallygate_sidecar_released_units_total", "Units released because the app failed.", {},
+                 get(a.released_units));
   scrape.counter("tallygate_sidecar_allowed_units_total", "Units admitted without a lease.", {}, get(a.allowed_units));
   export_proxy(scrape, proxy_->counters());
 
@@ -72,42 +84,60 @@ void Sidecar::export_metrics(metrics::Scrape& scrape) const {
   scrape.counter("tallygate_sidecar_leases_total", "Lease calls.", {}, get(e.leases));
   scrape.counter("tallygate_sidecar_leased_units_total", "Units leased.", {}, get(e.granted_units));
   scrape.counter("tallygate_sidecar_returned_units_total", "Idle units returned.", {}, get(e.returned_units));
-  scrape.counter("tallygate_sidecar_lease_answers_total", "Lease calls that brought nothing.", {{"answer", "dry"}}, get(e.dry));
-  scrape.counter("tallygate_sidecar_lease_answers_total", "Lease calls that brought nothing.", {{"answer", "wait"}}, get(e.wait));
-  scrape.counter("tallygate_sidecar_lease_answers_total", "Lease calls that brought nothing.", {{"answer", "not_registered"}}, get(e.not_registered));
+  scrape.counter("tallygate_sidecar_lease_answers_total", "Lease calls that brought nothing.", {{"answer", "dry"}},
+                 get(e.dry));
+  scrape.counter("tallygate_sidecar_lease_answers_total", "Lease calls that brought nothing.", {{"answer", "wait"}},
+                 get(e.wait));
+  scrape.counter("tallygate_sidecar_lease_answers_total", "Lease calls that brought nothing.",
+                 {{"answer", "not_registered"}}, get(e.not_registered));
   scrape.counter("tallygate_sidecar_lease_errors_total", "Lease calls without an answer.", {}, get(e.errors));
   scrape.counter("tallygate_sidecar_epoch_changes_total", "Newer epochs heard of.", {}, get(e.epoch_changes));
 
   if (ledger_) {
     const LedgerCounters& l = ledger_->counters();
     scrape.counter("tallygate_sidecar_ledger_leases_total", "Lease calls to the ledger.", {}, get(l.asked));
-    scrape.counter("tallygate_sidecar_ledger_leased_units_total", "Units leased from the ledger.", {}, get(l.granted_units));
-    scrape.counter("tallygate_sidecar_ledger_returned_units_total", "Idle units returned to the ledger.", {}, get(l.returned_units));
-    for (const auto& [answer, value] : {std::pair{"dry", &l.dry}, std::pair{"wait", &l.wait}, std::pair{"refused", &l.refused}}) {
-      scrape.counter("tallygate_sidecar_ledger_lease_answers_total", "Lease calls to the ledger that brought nothing.", {{"answer", answer}}, get(*value));
+    scrape.counter("tallygate_sidecar_ledger_leased_units_total", "Units leased from the ledger.", {},
+                   get(l.granted_units));
+    scrape.counter("tallygate_sidecar_ledger_returned_units_total", "Idle units returned to the ledger.", {},
+                   get(l.returned_units));
+    for (const auto& [answer, value] :
+         {std::pair{"dry", &l.dry}, std::pair{"wait", &l.wait}, std::pair{"refused", &l.refused}}) {
+      scrape.counter("tallygate_sidecar_ledger_lease_answers_total", "Lease calls to the ledger that brought nothing.",
+                     {{"answer", answer}}, get(*value));
     }
-    scrape.counter("tallygate_sidecar_ledger_lease_errors_total", "Calls to the ledger without a usable answer.", {}, get(l.errors));
-    scrape.counter("tallygate_sidecar_ledger_leases_closed_total", "Leases of the ledger's that were settled for good.", {}, get(l.closed));
-    scrape.gauge("tallygate_sidecar_ledger_leases_unsettled", "Leases of the ledger's that wait to be settled for good.", {}, static_cast<double>(l.unsettled.load()));
-    scrape.gauge("tallygate_sidecar_ledger_leases_refused", "Of these, those that the ledger refused to settle: a token or an address to mend.", {}, static_cast<double>(l.unsettled_refused.load()));
-    scrape.gauge("tallygate_sidecar_ledger_up", "Whether the ledger is thought to answer.", {}, ledger_up_.load() ? 1 : 0);
+    scrape.counter("tallygate_sidecar_ledger_lease_errors_total", "Calls to the ledger without a usable answer.", {},
+                   get(l.errors));
+    scrape.counter("tallygate_sidecar_ledger_leases_closed_total", "Leases of the ledger's that were settled for good.",
+                   {}, get(l.closed));
+    scrape.gauge("tallygate_sidecar_ledger_leases_unsettled",
+                 "Leases of the ledger's that wait to be settled for good.", {},
+                 static_cast<double>(l.unsettled.load()));
+    scrape.gauge("tallygate_sidecar_ledger_leases_refused",
+                 "Of these, those that the ledger refused to settle: a token or an address to mend.", {},
+                 static_cast<double>(l.unsettled_refused.load()));
+    scrape.gauge("tallygate_sidecar_ledger_up", "Whether the ledger is thought to answer.", {},
+                 ledger_up_.load() ? 1 : 0);
   }
 
   const CourierCounters& c = courier_->counters();
   scrape.counter("tallygate_sidecar_records_sent_total", "Usage records that Redis took.", {}, get(c.sent));
   scrape.counter("tallygate_sidecar_records_resent_total", "Usage records sent again.", {}, get(c.resent));
-  scrape.counter("tallygate_sidecar_records_booked_total", "Usage records behind the ledger's watermark.", {}, get(c.acknowledged));
-  scrape.gauge("tallygate_sidecar_records_waiting", "Usage records that the ledger has not booked yet.", {}, get(c.unacknowledged));
+  scrape.counter("tallygate_sidecar_records_booked_total", "Usage records behind the ledger's watermark.", {},
+                 get(c.acknowledged));
+  scrape.gauge("tallygate_sidecar_records_waiting", "Usage records that the ledger has not booked yet.", {},
+               get(c.unacknowledged));
   scrape.gauge("tallygate_sidecar_redis_up", "Whether Redis is connected.", {}, redis_up_.load() ? 1 : 0);
   scrape.gauge("tallygate_sidecar_tenants", "Tenants known here.", {}, get(tenants_));
   scrape.gauge("tallygate_sidecar_purses", "Buckets with units leased here.", {}, get(purses_));
   scrape.gauge("tallygate_sidecar_log_segments", "Segments of the usage log.", {}, get(segments_));
   scrape.gauge("tallygate_sidecar_requests_in_flight", "Admitted requests that have not ended.", {}, get(in_flight_));
-  scrape.gauge("tallygate_sidecar_requests_waiting", "Requests that wait for a tenant or for units.", {}, get(waiting_));
+  scrape.gauge("tallygate_sidecar_requests_waiting", "Requests that wait for a tenant or for units.", {},
+               get(waiting_));
   scrape.counter("tallygate_sidecar_log_syncs_total", "Rounds of fdatasync.", {}, static_cast<double>(syncer_.syncs()));
   scrape.counter("tallygate_sidecar_log_failures_total", "Writes or syncs of the usage log that failed.", {},
                  static_cast<double>(syncer_.failures()) + get(commit_failures_));
-  scrape.counter("tallygate_sidecar_recovered_admissions_total", "Admissions booked for predecessors from their slots.", {}, get(recovered_));
+  scrape.counter("tallygate_sidecar_recovered_admissions_total", "Admissions booked for predecessors from their slots.",
+                 {}, get(recovered_));
 }
 
 }  // namespace tallygate::sidecar

@@ -7,15 +7,20 @@ namespace {
 
 constexpr int64_t kCommitMs = 1000;
 constexpr int64_t kWatchMs = 100;
+constexpr int64_t kRemindS = 10;
 constexpr int64_t kForgetEveryNs = 60'000'000'000;
 constexpr int64_t kForgetAfterS = 3600;  // totals of a window serve to return its units: of no use once it is over
 
 }  // namespace
 
-Sidecar::Sidecar(EventLoop& loop, Env& env, Settings settings) : loop_(loop), env_(env), settings_(std::move(settings)) {}
+Sidecar::Sidecar(EventLoop& loop, Env& env, Settings settings)
+    : loop_(loop), env_(env), settings_(std::move(settings)) {}
 
 Result<std::unique_ptr<Sidecar>> Sidecar::create(EventLoop& loop, Env& env, Settings settings) {
   std::unique_ptr<Sidecar> s(new Sidecar(loop, env, std::move(settings)));
+  // Before anything is left behind on the disk.
+  const std::string listen = config::to_string(s->settings_.listen);
+  if (auto found = proxy::look_up(listen); !found) return tl::unexpected(found.error());
   if (auto opened = s->folder_.open(s->settings_.data_dir); !opened) return tl::unexpected(opened.error());
   const std::string boot_id = kernel_boot_id();
   if (auto recovered = s->recover(boot_id); !recovered) return tl::unexpected(recovered.error());
@@ -36,16 +41,23 @@ Result<std::unique_ptr<Sidecar>> Sidecar::create(EventLoop& loop, Env& env, Sett
   s->courier_ = std::make_unique<Courier>(loop, *s->redis_, *s->escrow_);
   s->handover_ = std::make_unique<Handover>(loop, *s->redis_, *s->escrow_, *s->courier_, s->ledger_.get());
   s->directory_ = std::make_unique<Directory>(loop, *s->redis_, *s->notices_, s->settings_.policy_id());
-  s->admission_ = std::make_unique<Admission>(loop, *s->directory_, *s->escrow_, *s->log_, s->spent_before_,
-                                              s->settings_.policy.space, AdmissionOptions{s->settings_.admission_wait_ms});
+  s->admission_ =
+      std::make_unique<Admission>(loop, *s->directory_, *s->escrow_, *s->log_, s->spent_before_,
+                                  s->settings_.policy.space, AdmissionOptions{s->settings_.admission_wait_ms});
   proxy::Options options = s->settings_.proxy;
-  options.listen = config::to_string(s->settings_.listen);
+  options.listen = listen;
   options.upstream = s->settings_.upstream;
-  options.gate_response_headers = {"ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining",
+  options.gate_response_headers = {"ratelimit",         "ratelimit-policy",
+                                   "x-ratelimit-limit", "x-ratelimit-remaining",
                                    "x-ratelimit-reset", "x-tallygate-cap-state"};
   auto proxy = proxy::Proxy::create(loop, std::move(options), *s->admission_);
   if (!proxy) return tl::unexpected(proxy.error());
   s->proxy_ = std::move(*proxy);
+  s->app_known_.store(proxy::parse_address(s->settings_.upstream).has_value());
+  if (!s->app_known_.load()) {
+    s->resolver_ = std::make_unique<UpstreamResolver>(
+        s->settings_.upstream, [p = s->proxy_.get()] { return p->counters().upstream_connect_failures.get(); });
+  }
   return s;
 }
 
@@ -91,9 +103,11 @@ Result<void> Sidecar::start() {
   directory_->on_fault([](const std::string& what) { log::error("published document refused", {{"error", what}}); });
   redis_->on_change([this](bool up) {
     redis_up_.store(up);
-    if (up) log::info("Redis connected", {{"redis", settings_.redis_url.redacted()}});
-    else log::warn("Redis lost; going on with the leases held, then the ledger's, then onUnavailable",
-                   {{"error", redis_->last_error()}, {"ledger", ledger_ != nullptr}});
+    if (up)
+      log::info("Redis connected", {{"redis", settings_.redis_url.redacted()}});
+    else
+      log::warn("Redis lost; going on with the leases held, then the ledger's, then onUnavailable",
+                {{"error", redis_->last_error()}, {"ledger", ledger_ != nullptr}});
     if (!up) return;
     directory_->refresh();
     courier_->kick();
@@ -112,15 +126,35 @@ Result<void> Sidecar::start() {
   escrow_->start();
   courier_->start();
   directory_->start();
+  if (resolver_) find_app();
   watch();
   commit_timer_ = loop_.after_ms(kCommitMs, [this] { commit(); });
   // Nobody is let in before it is known what to ask of them, and what predecessors left unspent is there again; but not
   // for ever, lest a Redis that is away look like a process that hangs.
   const int64_t until_ms = loop_.env().mono_ms() + settings_.admission_wait_ms;
-  while ((directory_->policy() == nullptr || handover_->returning() > 0) && loop_.env().mono_ms() < until_ms) {
+  while ((directory_->policy() == nullptr || handover_->returning() > 0 || !app_known_.load()) &&
+         loop_.env().mono_ms() < until_ms) {
     loop_.run_once(5);
   }
   return proxy_->start();
+}
+
+void Sidecar::find_app() {
+  resolver_->start(
+      [this](const proxy::Address& address) {
+        loop_.post([this, address] {
+          proxy_->set_upstream(address);
+          app_known_.store(true);
+          log::info("app found", {{"upstream", settings_.upstream}, {"address", proxy::to_string(address.get())}});
+        });
+      },
+      [this](const Error& error) {
+        static log::Throttle throttle(kRemindS);
+        log::warn(throttle, "the app's address cannot be looked up",
+                  {{"upstream", settings_.upstream},
+                   {"error", error.message},
+                   {"in_use", app_known_.load() ? "the last one known" : "none"}});
+      });
 }
 
 // Each second: records of what was settled, out to the courier, and down to the disk.
@@ -147,11 +181,17 @@ void Sidecar::watch() {
   if (directory_->policy() != nullptr && !policy_known_.exchange(true)) {
     log::info("policy in force", {{"policy", settings_.policy_id()}, {"version", directory_->policy()->version}});
   }
+  if (!policy_known_.load() && proxy_->port() != 0) {
+    static log::Throttle throttle(kRemindS);
+    log::warn(throttle, "requests are refused: there is no policy",
+              {{"missing", no_policy()}, {"redis", settings_.redis_url.redacted()}});
+  }
   if (ledger_) {
     ledger_up_.store(ledger_->answers(), std::memory_order_relaxed);
     if (!ledger_->answers() && !redis_up_.load()) {
       static log::Throttle throttle(10);
-      log::warn(throttle, "nothing can be leased: Redis is away, and the ledger does not answer", {{"error", ledger_->last_error()}});
+      log::warn(throttle, "nothing can be leased: Redis is away, and the ledger does not answer",
+                {{"error", ledger_->last_error()}});
     }
   }
   tenants_.store(directory_->tenants(), std::memory_order_relaxed);
@@ -214,26 +254,43 @@ void Sidecar::finish() {
   if (auto done = std::exchange(done_, nullptr)) done();
 }
 
+// What has to be done before there is a policy.
+std::string Sidecar::no_policy() const {
+  if (!redis_up_.load()) return "Redis cannot be reached, so the policy " + settings_.policy_id() + " is not known";
+  return "the operator has not published a policy " + settings_.policy_id() +
+         " in this Redis: apply one of that name, or look whether the operator runs and uses the same Redis";
+}
+
 void Sidecar::declare(telemetry::Health& health) {
   health.add_service("redis", [this]() -> telemetry::ServiceHealth {
     if (redis_up_.load()) return {};
-    return {telemetry::ServiceState::kDegraded, ledger_up_.load() ? "away; leasing from the ledger"
-                                                                   : "away; going on with the leases held, then onUnavailable"};
+    return {telemetry::ServiceState::kDegraded, ledger_up_.load()
+                                                    ? "away; leasing from the ledger"
+                                                    : "away; going on with the leases held, then onUnavailable"};
   });
   if (ledger_) {
     health.add_service("ledger", [this]() -> telemetry::ServiceHealth {
       const int64_t refused = ledger_->counters().unsettled_refused.load();
       if (refused == 0) return {};
-      return {telemetry::ServiceState::kDegraded, "refuses to settle " + std::to_string(refused) + " leases: see the log"};
+      return {telemetry::ServiceState::kDegraded,
+              "refuses to settle " + std::to_string(refused) + " leases: see the log"};
     });
   }
+  health.add_service("policy", [this]() -> telemetry::ServiceHealth {
+    if (policy_known_.load()) return {};
+    return {telemetry::ServiceState::kDegraded, no_policy()};
+  });
   health.add_service("usageLog", [this]() -> telemetry::ServiceHealth {
     if (syncer_.failures() == 0 && commit_failures_.load() == 0) return {};
     return {telemetry::ServiceState::kDegraded, "writing to the data folder has failed"};
   });
   health.add_readiness("policy", [this]() -> std::optional<std::string> {
     if (policy_known_.load()) return std::nullopt;
-    return "the policy " + settings_.policy_id() + " has not been published yet, or Redis cannot be reached";
+    return no_policy();
+  });
+  health.add_readiness("app", [this]() -> std::optional<std::string> {
+    if (app_known_.load()) return std::nullopt;
+    return "the app's address, " + settings_.upstream + ", cannot be looked up";
   });
   health.add_readiness("draining", [this]() -> std::optional<std::string> {
     if (!is_draining_.load()) return std::nullopt;

@@ -1,4 +1,5 @@
-// All parts of a sidecar, made in the order in which they depend on each other; start(), then run the loop; drain() ends it.
+// All parts of a sidecar, made in the order in which they depend on each other; start(), then run the loop; drain()
+// ends it.
 #pragma once
 
 #include <atomic>
@@ -16,6 +17,7 @@
 #include "sidecar/log/syncer.h"
 #include "sidecar/log/usage_log.h"
 #include "sidecar/main/settings.h"
+#include "sidecar/main/upstream_resolver.h"
 #include "sidecar/proxy/proxy.h"
 
 namespace tallygate::sidecar {
@@ -40,6 +42,8 @@ class Sidecar {
   Sidecar(EventLoop& loop, Env& env, Settings settings);
   Result<void> recover(const std::string& boot_id);
   void commit();
+  void find_app();
+  std::string no_policy() const;
   void watch();
   void drained();
   void give_back();
@@ -63,6 +67,7 @@ class Sidecar {
   std::unique_ptr<Directory> directory_;
   std::unique_ptr<Admission> admission_;
   std::unique_ptr<proxy::Proxy> proxy_;
+  std::unique_ptr<UpstreamResolver> resolver_;  // null where the app is known by its address
   std::function<void()> done_;
   bool draining_ = false;
   bool giving_back_ = false;
@@ -71,8 +76,9 @@ class Sidecar {
   EventLoop::TimerId commit_timer_ = 0, watch_timer_ = 0;
 
   // What admin threads may see.
-  std::atomic<bool> redis_up_{false}, ledger_up_{false}, policy_known_{false}, is_draining_{false};
-  std::atomic<uint64_t> tenants_{0}, purses_{0}, segments_{0}, in_flight_{0}, waiting_{0}, commit_failures_{0}, recovered_{0};
+  std::atomic<bool> redis_up_{false}, ledger_up_{false}, policy_known_{false}, app_known_{false}, is_draining_{false};
+  std::atomic<uint64_t> tenants_{0}, purses_{0}, segments_{0}, in_flight_{0}, waiting_{0}, commit_failures_{0},
+      recovered_{0};
 };
 
 }  // namespace tallygate::sidecar

@@ -1,6 +1,7 @@
 #include "sidecar/proxy/address.h"
 
 #include <arpa/inet.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <sys/un.h>
 
@@ -51,6 +52,40 @@ Result<Address> parse_address(std::string_view text) {
     if (inet_pton(AF_INET, host.c_str(), &in->sin_addr) == 1) return address;
   }
   return fail(Errc::kInvalid, "not an IP address and port: '" + std::string(text) + "'");
+}
+
+Result<std::vector<Address>> look_up(std::string_view text) {
+  if (auto one = parse_address(text)) return std::vector{std::move(*one)};
+  const size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return fail(Errc::kInvalid, "no port in address '" + std::string(text) + "'");
+  std::string host(text.substr(0, colon));
+  const std::string port(text.substr(colon + 1));
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);  // with a zone
+  if (host.empty()) {
+    std::vector<Address> every;
+    for (const std::string any : {"[::]:", "0.0.0.0:"}) {  // the first takes IPv4 too; a machine may be without IPv6
+      auto address = parse_address(any + port);
+      if (!address) return tl::unexpected(address.error());
+      every.push_back(std::move(*address));
+    }
+    return every;
+  }
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  const int rc = getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
+  if (rc != 0) return fail(Errc::kUnavailable, "cannot look up " + host + ": " + gai_strerror(rc));
+  std::vector<Address> all;
+  for (const addrinfo* each = found; each != nullptr; each = each->ai_next) {
+    Address address;
+    std::memcpy(&address.storage, each->ai_addr, each->ai_addrlen);
+    address.size = each->ai_addrlen;
+    address.text = std::string(text);
+    all.push_back(std::move(address));
+  }
+  freeaddrinfo(found);
+  return all;
 }
 
 std::string to_string(const sockaddr* address) {

@@ -24,7 +24,8 @@ struct Timeouts {                         // 0 is not "none": all are needed
 };
 
 struct Options {
-  // Where to listen: "0.0.0.0:8443", "[::]:15006", "127.0.0.1:0"; and the app: the same forms, or "unix:/path".
+  // Where to listen: "0.0.0.0:8443", "[::]:15006", "127.0.0.1:0", ":8080", every address, or a name; and the app: an address,
+  // a name, or "unix:/path".
   std::string listen = "127.0.0.1:0";
   std::string upstream;
   bool reuse_port = false;  // several proxies, one a thread, on one port

@@ -22,9 +22,7 @@ void set_no_delay(int fd) {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
-Error system_error(const std::string& what) {
-  return {Errc::kUnavailable, what + ": " + std::strerror(errno)};
-}
+Error system_error(const std::string& what) { return {Errc::kUnavailable, what + ": " + std::strerror(errno)}; }
 
 }  // namespace
 
@@ -41,35 +39,50 @@ struct Proxy::Socket final : EventLoop::Watcher {
 void Proxy::Listener::on_ready(uint32_t) { proxy.accept_some(); }
 
 Result<std::unique_ptr<Proxy>> Proxy::create(EventLoop& loop, Options options, Gate& gate) {
-  auto listen = parse_address(options.listen);
+  auto listen = look_up(options.listen);
   if (!listen) return tl::unexpected(listen.error());
-  auto upstream = parse_address(options.upstream);
-  if (!upstream) return tl::unexpected(upstream.error());
+  Address upstream;  // of no family: nothing can be reached there
+  if (auto known = parse_address(options.upstream))
+    upstream = std::move(*known);
+  else
+    upstream.text = options.upstream;
   if (options.limits.fields_max > http1::kFieldsCapacity) return fail(Errc::kInvalid, "limits.fields_max is too large");
   if (options.buffer_low_bytes >= options.buffer_high_bytes) {
     return fail(Errc::kInvalid, "buffer_low_bytes must be less than buffer_high_bytes");
   }
   if (options.via.size() > 64) return fail(Errc::kInvalid, "via is too long");
-  return std::unique_ptr<Proxy>(new Proxy(loop, std::move(options), std::move(*listen), std::move(*upstream), gate));
+  return std::unique_ptr<Proxy>(new Proxy(loop, std::move(options), std::move(*listen), std::move(upstream), gate));
 }
 
-Proxy::Proxy(EventLoop& loop, Options options, Address listen, Address upstream, Gate& gate)
-    : loop_(loop), options_(std::move(options)), listen_address_(std::move(listen)),
-      upstream_address_(std::move(upstream)), listener_(*this),
+Proxy::Proxy(EventLoop& loop, Options options, std::vector<Address> listen, Address upstream, Gate& gate)
+    : loop_(loop),
+      options_(std::move(options)),
+      listen_addresses_(std::move(listen)),
+      upstream_address_(std::move(upstream)),
+      listener_(*this),
       engine_(loop.env(), options_, upstream_address_.text, gate, *this, loop.now_ns()) {}
 
 Proxy::~Proxy() { stop(); }
 
 Result<void> Proxy::start() {
   TG_ASSERT(listen_fd_ < 0 && !stopped_);
-  const int fd = socket(listen_address_.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return tl::unexpected(system_error("socket"));
-  const int one = 1;
+  Result<void> started;
+  for (const Address& address : listen_addresses_) {
+    if ((started = start_on(address))) break;
+  }
+  return started;
+}
+
+Result<void> Proxy::start_on(const Address& address) {
+  const int fd = socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return tl::unexpected(system_error("cannot listen on " + options_.listen));
+  const int one = 1, zero = 0;
+  if (address.family() == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   if (options_.reuse_port) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
   sockaddr_storage bound{};
   socklen_t size = sizeof bound;
-  if (bind(fd, listen_address_.get(), listen_address_.size) != 0 || listen(fd, options_.listen_backlog) != 0 ||
+  if (bind(fd, address.get(), address.size) != 0 || listen(fd, options_.listen_backlog) != 0 ||
       getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size) != 0) {
     const Error error = system_error("cannot listen on " + options_.listen);
     ::close(fd);

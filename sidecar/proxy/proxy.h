@@ -5,8 +5,8 @@
 //   loop.run();
 //   …  (*proxy)->drain([&] { loop.stop(); });          // stop accepting, finish, close
 //
-// Threading: everything on the loop's thread, counters() on any. Several proxies, each with a loop and a gate of its own,
-// share a port by Options::reuse_port. The loop and the gate outlive the proxy.
+// Threading: everything on the loop's thread, counters() on any. Several proxies, each with a loop and a gate of its
+// own, share a port by Options::reuse_port. The loop and the gate outlive the proxy.
 #pragma once
 
 #include <functional>
@@ -23,6 +23,7 @@ namespace tallygate::proxy {
 
 class Proxy final : private Transport {
  public:
+  // May block while the name in Options::listen is looked up. An upstream's name is not: set_upstream() tells.
   static Result<std::unique_ptr<Proxy>> create(EventLoop& loop, Options options, Gate& gate);
   ~Proxy();
   Proxy(const Proxy&) = delete;
@@ -32,6 +33,9 @@ class Proxy final : private Transport {
   // Once started: "127.0.0.1:41234", and its port.
   std::string bound_address() const { return bound_address_; }
   uint16_t port() const { return port_; }
+
+  // Where new connections to the app go. Until then an app that Options::upstream has by name is unreachable.
+  void set_upstream(const Address& address) { upstream_address_ = address; }
 
   // Asks the gate again about a request that waits; see gate.h.
   void resume(Ticket ticket);
@@ -52,7 +56,8 @@ class Proxy final : private Transport {
     Proxy& proxy;
   };
 
-  Proxy(EventLoop& loop, Options options, Address listen, Address upstream, Gate& gate);
+  Proxy(EventLoop& loop, Options options, std::vector<Address> listen, Address upstream, Gate& gate);
+  Result<void> start_on(const Address& address);
 
   ssize_t read(Conn& conn, char* data, size_t size) override;
   ssize_t write(Conn& conn, const iovec* parts, int count) override;
@@ -73,7 +78,8 @@ class Proxy final : private Transport {
 
   EventLoop& loop_;
   const Options options_;
-  const Address listen_address_, upstream_address_;
+  const std::vector<Address> listen_addresses_;  // the first that works
+  Address upstream_address_;
   Listener listener_;
   int listen_fd_ = -1;
   std::string bound_address_;

@@ -271,11 +271,12 @@ class Stack:
     def restart_operator(self, env=None):
         return self.operator.start(env=env)
 
-    def start_sidecar(self, name, policy, flags=(), wait_ready=True):
+    def start_sidecar(self, name, policy, flags=(), wait_ready=True, listen=None, upstream=None):
         sidecar = self.sidecars.get(name)
         if sidecar is None:
             folder = self.folder / f"sidecar-{name}"
-            argv = [binary("tallygate-sidecar"), "run", "--listen", f"127.0.0.1:{self._ports.get('sidecar', 0)}", "--upstream", self.app.address,
+            argv = [binary("tallygate-sidecar"), "run", "--listen", listen or f"127.0.0.1:{self._ports.get('sidecar', 0)}",
+                    "--upstream", upstream or self.app.address,
                     "--admin", f"127.0.0.1:{self._ports.get('sidecar_admin', 0)}", "--policy", policy, "--redis-url", self.redis.url,
                     "--data-dir", folder / "data", *flags]
             (folder / "data").mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,46 @@
+// Looks the app's name up, again and again, on a thread of its own: a look-up blocks. Of several addresses (localhost
+// is ::1 and 127.0.0.1, and many an app listens on one of them alone) the first that takes a connection is the app's.
+//
+// Threading: start() and stop() on one thread; `found` and `failed` are called on the resolver's.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "core/result.h"
+#include "sidecar/proxy/address.h"
+
+namespace tallygate::sidecar {
+
+class UpstreamResolver {
+ public:
+  using LookUp = std::function<Result<std::vector<proxy::Address>>(std::string_view)>;
+  // `failures` counts connections to the app that failed: as long as it stands still, a known address stays. Any
+  // thread.
+  UpstreamResolver(std::string name, std::function<uint64_t()> failures, LookUp look_up = proxy::look_up);
+  ~UpstreamResolver();
+  // Idempotent, as stop() is; stop() waits for a look-up that is under way.
+  void start(std::function<void(const proxy::Address&)> found, std::function<void(const Error&)> failed);
+  void stop();
+
+ private:
+  void run();
+  bool look();
+
+  const std::string name_;
+  const std::function<uint64_t()> failures_;
+  const LookUp look_up_;
+  std::function<void(const proxy::Address&)> found_;
+  std::function<void(const Error&)> failed_;
+  std::vector<proxy::Address> known_;
+  uint64_t failures_seen_ = 0;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace tallygate::sidecar

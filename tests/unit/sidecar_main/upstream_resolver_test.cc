@@ -1,0 +1,127 @@
+// Which address of several is the app's, on real sockets.
+#include "sidecar/main/upstream_resolver.h"
+
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <mutex>
+#include <optional>
+
+#include <gtest/gtest.h>
+
+namespace tallygate::sidecar {
+namespace {
+
+// An app on a port of one loopback address, or just the port.
+class App {
+ public:
+  explicit App(const char* ip, uint16_t port = 0) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+    const int one = 1;
+    setsockopt(fd_, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    const auto address = proxy::parse_address(std::string(ip) + ":" + std::to_string(port));
+    EXPECT_EQ(bind(fd_, address->get(), address->size), 0);
+    EXPECT_EQ(listen(fd_, 8), 0);
+    sockaddr_in bound{};
+    socklen_t size = sizeof bound;
+    getsockname(fd_, reinterpret_cast<sockaddr*>(&bound), &size);
+    port_ = ntohs(bound.sin_port);
+  }
+  ~App() { ::close(fd_); }
+  uint16_t port() const { return port_; }
+
+ private:
+  int fd_;
+  uint16_t port_ = 0;
+};
+
+// What a resolver has said, to be awaited.
+class Said {
+ public:
+  void found(const proxy::Address& address) {
+    const std::lock_guard lock(mutex_);
+    last_ = proxy::to_string(address.get());
+  }
+  bool becomes(const std::string& wanted) {
+    for (int i = 0; i < 3000; ++i) {
+      {
+        const std::lock_guard lock(mutex_);
+        if (last_ == wanted) return true;
+      }
+      usleep(10'000);
+    }
+    return false;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::string last_;
+};
+
+UpstreamResolver::LookUp answers(const std::vector<std::string>& texts) {
+  return [texts](std::string_view) -> Result<std::vector<proxy::Address>> {
+    std::vector<proxy::Address> all;
+    for (const auto& text : texts) all.push_back(*proxy::parse_address(text));
+    return all;
+  };
+}
+
+TEST(UpstreamResolver, TakesTheAddressWhereTheAppListensAndFollowsIt) {
+  auto app = std::make_unique<App>("127.0.0.2");
+  const uint16_t port = app->port();
+  const std::string first = "127.0.0.1:" + std::to_string(port), second = "127.0.0.2:" + std::to_string(port);
+  std::atomic<uint64_t> failures = 0;
+  Said said;
+  UpstreamResolver resolver(
+      "app:1", [&] { return failures.load(); }, answers({first, second}));
+  resolver.start([&](const proxy::Address& a) { said.found(a); }, [](const Error&) {});
+  EXPECT_TRUE(said.becomes(second));
+  app.reset();
+  const App moved("127.0.0.1", port);
+  ++failures;  // a request could not be served
+  EXPECT_TRUE(said.becomes(first));
+}
+
+TEST(UpstreamResolver, GoesOnWhereNobodyAnswersYet) {
+  uint16_t port;
+  {
+    const App gone("127.0.0.1");
+    port = gone.port();
+  }
+  const std::string first = "127.0.0.1:" + std::to_string(port), second = "127.0.0.2:" + std::to_string(port);
+  Said said;
+  UpstreamResolver resolver(
+      "app:1", [] { return 0; }, answers({first, second}));
+  resolver.start([&](const proxy::Address& a) { said.found(a); }, [](const Error&) {});
+  EXPECT_TRUE(said.becomes(first));
+  const App late("127.0.0.2", port);
+  EXPECT_TRUE(said.becomes(second));
+}
+
+TEST(UpstreamResolver, AsksAgainUntilTheNameIsKnown) {
+  std::atomic<int> asked = 0, failed = 0;
+  Said said;
+  UpstreamResolver resolver(
+      "app:1", [] { return 0; },
+      [&](std::string_view name) -> Result<std::vector<proxy::Address>> {
+        EXPECT_EQ(name, "app:1");
+        if (++asked < 2) return fail(Errc::kUnavailable, "no such host");
+        return std::vector{*proxy::parse_address("127.0.0.1:9")};
+      });
+  resolver.start([&](const proxy::Address& a) { said.found(a); }, [&](const Error&) { ++failed; });
+  EXPECT_TRUE(said.becomes("127.0.0.1:9"));
+  EXPECT_EQ(failed, 1);
+}
+
+TEST(LookUp, EveryForm) {
+  EXPECT_EQ(proxy::look_up("127.0.0.1:80")->size(), 1U);
+  EXPECT_EQ(proxy::to_string(proxy::look_up("[::1]:80")->front().get()), "[::1]:80");
+  EXPECT_EQ(proxy::to_string(proxy::look_up(":80")->front().get()), "[::]:80");
+  EXPECT_EQ(proxy::to_string(proxy::look_up(":80")->back().get()), "0.0.0.0:80");
+  EXPECT_EQ(proxy::look_up("localhost:80")->front().text, "localhost:80");
+  EXPECT_EQ(proxy::look_up("no-such-host.invalid:80").error().errc, Errc::kUnavailable);
+  EXPECT_EQ(proxy::look_up("127.0.0.1").error().errc, Errc::kInvalid);
+}
+
+}  // namespace
+}  // namespace tallygate::sidecar
