@@ -116,17 +116,21 @@ void decode_limit(Fields& f, const BillingPlan& plan, LimitSpec* l) {
   f.id("name", kRequired, kLimitWant, &l->name);
   if (f.id("meter", kRequired, kMeterWant, &l->meter)) check_meter_reference(f, plan, *l);
   const bool amount = f.integer("amount", kRequired, 0, kMaxInteger, &l->amount);
-  if (f.integer("burst", kOptional, 1, kMaxInteger, &l->burst)) {
-    if (amount && l->burst < l->amount) {
-      f.fault("burst", Reason::kOutOfRange, "is less than amount", "use at least " + std::to_string(l->amount));
-    }
-    f.not_in_force("burst", "burst");
+  const bool burst = f.integer("burst", kOptional, 1, kMaxInteger, &l->burst);
+  if (burst && amount && l->burst < l->amount) {
+    f.fault("burst", Reason::kOutOfRange, "is less than amount", "use at least " + std::to_string(l->amount));
   }
   f.choice("window", kRequired, kWindows, &l->window);
   const bool cap = f.choice("cap", kRequired, kCaps, &l->cap);
   f.object("grace", kOptional, [&](Fields& grace) { decode_grace(grace, f, l); });
   if (cap && l->cap == Cap::kHard && f.has("grace")) {
     f.fault("grace", Reason::kConflict, "a hard cap has no grace", "use cap: Soft, or remove grace");
+  }
+  // More than amount in a window would pass, or what was promised would not.
+  if (burst && cap && l->cap == Cap::kHard) {
+    f.fault("burst", Reason::kConflict, "a hard cap has no burst in this version", "remove burst");
+  } else if (burst) {
+    f.not_in_force("burst", "burst");
   }
 }
 

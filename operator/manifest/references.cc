@@ -69,7 +69,15 @@ class Checker {
     const auto& name = t.limit_overrides[i].name;
     std::vector<std::string_view> names;
     for (const LimitSpec& limit : plan.limits) {
-      if (limit.name == name.value) return;
+      if (limit.name == name.value) {
+        if (t.limit_overrides[i].burst && limit.cap == tenant::Cap::kHard) {
+          fault(key, name.place, "spec.limitOverrides[" + std::to_string(i) + "].burst", Reason::kConflict,
+                "limit " + name.value.str() + " of plan " + plan.name.str() +
+                    " is a hard cap, which has no burst in this version",
+                "remove burst");
+        }
+        return;
+      }
       names.push_back(limit.name.str());
     }
     const auto meant = did_you_mean(name.value.str(), names);

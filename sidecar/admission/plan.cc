@@ -34,7 +34,7 @@ PlanResult refuse(Reason reason, std::string detail) { return {reason, std::move
 
 void add_limit(Plan* plan, size_t charge, const tenant::Limit& limit, const Window& window, Escrow& escrow) {
   const BucketId id{limit.name.str(), false, window.start_s, window.end_s - window.start_s};
-  const int64_t mint = tenant::is_redis_only(limit.window) ? std::max(limit.amount, limit.burst) : 0;
+  const int64_t mint = tenant::is_redis_only(limit.window) ? limit.capacity : 0;
   PlanItem item;
   item.charge = charge;
   item.purse = escrow.purse(plan->tenant->id, id.str(), window.end_s, mint);
@@ -47,8 +47,8 @@ void add_limit(Plan* plan, size_t charge, const tenant::Limit& limit, const Wind
   item.end_s = window.end_s;
   plan->valid_until_s = std::min(plan->valid_until_s, window.end_s);
   plan->policy_header += plan->policy_header.empty() ? "RateLimit-Policy: " : ", ";
-  plan->policy_header += "\"" + item.limit + "\";q=" + std::to_string(item.amount) +
-                         ";w=" + std::to_string(window.end_s - window.start_s);
+  plan->policy_header +=
+      "\"" + item.limit + "\";q=" + std::to_string(item.amount) + ";w=" + std::to_string(window.end_s - window.start_s);
   plan->items.push_back(std::move(item));
 }
 
@@ -106,7 +106,8 @@ PlanResult build_plan(const tenant::Route& route, TenantEntry& entry, Escrow& es
       if (limit.meter != charge.meter) continue;
       Window window{};
       if (!current_window(limit, now_s, &window)) {
-        return refuse(Reason::kPolicyUnavailable, "limit " + limit.name.str() + " has no window published for this time");
+        return refuse(Reason::kPolicyUnavailable,
+                      "limit " + limit.name.str() + " has no window published for this time");
       }
       add_limit(plan.get(), i, limit, window, escrow);
     }

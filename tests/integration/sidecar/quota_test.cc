@@ -12,6 +12,37 @@ TEST(HardCap, ExactForOne) {
   EXPECT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 100; }));
 }
 
+// Both counted in one window of a day's seconds that the shifted clock begins afresh, so that no minute ends meanwhile.
+void begin_a_minute(World& world) { world.env.shift_s = 60 - system_env().wall_s() % 60; }
+
+TEST(HardCap, AMinutesBurstIsNoHigherCap) {
+  World world;
+  world.ready(1000, 1000);
+  auto t = world.tenant(1000);
+  t.limits.push_back(world.limit("minute", 5));
+  t.limits.back().window = tenant::WindowKind::kMinute;
+  t.limits.back().burst = 10;
+  world.op.put(t);
+  begin_a_minute(world);
+  EXPECT_EQ(world.admitted_of(world.pod(), 20), 5);
+}
+
+TEST(SoftCap, AMinutesSoftLimitLetsPassWhatItsGraceAllows) {
+  World world;
+  world.ready(1000, 1000);
+  auto t = world.tenant(1000);
+  for (const int64_t capacity : {int64_t{7}, tenant::kUnbounded}) {
+    t.limits.push_back(world.limit("minute" + std::to_string(capacity), 5));
+    t.limits.back().window = tenant::WindowKind::kMinute;
+    t.limits.back().cap = tenant::Cap::kSoft;
+    t.limits.back().capacity = capacity;
+    world.op.put(t);
+    begin_a_minute(world);
+    EXPECT_EQ(world.admitted_of(world.pod(), 20), capacity == 7 ? 7 : 20);
+    t.limits.pop_back();
+  }
+}
+
 TEST(HardCap, ExactForSeveralAtOnce) {
   World world;
   world.ready(500, 500);
@@ -142,7 +173,8 @@ TEST(HardCap, MoreThanThereIsAtOnceIsServedInFull) {
   Pod& pod = world.pod();
   std::vector<Call*> calls;
   for (int i = 0; i < 80; ++i) calls.push_back(&pod.begin());
-  ASSERT_TRUE(world.until([&] { return std::none_of(calls.begin(), calls.end(), [](Call* c) { return c->waits(); }); }));
+  ASSERT_TRUE(
+      world.until([&] { return std::none_of(calls.begin(), calls.end(), [](Call* c) { return c->waits(); }); }));
   EXPECT_EQ(std::count_if(calls.begin(), calls.end(), [](Call* c) { return c->admitted(); }), 50);
 }
 
@@ -154,7 +186,8 @@ TEST(Headers, TellLimitRemainderAndReset) {
   const std::string text = pod.headers(call);
   EXPECT_NE(text.find("RateLimit-Policy: \"calls\";q=10;w=101000\r\n"), std::string::npos) << text;
   EXPECT_NE(text.find("RateLimit: \"calls\";r=9;t="), std::string::npos) << text;
-  EXPECT_NE(text.find("X-RateLimit-Limit: 10\r\nX-RateLimit-Remaining: 9\r\nX-RateLimit-Reset: "), std::string::npos) << text;
+  EXPECT_NE(text.find("X-RateLimit-Limit: 10\r\nX-RateLimit-Remaining: 9\r\nX-RateLimit-Reset: "), std::string::npos)
+      << text;
   EXPECT_NE(text.find("X-Tallygate-Cap-State: ok\r\n"), std::string::npos) << text;
   pod.settle(call);
   EXPECT_EQ(world.admitted_of(pod, 7), 7);
@@ -211,7 +244,8 @@ TEST(Problem, OfAnExhaustedQuotaHasAllFacts) {
   EXPECT_EQ(body["remaining"], 0);
   EXPECT_EQ(body["requestId"], "request-3");
   EXPECT_TRUE(body.contains("title") && body.contains("detail") && body.contains("resetAt"));
-  for (const char* name : {"Retry-After: ", "RateLimit: \"calls\";r=0", "RateLimit-Policy: ", "X-RateLimit-Remaining: 0"}) {
+  for (const char* name :
+       {"Retry-After: ", "RateLimit: \"calls\";r=0", "RateLimit-Policy: ", "X-RateLimit-Remaining: 0"}) {
     EXPECT_NE(call.denial.headers.find(name), std::string::npos) << name;
   }
 }

@@ -192,6 +192,15 @@ TEST(Accept, ALimitThatGoesDoesNotTakeTheTenantThatOverridesIt) {
   EXPECT_EQ(accepted.resources.plans.begin()->second.limits[0].name.str(), "calls-day");
 }
 
+TEST(Accept, AHardLimitIsNotOverriddenWithABurst) {
+  Source source;
+  std::string plan = plan_yaml();
+  source.files = {{"plan.yaml", plan},
+                  {"t.yaml", tenant_yaml() + "  limitOverrides: [{name: calls-month, amount: 7, burst: 9}]\n"}};
+  const Accepted& accepted = source.accept_now();
+  EXPECT_TRUE(has(accepted, Reason::kConflict, "spec.limitOverrides[0].burst")) << all_of(accepted.faults);
+}
+
 TEST(Accept, OneDefaultPlan) {
   Source source;
   const auto default_plan = [](const std::string& name) {

@@ -91,6 +91,7 @@ const std::vector<Malformed>& malformed_cases() {
     {"amount infinite", Base::kPlan, "amount: 1000", "amount: .inf", "spec.limits[0].amount", Reason::kInvalidValue, "whole number"},
     {"amount is null", Base::kPlan, "amount: 1000", "amount: null", "spec.limits[0].amount", Reason::kRequired, "add amount"},
     {"burst below amount", Base::kPlan, "amount: 1000", "amount: 1000\n    ^burst: 999", "spec.limits[0].burst", Reason::kOutOfRange, "at least 1000"},
+    {"burst of a hard cap", Base::kPlan, "window: Day, cap: Hard", "burst: 10, window: Day, cap: Hard", "spec.limits[1].burst", Reason::kConflict, "remove burst"},
     {"window unknown", Base::kPlan, "window: Month", "window: Fortnight", "spec.limits[0].window", Reason::kInvalidValue, "BillingPeriod"},
     {"window in small letters", Base::kPlan, "window: Month", "window: month", "spec.limits[0].window", Reason::kInvalidValue, "did you mean Month?"},
     {"two limits on one window", Base::kPlan, "meter: sms, amount: 5, window: Day", "meter: api_calls, amount: 5, window: Month", "spec.limits[1].window", Reason::kConflict, "another window"},
