@@ -146,6 +146,20 @@ Result<Record> decode_final(Fields& fields, Record record) {
   return record;
 }
 
+// The fields that every kind begins with.
+Result<Record> read_identity(Fields& fields) {
+  std::string_view field;
+  Record record;
+  if (!fields.next(&field) || field != "1") return bad("version");
+  if (!fields.next(&field) || field.size() != 1 || std::string_view("HUFT").find(field) == std::string_view::npos) {
+    return bad("kind");
+  }
+  record.kind = static_cast<RecordKind>(field[0]);
+  if (!read_text(fields, &record.incarnation) || !is_incarnation(record.incarnation)) return bad("incarnation");
+  if (!read_count(fields, &record.seq) || record.seq == 0) return bad("seq");
+  return record;
+}
+
 }  // namespace
 
 bool is_incarnation(std::string_view text) {
@@ -218,15 +232,10 @@ void encode_to(const Record& record, std::string* out) {
 Result<Record> decode(std::string_view text) {
   if (text.size() > kMaxRecordBytes) return fail(Errc::kInvalid, "record: longer than 64 KiB");
   Fields fields(text);
-  std::string_view field;
-  Record record;
-  if (!fields.next(&field) || field != "1") return bad("version");
-  if (!fields.next(&field) || field.size() != 1) return bad("kind");
-  const char kind = field[0];
-  if (!read_text(fields, &record.incarnation) || !is_incarnation(record.incarnation)) return bad("incarnation");
-  if (!read_count(fields, &record.seq) || record.seq == 0) return bad("seq");
+  auto read = read_identity(fields);
+  if (!read) return read;
+  Record record = std::move(*read);
   if (!read_count(fields, &record.epoch)) return bad("epoch");
-  record.kind = static_cast<RecordKind>(kind);
   Result<Record> result = bad("kind");
   switch (record.kind) {
     case RecordKind::kHello:
@@ -250,6 +259,13 @@ Result<Record> decode(std::string_view text) {
   }
   if (result && !fields.done()) return bad("end (there are more fields than the kind has)");
   return result;
+}
+
+std::optional<Record> decode_identity(std::string_view text) {
+  Fields fields(text);
+  auto record = read_identity(fields);
+  if (!record) return std::nullopt;
+  return std::move(*record);
 }
 
 }  // namespace tallygate::redis_contract

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -51,5 +52,8 @@ void encode_to(const Record& record, std::string* out);  // appends
 // Refuses anything that encode() would not have written; the message names the field. A refused record is poison: the
 // pump quarantines it (rule 16).
 Result<Record> decode(std::string_view text);
+// Of a text that decode() or the ledger refuses: whose record it is, if that much can be read: incarnation, seq and
+// kind. Of formats and kinds that this version does not know, nothing can be read: a later one may.
+std::optional<Record> decode_identity(std::string_view text);
 
 }  // namespace tallygate::redis_contract

@@ -1,5 +1,6 @@
 #include "operator/ledger/escrow_store.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace tallygate::ledger {
@@ -109,18 +110,31 @@ std::string hex(std::string_view bytes) {
   return text;
 }
 
+// Poison is kept for people to see. Where it is known whose it was, its place is staged, so that it counts as passed.
 Result<void> quarantine(Transaction& transaction, std::span<const PoisonRecord> poison, const std::string& now) {
   if (poison.empty()) return {};
   Json rows = Json::array();
   for (const PoisonRecord& p : poison) {
-    rows.push_back({{"shard", p.shard}, {"stream_id", p.stream_id}, {"raw", hex(p.raw)}, {"error", storable(p.error)}});
+    rows.push_back({{"shard", p.shard},
+                    {"stream_id", p.stream_id},
+                    {"raw", hex(p.raw)},
+                    {"error", storable(p.error)},
+                    {"incarnation", p.incarnation},
+                    {"seq", p.seq}});
   }
+  const std::string text = dump(rows);
   const Result<Rows> done = transaction.exec(
       "insert into quarantined_records (shard, stream_id, raw, error, quarantined_at) "
       "select shard, stream_id, decode(raw, 'hex'), error, $2::timestamptz from jsonb_to_recordset($1::jsonb) "
       "as x (shard smallint, stream_id text, raw text, error text) on conflict do nothing",
-      {dump(rows), now});
+      {text, now});
   if (!done) return tl::unexpected(done.error());
+  if (!std::ranges::any_of(poison, [](const PoisonRecord& p) { return p.seq > 0; })) return {};
+  const Result<Rows> staged = transaction.exec(
+      "insert into usage_staging (shard, incarnation, kind, seq) select shard, incarnation, 'Q', seq "
+      "from jsonb_to_recordset($1::jsonb) as x (shard smallint, incarnation text, seq bigint) where seq > 0",
+      {text});
+  if (!staged) return tl::unexpected(staged.error());
   return {};
 }
 
@@ -195,7 +209,8 @@ Result<std::vector<RecallPlan>> EscrowStore::recall_plans(std::span<const FundRe
   Json batch = Json::array();
   for (size_t i = 0; i < requests.size(); ++i) {
     const FundRequest& r = requests[i];
-    batch.push_back({{"n", i}, {"tenant", r.tenant}, {"bucket", r.bucket}, {"units", std::max<int64_t>(1, r.need - r.free)}});
+    batch.push_back(
+        {{"n", i}, {"tenant", r.tenant}, {"bucket", r.bucket}, {"units", std::max<int64_t>(1, r.need - r.free)}});
   }
   const Result<Rows> rows = session_.exec("select n, plan from funding_recall_plans($1::jsonb)", {dump(batch)});
   if (!rows) return tl::unexpected(rows.error());
@@ -220,8 +235,10 @@ Result<std::vector<BookedIncarnation>> EscrowStore::book(std::span<const StagedR
   std::vector<BookedIncarnation> booked;
   Result<void> result = session_.transact([&](Transaction& transaction) -> Result<void> {
     if (Result<void> done = quarantine(transaction, poison, time); !done) return done;
-    if (records.empty()) return {};
-    if (Result<void> done = transaction.copy("usage_staging", kColumns, staged); !done) return done;
+    if (records.empty() && poison.empty()) return {};
+    if (!staged.empty()) {
+      if (Result<void> done = transaction.copy("usage_staging", kColumns, staged); !done) return done;
+    }
     const Result<Rows> rows = transaction.exec(
         "select o_shard, o_incarnation, o_watermark, o_taken, o_register, o_epoch from book_batch($1::timestamptz)",
         {time});

@@ -57,6 +57,9 @@ struct StagedRecord {
 struct PoisonRecord {
   int shard = 0;
   std::string stream_id, raw, error;
+  // Whose record it was, where that can be read. It counts as passed: those that follow it are booked (rule 16).
+  std::string incarnation = {};
+  int64_t seq = 0;  // 0: not known
 };
 
 struct BookedIncarnation {

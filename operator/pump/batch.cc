@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <tuple>
 #include <unordered_map>
 
 #include "core/money.h"
@@ -48,10 +49,13 @@ void read_entry(Batch& batch, int shard, redis::Reply& entry) {
     }
     auto record = named ? redis_contract::decode(raw) : fail(Errc::kInvalid, "the entry has other fields than \"r\"");
     std::string why = record ? refusal(*record) : record.error().message;
-    if (why.empty())
+    if (why.empty()) {
       batch.records.push_back({shard, std::move(*record)});
-    else
+    } else {
+      auto whose = named ? redis_contract::decode_identity(raw) : std::nullopt;
       batch.poison.push_back({shard, id, std::move(raw), std::move(why)});
+      if (whose) std::tie(batch.poison.back().incarnation, batch.poison.back().seq) = {whose->incarnation, whose->seq};
+    }
   }
   batch.entry_ids[shard].push_back(std::move(id));
 }

@@ -122,7 +122,9 @@ class Pump::Worker {
     if (result.error().errc != Errc::kInvalid || records.empty()) return tl::unexpected(result.error());
     if (records.size() == 1) {
       std::vector<ledger::PoisonRecord> more(poison.begin(), poison.end());
-      more.push_back({records[0].shard, "refused", redis_contract::encode(records[0].record), result.error().message});
+      const redis_contract::Record& refused = records[0].record;
+      more.push_back({records[0].shard, "refused", redis_contract::encode(refused), result.error().message,
+                      refused.incarnation, refused.seq});
       return book({}, more, booked);
     }
     if (Result<void> done = book(records.first(records.size() / 2), poison, booked); !done) return done;

@@ -3,7 +3,8 @@
 // Each turn: XREADGROUP over all streams (first what this consumer had read before and not acknowledged), decode, book
 // in one transaction, then `ack` per shard: entries leave the stream, watermarks move up; newcomers are registered.
 // Dying anywhere in between is harmless: entries come again, the ledger's watermarks refuse what is booked. Entries
-// that are no record go to quarantined_records in the same transaction. A thread and connections of its own.
+// that are no record go to quarantined_records in the same transaction, and count as passed. A thread and connections
+// of its own.
 #pragma once
 
 #include <atomic>

@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "core/money.h"
 #include "core/redis_contract/bucket_id.h"
 #include "core/redis_contract/keys.h"
 
@@ -207,7 +208,7 @@ void UsageLog::settle(Slot* slot, std::span<const int64_t> units) {
 bool add_units(int64_t* sums, const int64_t* units, size_t n) {
   int64_t added[kMaxCharges];
   for (size_t i = 0; i < n; ++i) {
-    if (__builtin_add_overflow(sums[i], units[i], &added[i])) return false;
+    if (__builtin_add_overflow(sums[i], units[i], &added[i]) || added[i] > kMaxInteger) return false;
   }
   std::memcpy(sums, added, n * sizeof *sums);
   return true;

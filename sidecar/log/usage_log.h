@@ -134,8 +134,8 @@ class UsageLog {
 // The record of one charge of a definition, but for its incarnation; shared by the log and by recovery.
 void fill_usage_record(redis_contract::Record* record, int64_t seq, const Definition& definition, size_t charge,
                        int64_t units, int64_t requests, int64_t second);
-// Adds `n` counts to sums, or changes nothing and says false where one would overflow: then they take a record of their
-// own.
+// Adds `n` counts to sums, or changes nothing and says false where one would pass 2^53 − 1, the most that a record may
+// say: then they take a record of their own.
 bool add_units(int64_t* sums, const int64_t* units, size_t n);
 void add_spent(Spent* spent, const Definition& definition, size_t charge, int64_t units);
 

@@ -296,6 +296,37 @@ TEST(Loops, PoisonStopsNobody) {
             0);
 }
 
+// Whatever it is that the pump or the ledger refuses of a sidecar's, the rest of it is booked, other tenants' usage
+// first of all.
+TEST(Loops, ARefusedRecordCountsAsPassed) {
+  LoopsWorld w;
+  w.start();
+  const auto with = [&](int64_t seq, auto change) {
+    auto staged = usage(w.shard, "a", seq, w.tenant, 1, {w.bucket}, 1);
+    change(staged.record);
+    return staged;
+  };
+  const std::string stream = redis_contract::usage_key(w.shard);
+  w.send(hello(w.shard, "a"));
+  w.send(with(2, [](auto& r) { r.units = kMaxInteger + 2; }));
+  w.send(with(3, [](auto& r) { r.buckets = {"calls-day@99999999999999+86400"}; }));
+  must(w.client.call({"XADD", stream, "*", "r", "1\tU\ta\t4\t1\tno tenant\tat all"}));
+  w.send(with(5, [](auto& r) { r.epoch = kMaxInteger; }));
+  w.send(with(6, [](auto& r) { r.tenant = "shop/nobody"; }));
+  w.send(with(7, [](auto& r) { r.meter = "no_such_meter"; }));
+  w.send(with(8, [](auto& r) { r.second = 250'000'000'000; }));
+  w.send(with(9, [](auto& r) { r.units = 5; }));
+  EXPECT_GE(w.eventually([&] { return w.watermark("a") == 9; }), 0) << w.watermark("a");
+  EXPECT_EQ(w.number("select count(*) from quarantined_records"), 3);
+  EXPECT_EQ(w.number("select sum(units) from usage_records where tenant = $1", {w.tenant}), 4 - 1 + 5);
+  // One that only the database refuses.
+  must(w.session.exec("alter table usage_records add constraint no_thirteen check (units <> 13) not valid"));
+  w.send(with(10, [](auto& r) { r.units = 13; }));
+  w.send(with(11, [](auto& r) { r.units = 7; }));
+  EXPECT_GE(w.eventually([&] { return w.watermark("a") == 11; }), 0) << w.watermark("a");
+  EXPECT_EQ(w.number("select count(*) from quarantined_records"), 4);
+}
+
 // The pump dies at each of its seams, in a process of its own; its successor books every unit once.
 class PumpKilled : public ::testing::TestWithParam<const char*> {};
 

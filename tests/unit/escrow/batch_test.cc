@@ -49,10 +49,29 @@ TEST(ReadBatch, SortsEntriesIntoRecordsAndPoison) {
   EXPECT_EQ(batch.records[0].record, usage());
   ASSERT_EQ(batch.poison.size(), 2u);
   EXPECT_EQ(batch.poison[0].raw, "junk");
+  EXPECT_EQ(batch.poison[0].seq, 0);
   EXPECT_EQ(batch.poison[1].shard, 7);
   // Whatever an entry is, it is acknowledged.
   EXPECT_EQ(batch.entry_ids.at(3), (std::vector<std::string>{"200-0", "100-1"}));
   EXPECT_EQ(batch.entry_ids.at(7), (std::vector<std::string>{"300-0", "300-1"}));
+}
+
+// What follows it must not wait for it.
+TEST(ReadBatch, ARefusedRecordKeepsItsPlace) {
+  redis_contract::Record huge = usage();
+  huge.units = kMaxInteger + 1;
+  const auto identity_of = [](const std::string& raw) {
+    const Batch batch = read_batch(array({array({text(redis_contract::usage_key(3)), array({entry("1-0", raw)})})}));
+    EXPECT_EQ(batch.poison.size(), 1u) << raw;
+    return batch.poison.empty() ? "" : batch.poison[0].incarnation + " " + std::to_string(batch.poison[0].seq);
+  };
+  EXPECT_EQ(identity_of(redis_contract::encode(huge)), "pod.1 2");
+  EXPECT_EQ(identity_of("1\tU\tpod.1\t7\t1\tno tenant"), "pod.1 7");
+  EXPECT_EQ(identity_of("1\tU\tpod.1\t7"), "pod.1 7");
+  EXPECT_EQ(identity_of("1\tU\tpod.1\t0\t1\t"), " 0");
+  // A later version's, or a later version's kind: it may yet be read.
+  EXPECT_EQ(identity_of("2\tU\tpod.1\t7\t1\t"), " 0");
+  EXPECT_EQ(identity_of("1\tZ\tpod.1\t7\t1\t"), " 0");
 }
 
 TEST(Refusal, NamesWhatIsOutOfBounds) {

@@ -1,4 +1,5 @@
 // Records files come and go; what a successor needs is always in those that are left.
+#include "core/money.h"
 #include "core/redis_contract/record.h"
 #include "tests/unit/sidecar_log/log_world.h"
 
@@ -170,6 +171,29 @@ TEST(UsageLogRecords, TheLargestUnitsDoNotOverflow) {
   EXPECT_EQ((*found)->outbox().size(), 6u);
   // Saturated: a successor that knows of more spent than was ever granted returns nothing.
   EXPECT_EQ((*found)->spent().begin()->second, INT64_MAX);
+}
+
+// The ledger takes no record of more than 2^53 - 1 units: sums are bounded where they are formed.
+TEST(UsageLogRecords, NoRecordSaysMoreThanTheLedgerTakes) {
+  TempFolder temp;
+  const int64_t most[] = {kMaxInteger};
+  const int64_t one[] = {1};
+  {
+    auto log = UsageLog::create(temp / "inc-a", identity());
+    const uint32_t id = (*log)->define(definition("shop/acme")).value();
+    for (int i = 0; i < 3; ++i) (*log)->settle((*log)->admit(id, most, kSecond), most);
+    for (int i = 0; i < 2; ++i) (*log)->settle((*log)->admit(id, one, kSecond), one);
+    ASSERT_TRUE((*log)->commit_batch().has_value());
+    for (int i = 0; i < 2; ++i) ASSERT_NE((*log)->admit(id, most, kSecond), nullptr);
+  }
+  auto found = Predecessor::recover(temp / "inc-a", kBoot);
+  ASSERT_TRUE(found.has_value());
+  std::vector<int64_t> units;
+  for (const auto& text : (*found)->outbox().shard(redis_contract::shard_of("shop/acme")).unacked) {
+    units.push_back(redis_contract::decode(text)->units);
+  }
+  EXPECT_EQ(units, (std::vector<int64_t>{0, kMaxInteger, kMaxInteger, kMaxInteger, 2, kMaxInteger, kMaxInteger}))
+      << "hello, the batch, and what its successor formed";
 }
 
 // What recovery would refuse to read must never be written: one bad definition would cost the whole log.
