@@ -6,6 +6,7 @@
 #include "core/money.h"
 #include "core/redis_contract/bucket_id.h"
 #include "core/redis_contract/scripts.h"
+#include "core/telemetry/log.h"
 
 namespace tallygate::sidecar {
 
@@ -14,6 +15,7 @@ namespace rc = redis_contract;
 namespace {
 
 constexpr int64_t kTickMs = 20;
+constexpr int64_t kStalledMs = 2000;   // how long it is told of after it was last seen
 constexpr int64_t kForgetAfterS = 60;  // whoever may still settle against a purse is among its users
 
 std::string two_digits(int n) { return {static_cast<char>('0' + n / 10), static_cast<char>('0' + n % 10)}; }
@@ -48,7 +50,8 @@ void Escrow::tick() {
 // What time brings to a purse. False: nothing, until it is woken.
 bool Escrow::tend(Purse& purse, int64_t now_ns) {
   const bool spends = now_ns - purse.last_spend_ns < options_.horizon_ms * 1'000'000;
-  if (purse.asking && purse.needed > 0 && now_ns - purse.asked_ns > options_.redis_patience_ms * 1'000'000) {
+  if (purse.needed > 0 && overdue(purse)) {
+    note_stalled();
     ask_ledger(purse);
   }
   if (purse.asking || now_ns < purse.ask_after_ns) return true;
@@ -119,7 +122,15 @@ int64_t Escrow::epoch(int number) {
   return s.epoch;
 }
 
+void Escrow::note_stalled() {
+  if (!redis_.connected()) return;  // everybody knows
+  stalled_ = refusal_.empty() ? "it does not answer" : refusal_;
+  stalled_until_ns_ = loop_.now_ns() + kStalledMs * 1'000'000;
+}
+
 void Escrow::need(Purse& purse, int64_t units) {
+  const bool forgotten = loop_.now_ns() - purse.asked_ns > kStalledMs * 1'000'000;  // whoever needed some then has left
+  if (purse.unmet_ns == 0 || forgotten) purse.unmet_ns = loop_.now_ns();
   purse.needed = purse.needed == 0 ? units : std::min(purse.needed, units);
   purse.wanted = std::min(purse.wanted + units, kMaxInteger);
   wake(purse);
@@ -161,6 +172,7 @@ std::vector<std::string> Escrow::lease_args(int shard, int64_t epoch, const std:
 void Escrow::send(Purse& purse) {
   if (!leasing_) return;
   if (!redis_.connected()) return ask_ledger(purse);
+  if (overdue(purse)) ask_ledger(purse);  // and Redis too: the first answer serves
   const int64_t epoch = shards_[static_cast<size_t>(purse.shard)].epoch;
   if (epoch == 0) return;  // the heartbeat finds out; its answer asks again
   if (purse.epoch != epoch) adopt(purse, epoch);
@@ -196,6 +208,7 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
   --purse.users;
   if (!reply || !reply->is_array() || reply->elements.size() < 3) {
     count(counters_.errors);
+    if (reply) refused(*reply);
     if (redis_.connected()) retry_later(purse, 200);  // else the ledger is asked, at once
     return on_change_(purse);
   }
@@ -204,10 +217,16 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
   on_watermark_(purse.shard, e[2].to_integer());
   hear_epoch(purse.shard, e[1].to_integer());
   if (purse.epoch != epoch) return on_change_(purse);  // a late answer of an epoch that is over (rule 7)
+  refusal_.clear();
   if (e[0].is_text("GRANT") && e.size() == 4) {
+    purse.unmet_ns = 0;
     granted(purse, e[3], returned);
   } else if (e[0].is_text("DRY") || e[0].is_text("WAIT")) {
     const bool dry = e[0].is_text("DRY");
+    if (dry)
+      purse.unmet_ns = 0;
+    else
+      refusal_ = "nobody funds its buckets: is an operator running, and does one lead?";
     count(dry ? counters_.dry : counters_.wait);
     if (e.size() == 4 && e[3].elements.size() == 4) {
       purse.elsewhere = e[3].elements[1].to_integer();
@@ -222,11 +241,20 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
     }
   } else if (e[0].is_text("REG")) {
     count(counters_.not_registered);
+    refusal_ = "this sidecar is not registered: is an operator running, and does one lead?";
     retry_later(purse, 100);
   } else {
+    refusal_ = "it is a replica, or has lost its data, and no operator has opened an epoch there";
     retry_later(purse, 100);
   }
   on_change_(purse);
+}
+
+// An error, such as those of a server out of memory or of a replica.
+void Escrow::refused(const redis::Reply& reply) {
+  static log::Throttle throttle(10);
+  refusal_ = "it answers: " + (reply.is_error() ? reply.text : std::string("nonsense"));
+  log::warn(throttle, "Redis refuses to lease", {{"error", refusal_}, {"ledger", ledger_ != nullptr}});
 }
 
 // What a purse should hold: twice a horizon's worth of its traffic, since it is refilled at half.
@@ -236,7 +264,8 @@ void Escrow::measure(Purse& purse) {
   if (purse.sampled_ns != 0 && elapsed_ns < 10'000'000) return;  // too short to tell
   if (purse.sampled_ns != 0) {
     const int64_t spent = std::max<int64_t>(0, purse.spent - purse.sampled_spent);
-    const auto wanted = static_cast<int64_t>(static_cast<__int128>(spent) * 2 * options_.horizon_ms * 1'000'000 / elapsed_ns);
+    const auto wanted =
+        static_cast<int64_t>(static_cast<__int128>(spent) * 2 * options_.horizon_ms * 1'000'000 / elapsed_ns);
     // Up at once, down by halves: a pause is not the end of the traffic.
     purse.target = std::clamp(std::max(wanted, purse.target / 2), options_.target_min, options_.target_max);
   }
@@ -292,7 +321,7 @@ void Escrow::adopt(Purse& purse, int64_t epoch) {
   purse.elsewhere = 0;
   purse.told = false;
   purse.state = PurseState::kFunding;
-  purse.ask_after_ns = purse.refill_after_ns = purse.ledger_after_ns = 0;
+  purse.ask_after_ns = purse.refill_after_ns = purse.ledger_after_ns = purse.unmet_ns = 0;
   purse.backoff_ms = 0;
 }
 
@@ -341,7 +370,8 @@ void Escrow::ask_watermark(int number, const std::string& incarnation, std::func
   const int64_t epoch = shards_[static_cast<size_t>(number)].epoch;
   redis_.eval(rc::kLease, lease_keys(number, epoch, incarnation), lease_args(number, epoch, incarnation),
               [fn = std::move(fn), alive = alive_](Result<redis::Reply> reply) {
-                if (*alive && reply && reply->is_array() && reply->elements.size() >= 3) fn(reply->elements[2].to_integer());
+                if (*alive && reply && reply->is_array() && reply->elements.size() >= 3)
+                  fn(reply->elements[2].to_integer());
               });
 }
 

@@ -1,5 +1,6 @@
-// Leases units into purses, returns idle ones, follows epochs and watermarks. While Redis is away, or does not answer in
-// time, the ledger is asked (escrow_ledger.cc): its units are spent and given back like Redis's, in totals of their own.
+// Leases units into purses, returns idle ones, follows epochs and watermarks. Where Redis has not granted within the
+// patience what a request needs, for whatever reason (it is away, silent, out of memory, a replica, or nobody funds),
+// the ledger is asked (escrow_ledger.cc): its units are spent and given back like Redis's, in totals of their own.
 //
 // Threading: the event loop's thread only. The connection, the log and the ledger's leases outlive it.
 #pragma once
@@ -22,20 +23,20 @@
 namespace tallygate::sidecar {
 
 struct EscrowOptions {
-  int64_t horizon_ms = 200;          // a refill should last about so long
+  int64_t horizon_ms = 200;  // a refill should last about so long
   int64_t target_min = 16;
   int64_t target_max = 65'536;
-  int64_t idle_return_ms = 1500;     // unspent units of a purse that nobody used for so long go back
+  int64_t idle_return_ms = 1500;        // unspent units of a purse that nobody used for so long go back
   int64_t idle_return_scarce_ms = 300;  // the same, where others have little else to lease
   int64_t heartbeat_ms = 1000;
   int64_t dry_recheck_ms = 250;
-  int64_t redis_patience_ms = 200;      // requests wait for Redis alone for so long, then the ledger is asked too
-  int64_t ledger_pause_ms = 500;        // after an answer of the ledger's that brings nothing
+  int64_t redis_patience_ms = 200;  // requests wait for Redis alone for so long, then the ledger is asked too
+  int64_t ledger_pause_ms = 500;    // after an answer of the ledger's that brings nothing
 };
 
 struct EscrowCounters {
-  std::atomic<uint64_t> leases{0}, granted_units{0}, returned_units{0}, dry{0}, wait{0}, epoch_changes{0}, not_registered{0},
-      errors{0};
+  std::atomic<uint64_t> leases{0}, granted_units{0}, returned_units{0}, dry{0}, wait{0}, epoch_changes{0},
+      not_registered{0}, errors{0};
 };
 
 class Escrow {
@@ -66,12 +67,13 @@ class Escrow {
   // After units were taken: asks for more in the background once half of the target is gone.
   void spent_from(Purse& purse) {
     purse.last_spend_ns = loop_.now_ns();
-    if (purse.available() * 2 < purse.target && !purse.asking) [[unlikely]] refill(purse);
+    if (purse.available() * 2 < purse.target && !purse.asking) [[unlikely]]
+      refill(purse);
   }
   // A request needs `units` and the purse has fewer: asks at once, unless an answer is due anyway.
   void need(Purse& purse, int64_t units);
-  // Whether the ledger is known to have fewer than `units`; with `fresh`, known from just now. Old news are no ground to
-  // deny where new ones can be had: a wallet may have been topped up while nobody asked.
+  // Whether the ledger is known to have fewer than `units`; with `fresh`, known from just now. Old news are no ground
+  // to deny where new ones can be had: a wallet may have been topped up while nobody asked.
   bool exhausted(const Purse& purse, int64_t units, bool fresh) const {
     return purse.state == PurseState::kDry && units - purse.available() >= purse.dry_lack &&
            (!fresh || loop_.now_ns() < purse.dry_until_ns);
@@ -100,11 +102,18 @@ class Escrow {
   bool may_ask_ledger(const Purse& purse) const;
   // For units where the purse needs some, else only for news of its tenant.
   void ask_ledger(Purse& purse);
+  // Why Redis, though connected, has lately granted nothing to those who need units; empty: it has, or nobody does.
+  std::string stalled() const { return loop_.now_ns() < stalled_until_ns_ ? stalled_ : std::string(); }
   size_t purses() const { return purses_.size(); }
   const EscrowCounters& counters() const { return counters_; }
 
  private:
   void tick();
+  bool overdue(const Purse& purse) const {
+    return purse.unmet_ns != 0 && loop_.now_ns() - purse.unmet_ns > options_.redis_patience_ms * 1'000'000;
+  }
+  void note_stalled();
+  void refused(const redis::Reply& reply);
   void refill(Purse& purse);
   void wake(Purse& purse);
   bool tend(Purse& purse, int64_t now_ns);
@@ -141,6 +150,9 @@ class Escrow {
   std::function<void(int, int64_t)> on_epoch_ = [](int, int64_t) {};
   EventLoop::TimerId timer_ = 0;
   int64_t forgot_ns_ = 0;
+  std::string refusal_;  // what Redis last answered in place of units
+  std::string stalled_;
+  int64_t stalled_until_ns_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   EscrowCounters counters_;
 };

@@ -128,6 +128,9 @@ void Sidecar::export_metrics(metrics::Scrape& scrape) const {
                get(c.unacknowledged));
   scrape.gauge("tallygate_sidecar_redis_up", "Whether Redis is connected.", {}, redis_up_.load() ? 1 : 0);
   scrape.gauge("tallygate_sidecar_tenants", "Tenants known here.", {}, get(tenants_));
+  scrape.gauge("tallygate_sidecar_redis_stalled",
+               "Whether Redis is connected and grants nothing to those who need units.", {},
+               redis_stalled().empty() ? 0 : 1);
   scrape.gauge("tallygate_sidecar_purses", "Buckets with units leased here.", {}, get(purses_));
   scrape.gauge("tallygate_sidecar_log_segments", "Segments of the usage log.", {}, get(segments_));
   scrape.gauge("tallygate_sidecar_requests_in_flight", "Admitted requests that have not ended.", {}, get(in_flight_));

@@ -194,6 +194,10 @@ void Sidecar::watch() {
                 {{"error", ledger_->last_error()}});
     }
   }
+  {
+    const std::lock_guard lock(stalled_mutex_);
+    redis_stalled_ = escrow_->stalled();
+  }
   tenants_.store(directory_->tenants(), std::memory_order_relaxed);
   purses_.store(escrow_->purses(), std::memory_order_relaxed);
   segments_.store(log_->segments(), std::memory_order_relaxed);
@@ -261,8 +265,19 @@ std::string Sidecar::no_policy() const {
          " in this Redis: apply one of that name, or look whether the operator runs and uses the same Redis";
 }
 
+std::string Sidecar::redis_stalled() const {
+  const std::lock_guard lock(stalled_mutex_);
+  return redis_stalled_;
+}
+
 void Sidecar::declare(telemetry::Health& health) {
   health.add_service("redis", [this]() -> telemetry::ServiceHealth {
+    if (const std::string why = redis_stalled(); redis_up_.load() && !why.empty()) {
+      return {telemetry::ServiceState::kDegraded,
+              "connected, but grants nothing: " + why +
+                  (ledger_up_.load() ? "; leasing from the ledger"
+                                     : "; going on with the leases held, then onUnavailable")};
+    }
     if (redis_up_.load()) return {};
     return {telemetry::ServiceState::kDegraded, ledger_up_.load()
                                                     ? "away; leasing from the ledger"

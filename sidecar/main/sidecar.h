@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <string>
 
 #include "core/io/event_loop.h"
 #include "core/redis_client/connection.h"
@@ -44,6 +46,7 @@ class Sidecar {
   void commit();
   void find_app();
   std::string no_policy() const;
+  std::string redis_stalled() const;
   void watch();
   void drained();
   void give_back();
@@ -76,6 +79,8 @@ class Sidecar {
   EventLoop::TimerId commit_timer_ = 0, watch_timer_ = 0;
 
   // What admin threads may see.
+  mutable std::mutex stalled_mutex_;
+  std::string redis_stalled_;  // Escrow::stalled()
   std::atomic<bool> redis_up_{false}, ledger_up_{false}, policy_known_{false}, app_known_{false}, is_draining_{false};
   std::atomic<uint64_t> tenants_{0}, purses_{0}, segments_{0}, in_flight_{0}, waiting_{0}, commit_failures_{0},
       recovered_{0};

@@ -198,6 +198,54 @@ TEST_F(LedgerLeases, AreAskedForWhileRedisHangs) {
   })) << admitted + 1 + more;
 }
 
+// Redis is there, and grants nothing: that is as good as away.
+TEST_F(LedgerLeases, AreAskedForWhereNobodyFundsRedis) {
+  ready(200, 0);
+  Pod& pod = joined(options());
+  std::string end;
+  EXPECT_EQ(drain(pod, &end), 200);
+  EXPECT_EQ(end, "429 QuotaExhausted");
+  EXPECT_EQ(lent(), 200);
+  EXPECT_NE(pod.escrow->stalled().find("nobody funds"), std::string::npos) << pod.escrow->stalled();
+}
+
+struct NoWrites {
+  const char* name;
+  redis::Command how;
+  const char* said;
+};
+class LedgerLeasesOfA : public LedgerLeases, public ::testing::WithParamInterface<NoWrites> {};
+
+TEST_P(LedgerLeasesOfA, RedisThatTakesNoWrites) {
+  ready(200, 100);
+  Pod& pod = joined(options());
+  EXPECT_EQ(world.outcome(pod), "admitted");
+  world.operating = false;
+  ASSERT_FALSE(world.op.call(GetParam().how).is_error());
+  std::string end;
+  const int64_t admitted = drain(pod, &end);
+  EXPECT_EQ(end, "503 QuotaUnavailable") << "Redis has the rest: it is neither used up nor to be had";
+  const auto held = static_cast<int64_t>(pod.escrow->counters().granted_units.load());
+  EXPECT_EQ(admitted, held - 1 + 100) << "what Redis had leased, and all of the ledger's";
+  EXPECT_NE(pod.escrow->stalled().find(GetParam().said), std::string::npos) << pod.escrow->stalled();
+  // And back: exact, and nothing is said any more.
+  ASSERT_FALSE(world.op.call({"CONFIG", "SET", "maxmemory", "0"}).is_error());
+  ASSERT_FALSE(world.op.call({"REPLICAOF", "NO", "ONE"}).is_error());
+  if (GetParam().name == std::string("Replica")) return;  // another history now: an epoch of its own, which others test
+  int64_t more = 0;
+  ASSERT_TRUE(world.until([&] {
+    while (world.outcome(pod) == "admitted") ++more;
+    return admitted + 1 + more == 200;
+  })) << admitted + 1 + more;
+  EXPECT_EQ(world.outcome(pod), "503 QuotaUnavailable");
+  EXPECT_EQ(lent(), 100);
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, LedgerLeasesOfA,
+                         ::testing::Values(NoWrites{"OutOfMemory", {"CONFIG", "SET", "maxmemory", "1"}, "OOM"},
+                                           NoWrites{"Replica", {"REPLICAOF", "127.0.0.1", "1"}, "a replica"}),
+                         [](const auto& info) { return info.param.name; });
+
 TEST_F(LedgerLeases, IdleUnitsGoBackToTheLedgerFirst) {
   ready(200, 100);
   auto o = options();
