@@ -1,6 +1,6 @@
 // One connection, plain or TLS, on its I/O thread; internal to the server. Life of a connection:
-//   start ─▶ [handshake] ─▶ await_request ─▶ read_head_bytes ─▶ take_head ─▶ read_body ─▶ dispatch ─┐
-//                                ▲────────────── keep-alive ────────────── respond ◀── serve ◀──────┘
+//   start ─▶ [handshake] ─▶ await_request ─▶ read_head ─▶ take_head ─▶ read_body ─▶ dispatch ─┐
+//                                ▲─────────── keep-alive ─────────── respond ◀── serve ◀──────┘
 //   and any of them ─▶ finish: the sending side is shut, what the client still sends is dropped for a second, so that
 //   it can read the last response, then the socket closes.
 // Every step owns the connection by shared_ptr through its completion handler; the last one to let go closes it. While
@@ -13,29 +13,30 @@
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
-#include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/stream_traits.hpp>
-#include <optional>
 
-#include "core/http/chunked_body.h"
-#include "core/http/head_check.h"
+#include "core/http/request_reader.h"
 #include "core/telemetry/log.h"
 
 namespace tallygate::http {
 
-namespace beast = boost::beast;
+using boost::system::error_code;
 
 template <class Stream>
 class Connection final : public ConnectionBase,
                          public Turns::Guest,
+                         public Places::Guest,
                          public Reply::Target,
                          public std::enable_shared_from_this<Connection<Stream>> {
  public:
   template <class... Args>
-  Connection(Shared& shared, IoThread& io, tcp::socket accepted, Args&... args)
-      : shared_(shared), io_(io), stream_(std::move(accepted), args...) {
+  Connection(Shared& shared, IoThread& io, Accepted accepted, Args&... args)
+      : shared_(shared),
+        io_(io),
+        place_(std::move(accepted.place)),
+        stream_(std::move(accepted.socket), args...),
+        reader_(shared.options.head_bytes_max, shared.bodies) {
     io_.connections.insert(this);
-    beast::error_code error;
+    error_code error;
     const auto peer = socket().remote_endpoint(error);
     if (!error) peer_ = peer.address().to_string();
     socket().set_option(tcp::no_delay(true), error);
@@ -49,6 +50,12 @@ class Connection final : public ConnectionBase,
   void start();
   void begin_drain() override {
     if (idle_ && !has_unread_bytes()) close_socket();
+  }
+  void give_way(std::shared_ptr<Places::Guest> self) override {
+    // Moved, so that the connection is never let go of on another thread.
+    net::post(io_.context, [this, self = std::move(self)] {
+      if (waits_) close_socket();
+    });
   }
   void abort() override { close_socket(); }
   void close_if_late(int64_t now_ns) override {
@@ -64,11 +71,16 @@ class Connection final : public ConnectionBase,
   using Self = std::shared_ptr<Connection>;
 
   Self self() { return this->shared_from_this(); }
-  tcp::socket& socket() { return beast::get_lowest_layer(stream_); }
+  tcp::socket& socket() {
+    if constexpr (std::is_same_v<Stream, tcp::socket>) {
+      return stream_;
+    } else {
+      return stream_.next_layer();
+    }
+  }
   void deadline(int64_t ms) { deadline_ns_ = shared_.env.mono_ns() + ms * 1'000'000; }
-  std::string_view buffered() const { return {static_cast<const char*>(buffer_.data().data()), buffer_.data().size()}; }
   bool has_unread_bytes() {
-    beast::error_code error;
+    error_code error;
     return socket().available(error) > 0 && !error;
   }
   // Reads at most `size` into the buffer, then calls next(). Ends the connection on an error.
@@ -77,12 +89,13 @@ class Connection final : public ConnectionBase,
 
   void handshake();
   void refuse_plain();
+  void wait();
   void await_request();
-  void read_head_bytes();
-  void take_head(size_t size);
+  void read_head();
+  void take_head();
+  void begin_body();
   void read_body();
-  void read_counted();
-  void read_chunked();
+  bool refused_by_head();
   void send_continue();
   void dispatch();
   void serve();
@@ -93,24 +106,23 @@ class Connection final : public ConnectionBase,
   void on_io_thread(std::function<void()> task) override;
   void on_worker(std::function<void()> task) override;
   static void run_guarded(const std::function<void()>& task);
-  void refuse(int status, ReasonName reason, std::string detail);
+  void refuse(Refused refused);
   void respond();
-  void written(beast::error_code error);
+  void written(error_code error);
   void finish();
   void linger(size_t left);
   void close_socket() {
-    beast::error_code ignored;
+    error_code ignored;
     socket().close(ignored);
   }
 
   Shared& shared_;
   IoThread& io_;
+  const std::unique_ptr<Places::Place> place_;
   std::shared_ptr<void> context_;
   Stream stream_;
-  beast::flat_buffer buffer_;
+  RequestReader reader_;
   std::string peer_;
-  Head head_;
-  std::optional<ChunkedBody> chunked_;
   Response response_;
   std::string out_;
   int64_t started_ns_ = 0;
@@ -118,12 +130,17 @@ class Connection final : public ConnectionBase,
   const Endpoint* endpoint_ = nullptr;
   uint64_t lane_ = 0;
   bool has_turn_ = false;
-  bool idle_ = false;
+  bool first_ = true;   // no request has come yet
+  bool waits_ = false;  // for a request, or for its end: it may have to give way
+  bool idle_ = false;   // nothing of a request has come
   bool keep_alive_ = false;
 };
 
+// One deadline up to the first request's head, a handshake included: nobody can stretch it by doing nothing, or little.
 template <class Stream>
 void Connection<Stream>::start() {
+  deadline(shared_.options.head_timeout_ms);
+  wait();
   if constexpr (std::is_same_v<Stream, tcp::socket>) {
     await_request();
   } else {
@@ -132,127 +149,137 @@ void Connection<Stream>::start() {
 }
 
 template <class Stream>
+void Connection<Stream>::wait() {
+  waits_ = true;
+  place_->wait(self());
+}
+
+template <class Stream>
 template <class Next>
 void Connection<Stream>::read_some(size_t size, Next next) {
-  stream_.async_read_some(buffer_.prepare(size), [this, self = self(), next](beast::error_code error, size_t read) {
-    if (error) return close_socket();  // after a time-out it is closed already
-    buffer_.commit(read);
-    next();
-  });
+  stream_.async_read_some(net::buffer(reader_.prepare(size), size),
+                          [this, self = self(), next](error_code error, size_t read) {
+                            if (error) return close_socket();  // after a time-out it is closed already
+                            reader_.commit(read);
+                            next();
+                          });
 }
 
 template <class Stream>
 void Connection<Stream>::await_request() {
-  head_ = Head{};
-  chunked_.reset();
-  if (buffer_.size() > 0) {
+  reader_.begin();
+  if (!first_) wait();
+  if (!reader_.unread().empty()) {
     deadline(shared_.options.head_timeout_ms);
-    return read_head_bytes();
+    return read_head();
   }
   if (shared_.draining && !has_unread_bytes()) return finish();
   idle_ = true;
-  deadline(shared_.options.idle_timeout_ms);
+  if (!first_) deadline(shared_.options.idle_timeout_ms);
   read_some(kHeadReadBytes, [this] {
     idle_ = false;
-    deadline(shared_.options.head_timeout_ms);
-    read_head_bytes();
+    if (!first_) deadline(shared_.options.head_timeout_ms);
+    read_head();
   });
 }
 
 template <class Stream>
-void Connection<Stream>::read_head_bytes() {
-  while (buffered().starts_with("\r\n")) buffer_.consume(2);  // RFC 9112, 2.2: empty lines before a request
-  const std::string_view bytes = buffered();
-  const size_t end = bytes.find("\r\n\r\n");
-  if (end != std::string_view::npos && end + 4 <= shared_.options.head_bytes_max) return take_head(end + 4);
-  if (has_bare_line_feed(bytes.substr(0, end))) return refuse(400, "MalformedRequest", "A line ends without CR.");
-  if (end != std::string_view::npos || bytes.size() >= shared_.options.head_bytes_max) {
-    return refuse(431, "RequestHeadTooLarge", "The request's head is too large.");
+void Connection<Stream>::read_head() {
+  switch (reader_.read_head()) {
+    case RequestReader::Step::kMore:
+      return read_some(kHeadReadBytes, [this] { read_head(); });
+    case RequestReader::Step::kRefused:
+      return refuse(reader_.refused());
+    case RequestReader::Step::kDone:
+      return take_head();
   }
-  read_some(kHeadReadBytes, [this] { read_head_bytes(); });
 }
 
 template <class Stream>
-void Connection<Stream>::take_head(size_t size) {
+void Connection<Stream>::take_head() {
   started_ns_ = shared_.env.mono_ns();
-  auto head = read_head(buffered().substr(0, size));
-  if (!head) return refuse(head.error().status, head.error().reason, head.error().detail);
-  head_ = std::move(*head);
-  head_.request.peer = peer_;
-  head_.request.tls = !std::is_same_v<Stream, tcp::socket>;
-  if (shared_.options.request_ids) head_.request.id = request_id_of(head_.request, shared_.env);
-  buffer_.consume(size);
-  read_body();
+  first_ = waits_ = false;
+  Request& request = reader_.request();
+  request.peer = peer_;
+  request.tls = !std::is_same_v<Stream, tcp::socket>;
+  if (shared_.options.request_ids) request.id = request_id_of(request, shared_.env);
+  auto endpoint = shared_.router.find(request);
+  endpoint_ = endpoint ? *endpoint : nullptr;
+  if (!endpoint) response_ = std::move(endpoint.error());
+  const bool is_for_all_places = endpoint_ != nullptr && endpoint_->rules.is_probe;
+  if (!place_->begin_request(std::nullopt) || (place_->is_kept() && !is_for_all_places)) {
+    shared_.connections_refused.fetch_add(1, std::memory_order_relaxed);
+    response_ = connection_limit_response();
+    keep_alive_ = false;
+    return respond();
+  }
+  begin_body();
+}
+
+template <class Stream>
+void Connection<Stream>::begin_body() {
+  const size_t of_route = endpoint_ == nullptr ? 0 : endpoint_->rules.body_bytes_max;
+  reader_.begin_body(of_route > 0 ? of_route : shared_.options.body_bytes_max);
+  deadline(shared_.options.body_timeout_ms);
+  const bool waits_for_continue = reader_.expects_continue() && reader_.unread().empty();
+  switch (reader_.read_body()) {
+    case RequestReader::Step::kDone:
+      return dispatch();
+    case RequestReader::Step::kRefused:
+      return refuse(reader_.refused());
+    case RequestReader::Step::kMore:
+      break;
+  }
+  if (refused_by_head()) return respond();
+  waits_for_continue ? send_continue() : read_some(kReadBytes, [this] { read_body(); });
+}
+
+// Where its body is still to come, a request that will be refused anyway is refused now. What comes is not read, so the
+// connection ends.
+template <class Stream>
+bool Connection<Stream>::refused_by_head() {
+  if (endpoint_ != nullptr) {
+    if (!endpoint_->rules.check_head) return false;
+    auto refused = endpoint_->rules.check_head(reader_.request());
+    if (!refused) return false;
+    response_ = std::move(*refused);
+  }
+  shared_.requests.fetch_add(1, std::memory_order_relaxed);
+  keep_alive_ = false;
+  return true;
 }
 
 template <class Stream>
 void Connection<Stream>::read_body() {
-  if (head_.content_length == 0) return dispatch();
-  if (head_.content_length > static_cast<int64_t>(shared_.options.body_bytes_max)) {
-    return refuse(413, "BodyTooLarge", "The body is too large.");
+  switch (reader_.read_body()) {
+    case RequestReader::Step::kMore:
+      return read_some(kReadBytes, [this] { read_body(); });
+    case RequestReader::Step::kRefused:
+      return refuse(reader_.refused());
+    case RequestReader::Step::kDone:
+      return dispatch();
   }
-  deadline(shared_.options.body_timeout_ms);
-  if (head_.content_length < 0) chunked_.emplace(shared_.options.body_bytes_max);
-  if (head_.expects_continue && buffer_.size() == 0) return send_continue();
-  head_.content_length < 0 ? read_chunked() : read_counted();
 }
 
 template <class Stream>
 void Connection<Stream>::send_continue() {
   static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
   net::async_write(stream_, net::buffer(kContinue.data(), kContinue.size()),
-                   [this, self = self()](beast::error_code error, size_t) {
+                   [this, self = self()](error_code error, size_t) {
                      if (error) return close_socket();
-                     head_.content_length < 0 ? read_chunked() : read_counted();
+                     read_some(kReadBytes, [this] { read_body(); });
                    });
-}
-
-template <class Stream>
-void Connection<Stream>::read_counted() {
-  std::string& body = head_.request.body;
-  const size_t wanted = static_cast<size_t>(head_.content_length) - body.size();
-  const std::string_view bytes = buffered().substr(0, wanted);
-  body.append(bytes);
-  buffer_.consume(bytes.size());
-  if (bytes.size() == wanted) return dispatch();
-  read_some(kReadBytes, [this] { read_counted(); });
-}
-
-template <class Stream>
-void Connection<Stream>::read_chunked() {
-  size_t used = 0;
-  const auto state = chunked_->feed(buffered(), used);
-  buffer_.consume(used);
-  switch (state) {
-    case ChunkedBody::State::kDone:
-      head_.request.body = chunked_->take();
-      return dispatch();
-    case ChunkedBody::State::kTooLarge:
-      return refuse(413, "BodyTooLarge", "The body is too large.");
-    case ChunkedBody::State::kMalformed:
-      return refuse(400, "MalformedRequest", "The chunked body is malformed.");
-    case ChunkedBody::State::kMore:
-      break;
-  }
-  if (buffer_.size() > kReadBytes) return refuse(400, "MalformedRequest", "A chunk's head is too large.");
-  // What is left is the begin of a chunk's head; such a one would never be complete.
-  if (has_bare_line_feed(buffered())) return refuse(400, "MalformedRequest", "A chunk's head ends without CR.");
-  read_some(kReadBytes, [this] { read_chunked(); });
 }
 
 template <class Stream>
 void Connection<Stream>::dispatch() {
   shared_.requests.fetch_add(1, std::memory_order_relaxed);
   deadline_ns_ = INT64_MAX;
-  keep_alive_ = head_.keep_alive;
-  head_.request.received_ns = shared_.env.mono_ns();
-  auto endpoint = shared_.router.find(head_.request);
-  if (!endpoint) {
-    response_ = std::move(endpoint.error());
-    return respond();
-  }
-  endpoint_ = *endpoint;
-  lane_ = shared_.options.lane_of ? shared_.options.lane_of(head_.request) : 0;
+  keep_alive_ = reader_.keep_alive();
+  Request& request = reader_.request();
+  request.received_ns = shared_.env.mono_ns();
+  if (endpoint_ == nullptr) return respond();
+  lane_ = shared_.options.lane_of ? shared_.options.lane_of(request) : 0;
   switch (shared_.turns.enter(lane_, self())) {
     case Turns::Entry::kNow:
       return serve();
@@ -274,14 +301,14 @@ void Connection<Stream>::begin(std::shared_ptr<Turns::Guest> self) {
 template <class Stream>
 void Connection<Stream>::serve() {
   has_turn_ = true;
-  const int64_t waited_ns = shared_.env.mono_ns() - head_.request.received_ns;
+  const int64_t waited_ns = shared_.env.mono_ns() - reader_.request().received_ns;
   const int64_t limit_ms = shared_.options.queue_timeout_ms;
   if (limit_ms > 0 && waited_ns > limit_ms * 1'000'000) {
     answer_overload();
     return respond();
   }
-  if (endpoint_->async) return run_guarded([this] { endpoint_->async(head_.request, Reply(self())); });
-  on_worker([this, reply = std::make_shared<Reply>(self())] { (*reply)(endpoint_->blocking(head_.request)); });
+  if (endpoint_->async) return run_guarded([this] { endpoint_->async(reader_.request(), Reply(self())); });
+  on_worker([this, reply = std::make_shared<Reply>(self())] { (*reply)(endpoint_->blocking(reader_.request())); });
 }
 
 template <class Stream>
@@ -320,19 +347,22 @@ void Connection<Stream>::answer_overload() {
 
 // For requests that no handler sees. What follows on the connection cannot be trusted, so it ends.
 template <class Stream>
-void Connection<Stream>::refuse(int status, ReasonName reason, std::string detail) {
-  shared_.malformed.fetch_add(1, std::memory_order_relaxed);
+void Connection<Stream>::refuse(Refused refused) {
+  const bool is_overload = refused.status == 503;
+  (is_overload ? shared_.overload : shared_.malformed).fetch_add(1, std::memory_order_relaxed);
   if (started_ns_ == 0) started_ns_ = shared_.env.mono_ns();
   keep_alive_ = false;
-  response_ = problem_response({status, reason, std::move(detail)});
+  response_ = problem_response({refused.status, refused.reason, std::move(refused.detail)});
+  if (is_overload) response_.headers.emplace_back("Retry-After", "1");
   respond();
 }
 
 template <class Stream>
 void Connection<Stream>::respond() {
   if (std::exchange(has_turn_, false)) shared_.turns.leave(lane_);
+  reader_.drop_body();
   make_sendable(response_);
-  const Request& request = head_.request;
+  const Request& request = reader_.request();
   name_request(shared_, response_, request.id);
   if (shared_.options.on_completed) {
     shared_.options.on_completed(
@@ -341,9 +371,9 @@ void Connection<Stream>::respond() {
   started_ns_ = 0;
   keep_alive_ = keep_alive_ && !shared_.draining;
   const bool without_body = request.method == "HEAD" || response_.status == 204 || response_.status == 304;
-  out_ = serialise(response_, date_now(io_, shared_.env), keep_alive_, head_.http_1_0, without_body);
+  out_ = serialise(response_, date_now(io_, shared_.env), keep_alive_, reader_.http_1_0(), without_body);
   deadline(shared_.options.write_timeout_ms);
-  auto done = [this, self = self()](beast::error_code error, size_t) { written(error); };
+  auto done = [this, self = self()](error_code error, size_t) { written(error); };
   if (without_body || response_.body.size() <= kCopiedBodyMax) {
     net::async_write(stream_, net::buffer(out_), std::move(done));
   } else {
@@ -353,7 +383,7 @@ void Connection<Stream>::respond() {
 }
 
 template <class Stream>
-void Connection<Stream>::written(beast::error_code error) {
+void Connection<Stream>::written(error_code error) {
   response_ = Response{};
   if (error) return close_socket();
   keep_alive_ ? await_request() : finish();
@@ -362,21 +392,22 @@ void Connection<Stream>::written(beast::error_code error) {
 template <class Stream>
 void Connection<Stream>::finish() {
   deadline(1'000);
+  wait();
   if constexpr (std::is_same_v<Stream, tcp::socket>) {
     linger(kLingerBytesMax);
   } else {
-    stream_.async_shutdown([this, self = self()](beast::error_code) { linger(kLingerBytesMax); });
+    stream_.async_shutdown([this, self = self()](error_code) { linger(kLingerBytesMax); });
   }
 }
 
 // Closing with unread bytes would make the kernel reset the connection, and the client could lose the response.
 template <class Stream>
 void Connection<Stream>::linger(size_t left) {
-  beast::error_code ignored;
+  error_code ignored;
   socket().shutdown(tcp::socket::shutdown_send, ignored);
-  buffer_.clear();
-  socket().async_read_some(buffer_.prepare(kReadBytes),
-                           [this, self = self(), left](beast::error_code error, size_t size) {
+  reader_.clear();
+  socket().async_read_some(net::buffer(reader_.prepare(kReadBytes), kReadBytes),
+                           [this, self = self(), left](error_code error, size_t size) {
                              if (error || size >= left) return close_socket();
                              linger(left - size);
                            });

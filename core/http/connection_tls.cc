@@ -4,7 +4,6 @@
 
 namespace tallygate::http {
 
-// Not beast::ssl_stream: in Boost 1.74 it ends a write of several buffers after the first one, without an error.
 using TlsStream = net::ssl::stream<tcp::socket>;
 
 namespace {
@@ -18,41 +17,40 @@ void Connection<TlsStream>::refuse_plain() {
   Response response = problem_response({400, "TlsRequired", "This port speaks TLS: use https."});
   name_request(shared_, response, "");
   out_ = serialise(response, date_now(io_, shared_.env), false, false, false);
-  net::async_write(socket(), net::buffer(out_), [this, self = self()](beast::error_code error, size_t) {
+  net::async_write(socket(), net::buffer(out_), [this, self = self()](error_code error, size_t) {
     if (error) return close_socket();
     deadline(1'000);
     linger(kLingerBytesMax);
   });
 }
 
-// The first bytes are looked at before OpenSSL gets them. One deadline for all of it: a client cannot stretch it by
-// sending byte after byte.
+// The first bytes are looked at before OpenSSL gets them.
 template <>
 void Connection<TlsStream>::handshake() {
-  deadline(shared_.options.head_timeout_ms);
-  socket().async_read_some(
-      buffer_.prepare(kHeadReadBytes), [this, self = self()](beast::error_code error, size_t size) {
-        if (error) {
-          shared_.handshakes_failed.fetch_add(1, std::memory_order_relaxed);
-          return close_socket();
-        }
-        buffer_.commit(size);
-        const auto first = static_cast<unsigned char>(buffered().front());
-        if (first != kHandshakeRecord) return refuse_plain();
-        stream_.async_handshake(net::ssl::stream_base::server, buffer_.data(),
-                                [this, self](beast::error_code failed, size_t used) {
-                                  if (failed || used != buffer_.size()) {
-                                    shared_.handshakes_failed.fetch_add(1, std::memory_order_relaxed);
-                                    return close_socket();
-                                  }
-                                  buffer_.clear();
-                                  await_request();
-                                });
-      });
+  socket().async_read_some(net::buffer(reader_.prepare(kHeadReadBytes), kHeadReadBytes),
+                           [this, self = self()](error_code error, size_t size) {
+                             if (error) {
+                               shared_.handshakes_failed.fetch_add(1, std::memory_order_relaxed);
+                               return close_socket();
+                             }
+                             reader_.commit(size);
+                             const auto first = static_cast<unsigned char>(reader_.unread().front());
+                             if (first != kHandshakeRecord) return refuse_plain();
+                             stream_.async_handshake(net::ssl::stream_base::server, net::buffer(reader_.unread()),
+                                                     [this, self](error_code failed, size_t used) {
+                                                       if (failed || used != reader_.unread().size()) {
+                                                         shared_.handshakes_failed.fetch_add(1,
+                                                                                             std::memory_order_relaxed);
+                                                         return close_socket();
+                                                       }
+                                                       reader_.clear();
+                                                       await_request();
+                                                     });
+                           });
 }
 
-void open_tls(Shared& shared, IoThread& io, tcp::socket socket, std::shared_ptr<net::ssl::context> context) {
-  auto connection = std::make_shared<Connection<TlsStream>>(shared, io, std::move(socket), *context);
+void open_tls(Shared& shared, IoThread& io, Accepted accepted, std::shared_ptr<net::ssl::context> context) {
+  auto connection = std::make_shared<Connection<TlsStream>>(shared, io, std::move(accepted), *context);
   connection->keep(std::move(context));
   connection->start();
 }

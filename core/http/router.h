@@ -16,6 +16,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,10 +29,20 @@ namespace tallygate::http {
 
 using Handler = std::function<Response(const Request&)>;
 using AsyncHandler = std::function<void(const Request&, Reply)>;
-// One of them.
+// What the server does before a handler sees a request.
+struct RouteRules {
+  size_t body_bytes_max = 0;  // 0: the server's
+  bool is_probe = false;      // answered even where all places are taken but the kept ones
+  // Called where the head is there and the body is still to come: the refusal, if it can be told already. On the
+  // connection's I/O thread, must not block. The handler asks again: a request that came at once is not looked at
+  // twice.
+  std::function<std::optional<Response>(const Request&)> check_head = nullptr;
+};
+// One of the handlers.
 struct Endpoint {
   Handler blocking;
   AsyncHandler async;
+  RouteRules rules;
 };
 
 class Router {
@@ -42,11 +53,11 @@ class Router {
   Router& operator=(Router&&) noexcept;
 
   // Asserts that the pattern is well-formed and new.
-  void add(std::string method, std::string pattern, Handler handler) {
-    insert(std::move(method), std::move(pattern), {std::move(handler), nullptr});
+  void add(std::string method, std::string pattern, Handler handler, RouteRules rules = {}) {
+    insert(std::move(method), std::move(pattern), {std::move(handler), nullptr, std::move(rules)});
   }
-  void add_async(std::string method, std::string pattern, AsyncHandler handler) {
-    insert(std::move(method), std::move(pattern), {nullptr, std::move(handler)});
+  void add_async(std::string method, std::string pattern, AsyncHandler handler, RouteRules rules = {}) {
+    insert(std::move(method), std::move(pattern), {nullptr, std::move(handler), std::move(rules)});
   }
   // Who answers the request; else the answer. Fills its params and route.
   tl::expected<const Endpoint*, Response> find(Request& request) const;

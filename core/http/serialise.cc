@@ -20,6 +20,10 @@ bool reserved(std::string_view name) {
 
 }  // namespace
 
+Response connection_limit_response() {
+  return problem_response({503, "ConnectionLimitReached", "Too many connections are open."}, {{"Retry-After", "1"}});
+}
+
 void make_sendable(Response& response) {
   bool legal = response.status >= 200 && response.status <= 599 && is_field_value(response.content_type);
   for (const auto& [name, value] : response.headers) {

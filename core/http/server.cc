@@ -56,6 +56,13 @@ std::string text_of(const tcp::endpoint& endpoint) {
   return (endpoint.address().is_v6() ? "[" + address + "]" : address) + ":" + std::to_string(endpoint.port());
 }
 
+AddressKey address_of(const tcp::socket& socket) {
+  error_code gone;
+  const net::ip::address address = socket.remote_endpoint(gone).address();
+  const auto v6 = address.is_v6() ? address.to_v6() : net::ip::make_address_v6(net::ip::v4_mapped, address.to_v4());
+  return AddressKey::of(v6.to_bytes());
+}
+
 }  // namespace
 
 void IoThread::watch_deadlines(Env& env) {
@@ -175,29 +182,27 @@ void Server::Impl::accepted(error_code error, tcp::socket socket, IoThread& io) 
 
 void Server::Impl::open(tcp::socket socket, IoThread& io) {
   shared_.connections_total.fetch_add(1, std::memory_order_relaxed);
-  {
-    const std::lock_guard lock(shared_.mutex);
-    if (shared_.open >= shared_.options.connections_max) {
-      shared_.connections_refused.fetch_add(1, std::memory_order_relaxed);
-      return refuse(std::move(socket));
-    }
-    ++shared_.open;
+  auto place = shared_.places.enter(address_of(socket));
+  if (!place) {
+    shared_.connections_refused.fetch_add(1, std::memory_order_relaxed);
+    return refuse(std::move(socket));
   }
+  shared_.opened();
   std::shared_ptr<net::ssl::context> tls;
   {
     const std::lock_guard lock(tls_mutex_);
     tls = tls_;
   }
-  net::dispatch(io.context, [this, &io, tls = std::move(tls), socket = std::move(socket)]() mutable {
-    tls ? open_tls(shared_, io, std::move(socket), std::move(tls)) : open_plain(shared_, io, std::move(socket));
+  net::dispatch(io.context, [this, &io, tls = std::move(tls),
+                             accepted = Accepted{std::move(socket), std::move(place)}]() mutable {
+    tls ? open_tls(shared_, io, std::move(accepted), std::move(tls)) : open_plain(shared_, io, std::move(accepted));
   });
 }
 
 // One try to say why; whoever does not take it sees a closed connection.
 void Server::Impl::refuse(tcp::socket socket) {
   if (shared_.options.tls.certificate_file.empty()) {
-    Response busy =
-        problem_response({503, "ConnectionLimitReached", "Too many connections are open."}, {{"Retry-After", "1"}});
+    Response busy = connection_limit_response();
     name_request(shared_, busy, "");
     const std::string out = serialise(busy, date_now(*io_.front(), shared_.env), false, false, false);
     [[maybe_unused]] const ssize_t n =
@@ -228,6 +233,8 @@ ServerStats Server::Impl::stats() {
   stats.requests_malformed_total = shared_.malformed;
   stats.requests_overload_total = shared_.overload;
   stats.handshakes_failed_total = shared_.handshakes_failed;
+  stats.connections_gave_way_total = shared_.places.gave_way_total();
+  stats.bodies_bytes = shared_.bodies.taken();
   stats.queue_length = shared_.turns.waiting();
   return stats;
 }

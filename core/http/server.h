@@ -1,6 +1,6 @@
 // An embedded HTTP/1.1 server: the admin ports and the public API, and the peer in tests of clients.
 //
-// A connection belongs to one I/O thread for its whole life. Its requests are parsed and checked there (head_check.h
+// A connection belongs to one I/O thread for its whole life. Its requests are parsed and checked there (core/http1
 // says what is refused before a handler sees it), get their turn in the order of arrival (turns.h), one at a time per
 // connection, and are answered from there. Handlers run on worker threads, where they may block, or on the I/O thread,
 // where they may not, and then answer when they can (router.h). Everything has a limit, see ServerOptions.
@@ -48,14 +48,20 @@ struct ServerOptions {
   // Requests of one lane are served in their order, lanes in turn. On an I/O thread; must be quick. Absent: one lane.
   std::function<uint64_t(const Request&)> lane_of = nullptr;
   size_t running_per_lane_max = SIZE_MAX;  // at work at once
-  size_t connections_max = 4096;           // more are answered 503 and closed
+  // Where all are taken, or those of one address (IPv6: of one /64), the connection goes that has waited longest for a
+  // request; where none waits, the new one is answered 503 and closed. `connections_kept` more are for probes alone
+  // (RouteRules).
+  size_t connections_max = 4096;
+  size_t connections_per_address_max = SIZE_MAX;
+  size_t connections_kept = 0;
   // Each request has an id: the X-Request-Id that it brings along, where it is a token of at most 128 bytes, else a new
   // one. Every answer says it, whoever made it, and so does the body of a problem (requestId).
   bool request_ids = false;
   size_t head_bytes_max = 16 * 1024;
-  size_t body_bytes_max = 1024 * 1024;
-  int64_t idle_timeout_ms = 60'000;   // between requests
-  int64_t head_timeout_ms = 10'000;   // for the whole head, and for a TLS handshake
+  size_t body_bytes_max = 1024 * 1024;         // where the route says nothing else
+  size_t bodies_bytes_max = 64 * 1024 * 1024;  // of all together, small ones aside; past it they are answered 503
+  int64_t idle_timeout_ms = 60'000;            // between requests
+  int64_t head_timeout_ms = 10'000;   // for the whole head; of the first one from the connection's first moment on
   int64_t body_timeout_ms = 30'000;   // for the whole body
   int64_t write_timeout_ms = 30'000;  // for the whole response
   // Called after each request, on an I/O thread; must be quick.
@@ -64,6 +70,8 @@ struct ServerOptions {
 
 struct ServerStats {
   uint64_t connections_open = 0, connections_total = 0, connections_refused_total = 0;
+  uint64_t connections_gave_way_total = 0;
+  uint64_t bodies_bytes = 0;
   uint64_t requests_total = 0, requests_malformed_total = 0, requests_overload_total = 0;
   uint64_t handshakes_failed_total = 0;
   uint64_t queue_length = 0;

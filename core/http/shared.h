@@ -15,6 +15,8 @@
 #include <thread>
 #include <unordered_set>
 
+#include "core/http/places.h"
+#include "core/http/request_reader.h"
 #include "core/http/server.h"
 #include "core/http/turns.h"
 #include "core/http/workers.h"
@@ -57,13 +59,17 @@ struct Shared {
         router(std::move(r)),
         env(e),
         turns(static_cast<size_t>(options.worker_threads), options.queue_max, options.running_per_lane_max),
-        workers(options.worker_threads) {}
+        workers(options.worker_threads),
+        places({options.connections_max, options.connections_per_address_max, options.connections_kept}),
+        bodies(options.bodies_bytes_max) {}
 
   const ServerOptions options;
   const Router router;
   Env& env;
   Turns turns;
   Workers workers;
+  Places places;
+  BodyBudget bodies;
   std::atomic<bool> draining{false};
   std::atomic<uint64_t> connections_total{0}, connections_refused{0}, requests{0}, malformed{0}, overload{0},
       handshakes_failed{0};
@@ -84,10 +90,16 @@ struct Shared {
   uint64_t open = 0;
 };
 
+struct Accepted {
+  tcp::socket socket;
+  std::unique_ptr<Places::Place> place;
+};
 // Each makes a connection and starts it; called on `io`'s thread. The caller has counted it as opened.
-void open_plain(Shared& shared, IoThread& io, tcp::socket socket);
-void open_tls(Shared& shared, IoThread& io, tcp::socket socket, std::shared_ptr<net::ssl::context> context);
+void open_plain(Shared& shared, IoThread& io, Accepted accepted);
+void open_tls(Shared& shared, IoThread& io, Accepted accepted, std::shared_ptr<net::ssl::context> context);
 
+// What a client is told for whom there is no place.
+Response connection_limit_response();
 // The head, and the body where it is short enough to be worth copying; the rest is sent from where it is.
 std::string serialise(const Response& response, const std::string& date, bool keep_alive, bool http_1_0,
                       bool without_body);

@@ -5,8 +5,12 @@
 namespace tallygate::telemetry {
 namespace {
 
+// One request at a time, and a probe beside it.
 constexpr int kWorkers = 2;
 constexpr size_t kConnectionsMax = 256;
+constexpr size_t kConnectionsForProbes = 16;
+constexpr size_t kBodyBytesMax = 16 * 1024;
+const http::RouteRules kProbe{.is_probe = true};
 
 http::Response report(const HealthReport& report) {
   return http::json_response(report.serving ? 200 : 503, report.body);
@@ -21,14 +25,20 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(const config::ListenAddr
   router.add("GET", "/metrics", [&registry](const http::Request&) {
     return http::Response{200, registry.text(), "text/plain; version=0.0.4; charset=utf-8", {}};
   });
-  router.add("GET", "/healthz", [](const http::Request&) { return http::text_response(200, "ok\n"); });
-  router.add("GET", "/readyz", [&health](const http::Request&) { return report(health.readiness()); });
+  router.add(
+      "GET", "/healthz", [](const http::Request&) { return http::text_response(200, "ok\n"); }, kProbe);
+  router.add(
+      "GET", "/readyz", [&health](const http::Request&) { return report(health.readiness()); }, kProbe);
   router.add("GET", "/health", [&health](const http::Request&) { return report(health.health()); });
   http::ServerOptions options;
   options.host = listen.host;
   options.port = listen.port;
   options.worker_threads = kWorkers;
+  options.lane_of = [](const http::Request& request) -> uint64_t { return request.route.ends_with("z") ? 1 : 0; };
+  options.running_per_lane_max = 1;
+  options.body_bytes_max = kBodyBytesMax;
   options.connections_max = kConnectionsMax;
+  options.connections_kept = kConnectionsForProbes;
   auto server = http::Server::start(std::move(options), std::move(router), env);
   if (!server) return tl::unexpected<Error>(std::move(server.error()));
   return std::unique_ptr<AdminServer>(new AdminServer(std::move(*server)));

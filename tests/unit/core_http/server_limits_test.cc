@@ -46,7 +46,14 @@ class LimitsTest : public testing::Test {
       gate_.wait();
       return text_response(200, "done");
     });
-    router.add("POST", "/echo", [](const Request& r) { return text_response(200, r.body); });
+    const auto echo = [](const Request& r) { return text_response(200, r.body); };
+    router.add("POST", "/echo", echo);
+    router.add("POST", "/long", echo, {.body_bytes_max = 20});
+    router.add("GET", "/probe", [](const Request&) { return text_response(200, "alive"); }, {.is_probe = true});
+    router.add("POST", "/guarded", echo, {.check_head = [](const Request& r) -> std::optional<Response> {
+                 if (!r.header("x-good").empty()) return std::nullopt;
+                 return problem_response({401, "Unauthenticated", "No."});
+               }});
     auto server = Server::start(options, std::move(router), system_env());
     ASSERT_TRUE(server) << server.error().message;
     server_ = std::move(*server);
@@ -62,7 +69,7 @@ TEST_F(LimitsTest, RefusesWhatIsTooLargeAndStillGetsTheAnswerAcross) {
   options.body_bytes_max = 1000;
   start(options);
   const std::string big(100'000, 'x');
-  EXPECT_TRUE(once("GET /" + big + " HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 431 "));
+  EXPECT_TRUE(once("GET /" + big + " HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 414 "));
   EXPECT_TRUE(once("GET / HTTP/1.1\r\nX: " + std::string(1100, 'x') + "\r\n\r\n").starts_with("HTTP/1.1 431 "));
   EXPECT_TRUE(
       once("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + big).starts_with("HTTP/1.1 413 "));
@@ -91,6 +98,25 @@ TEST_F(LimitsTest, RefusesMalformedHeadsAndChunks) {
         once(std::string("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n") + chunks);
     EXPECT_TRUE(answer.starts_with("HTTP/1.1 4")) << chunks << answer;
   }
+}
+
+// The empty line behind the last chunk comes later than the chunk, and is none.
+TEST_F(LimitsTest, ABodyThatBreaksInItsLastLineEndsItsConnectionOnly) {
+  start({});
+  for (const char* rest : {"x", "\r", "\n", "\rx", "\r\r", "X: y\nZ", "X: y\r\n z\r\n\r\n"}) {
+    RawClient client(server_->port());
+    client.send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n");
+    system_env().sleep_ms(50);
+    for (const char* c = rest; *c != '\0'; ++c) {
+      client.send(std::string_view(c, 1));
+      system_env().sleep_ms(5);
+    }
+    if (std::string_view(rest).size() > 1 || *rest == '\n') {
+      EXPECT_TRUE(client.read_response().starts_with("HTTP/1.1 400 ")) << rest;
+    }
+  }
+  EXPECT_TRUE(
+      once("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").ends_with("ok"));
 }
 
 TEST_F(LimitsTest, AnswersOverloadWhenTheQueueIsFull) {
@@ -135,26 +161,127 @@ TEST_F(LimitsTest, AnswersOverloadToWhatHasWaitedTooLong) {
   EXPECT_TRUE(waiting.read_response().ends_with("done")) << "an overload does not cost the connection";
 }
 
-TEST_F(LimitsTest, RefusesConnectionsPastTheLimit) {
+TEST_F(LimitsTest, RefusesConnectionsPastTheLimitWhereAllHaveRequests) {
   ServerOptions options;
   options.connections_max = 2;
   options.request_ids = true;
   start(options);
   {
     RawClient a(server_->port()), b(server_->port());
-    while (server_->stats().connections_open < 2) system_env().sleep_ms(1);
+    a.send(kGet);
+    b.send(kGet);
+    gate_.await_waiting(2);
     RawClient c(server_->port());
     const std::string refused = c.read_all();
     EXPECT_TRUE(refused.starts_with("HTTP/1.1 503 ")) << refused;
     EXPECT_NE(refused.find("\r\nX-Request-Id: "), std::string::npos) << refused;
     EXPECT_NE(refused.find(R"("reason":"ConnectionLimitReached","requestId":")"), std::string::npos) << refused;
+    gate_.open();
+    EXPECT_TRUE(a.read_response().ends_with("done"));
+    EXPECT_TRUE(b.read_response().ends_with("done"));
+    RawClient d(server_->port());
+    d.send(kGet);
+    EXPECT_TRUE(d.read_response().ends_with("done"));
+    EXPECT_TRUE(a.at_end()) << "it had waited longest";
   }
-  while (server_->stats().connections_open > 0) system_env().sleep_ms(1);
-  gate_.open();
-  RawClient d(server_->port());
-  d.send(kGet);
-  EXPECT_TRUE(d.read_response().ends_with("done"));
   EXPECT_EQ(server_->stats().connections_refused_total, 1u);
+  EXPECT_EQ(server_->stats().connections_gave_way_total, 1u);
+}
+
+// Whoever says nothing, or only begins to, cannot shut others out; nor can one address.
+TEST_F(LimitsTest, WhoSaysNothingGivesWay) {
+  ServerOptions options;
+  options.connections_max = 50;
+  options.connections_per_address_max = 20;
+  start(options);
+  gate_.open();
+  std::vector<std::unique_ptr<RawClient>> silent;
+  for (int i = 0; i < 100; ++i) {
+    silent.push_back(std::make_unique<RawClient>(server_->port()));
+    if (i % 2 == 0) silent.back()->send("GET /slow HTTP/1.1\r\nHo");
+  }
+  RawClient client(server_->port());
+  client.send(kGet);
+  EXPECT_TRUE(client.read_response().ends_with("done"));
+  EXPECT_LE(server_->stats().connections_open, 20u);
+  EXPECT_EQ(server_->stats().connections_refused_total, 0u);
+}
+
+TEST_F(LimitsTest, PlacesAreKeptForProbes) {
+  ServerOptions options;
+  options.connections_max = 2;
+  options.connections_kept = 1;
+  options.worker_threads = 4;
+  start(options);
+  RawClient a(server_->port()), b(server_->port());
+  a.send(kGet);
+  b.send(kGet);
+  gate_.await_waiting(2);
+  EXPECT_TRUE(once("GET /probe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ends_with("alive"));
+  const std::string other = once("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok");
+  EXPECT_TRUE(other.starts_with("HTTP/1.1 503 ")) << other;
+  EXPECT_NE(other.find("ConnectionLimitReached"), std::string::npos);
+  gate_.open();
+}
+
+TEST_F(LimitsTest, TheFirstHeadsTimeRunsFromTheFirstMoment) {
+  ServerOptions options;
+  options.head_timeout_ms = 150;
+  start(options);
+  gate_.open();
+  RawClient silent(server_->port()), served(server_->port());
+  served.send(kGet);
+  EXPECT_TRUE(served.read_response().ends_with("done"));
+  EXPECT_TRUE(silent.at_end());
+  served.send(kGet);
+  EXPECT_TRUE(served.read_response().ends_with("done")) << "between requests there is the idle time";
+}
+
+// A body may be as long as its route says. Where it is still to come, whoever will be refused anyway is refused by the
+// head: nothing of it is read, and nobody is told to continue.
+TEST_F(LimitsTest, RoutesHaveRulesOfTheirOwn) {
+  ServerOptions options;
+  options.body_bytes_max = 10;
+  start(options);
+  const auto post = [&](const std::string& path, const std::string& fields, const std::string& body) {
+    return once("POST " + path + " HTTP/1.1\r\nHost: x\r\n" + fields + "Connection: close\r\n\r\n" + body);
+  };
+  EXPECT_TRUE(post("/long", "Content-Length: 20\r\n", std::string(20, 'x')).ends_with(std::string(20, 'x')));
+  EXPECT_TRUE(post("/long", "Content-Length: 21\r\n", "").starts_with("HTTP/1.1 413 "));
+  EXPECT_TRUE(post("/echo", "Content-Length: 11\r\n", "").starts_with("HTTP/1.1 413 "));
+  EXPECT_TRUE(post("/nowhere", "Content-Length: 5\r\n", "").starts_with("HTTP/1.1 404 "));
+  EXPECT_TRUE(post("/slow", "Content-Length: 5\r\n", "").starts_with("HTTP/1.1 405 "));
+  const std::string guarded = post("/guarded", "Content-Length: 5\r\nExpect: 100-continue\r\n", "");
+  EXPECT_TRUE(guarded.starts_with("HTTP/1.1 401 ")) << guarded;
+  EXPECT_TRUE(post("/guarded", "Transfer-Encoding: chunked\r\n", "5\r\nhe").starts_with("HTTP/1.1 401 "));
+  EXPECT_TRUE(post("/guarded", "X-Good: 1\r\nContent-Length: 2\r\n", "ok").ends_with("ok"));
+  RawClient good(server_->port());
+  good.send("POST /guarded HTTP/1.1\r\nHost: x\r\nX-Good: 1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+  EXPECT_EQ(good.read_response(), "HTTP/1.1 100 Continue\r\n\r\n");
+  good.send("ok");
+  EXPECT_TRUE(good.read_response().ends_with("ok"));
+}
+
+TEST_F(LimitsTest, AllBodiesTogetherHaveABudget) {
+  ServerOptions options;
+  options.bodies_bytes_max = 100'000;
+  options.request_ids = true;
+  start(options);
+  const std::string head = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n";
+  RawClient partial(server_->port());
+  partial.send(head + std::string(80'000, 'x'));
+  while (server_->stats().bodies_bytes < 80'000) system_env().sleep_ms(1);
+  const std::string refused = once(head + std::string(90'000, 'y'));
+  EXPECT_TRUE(refused.starts_with("HTTP/1.1 503 ")) << refused;
+  EXPECT_NE(refused.find("\r\nRetry-After: 1\r\n"), std::string::npos) << refused;
+  EXPECT_NE(refused.find(R"("reason":"Overloaded")"), std::string::npos) << refused;
+  EXPECT_TRUE(once("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\nConnection: close\r\n\r\n" +
+                   std::string(4'000, 'z'))
+                  .ends_with("z"))
+      << "small ones find room";
+  partial.send(std::string(10'000, 'x'));
+  EXPECT_TRUE(partial.read_response().ends_with("x"));
+  EXPECT_EQ(server_->stats().bodies_bytes, 0u);
 }
 
 TEST_F(LimitsTest, ClosesWhoIsTooSlow) {
