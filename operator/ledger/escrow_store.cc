@@ -234,11 +234,12 @@ Result<std::vector<BookedIncarnation>> EscrowStore::book(std::span<const StagedR
   for (const StagedRecord& record : records) staged.push_back(staged_line(record));
   std::vector<BookedIncarnation> booked;
   Result<void> result = session_.transact([&](Transaction& transaction) -> Result<void> {
-    if (Result<void> done = quarantine(transaction, poison, time); !done) return done;
-    if (records.empty() && poison.empty()) return {};
+    // COPY first: while it waits for a client that was stopped no time-out ends it, so it must hold no lock.
     if (!staged.empty()) {
       if (Result<void> done = transaction.copy("usage_staging", kColumns, staged); !done) return done;
     }
+    if (Result<void> done = quarantine(transaction, poison, time); !done) return done;
+    if (records.empty() && poison.empty()) return {};
     const Result<Rows> rows = transaction.exec(
         "select o_shard, o_incarnation, o_watermark, o_taken, o_register, o_epoch from book_batch($1::timestamptz)",
         {time});

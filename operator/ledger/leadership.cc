@@ -1,26 +1,44 @@
 #include "operator/ledger/leadership.h"
 
+#include <unistd.h>
+
+#include <charconv>
+
 #include "core/io/event_loop.h"
-#include "operator/ledger/session.h"
+#include "core/telemetry/log.h"
+#include "operator/ledger/bounded_connection.h"
 
 namespace tallygate::ledger {
 namespace {
 
-constexpr int64_t kInterval_ms = 500;
-// Any fixed number that no other program uses on this database. True as well where this session has it already.
-constexpr const char* kTake =
-    "select exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid() and granted "
-    "and classid = 7 and objid = 23149801 and objsubid = 2) or pg_try_advisory_lock(7, 23149801)";
+constexpr int64_t kAnswer_ms = 1'000;  // an answer that takes longer counts as none
+// No renewal waits for the disk, or for a lock longer than its caller waits for it.
+constexpr const char* kSetup = "set synchronous_commit = off; set statement_timeout = 1000; set jit = off";
+constexpr const char* kLead = "select o_leads, o_term, (extract(epoch from o_now) * 1000000)::bigint from lead($1, $2)";
+
+int64_t integer(const std::string& text) {
+  int64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+// Tells people which process it is, and no two apart wrongly.
+std::string name_of_this_process(Env& env) {
+  char host[256] = {};
+  ::gethostname(host, sizeof host - 1);
+  return std::string(host) + "/" + std::to_string(::getpid()) + "/" + env.random_hex(6);
+}
 
 }  // namespace
 
-Leadership::Leadership(Env& env, std::string database_url) : env_(env), database_url_(std::move(database_url)) {}
+Leadership::Leadership(LedgerClock& clock, std::string database_url)
+    : clock_(clock), database_url_(std::move(database_url)) {}
 Leadership::~Leadership() { stop(); }
 
 void Leadership::start() {
   if (thread_.joinable()) return;
   stopping_ = false;
-  loop_ = std::make_unique<EventLoop>(env_);
+  loop_ = std::make_unique<EventLoop>(clock_);
   thread_ = std::thread([this] { run(); });
 }
 
@@ -29,17 +47,38 @@ void Leadership::stop() {
   stopping_ = true;
   loop_->post([] {});
   thread_.join();
-  leader_ = false;
 }
 
 void Leadership::run() {
-  Session session(database_url_);
+  BoundedConnection connection(clock_, database_url_, kSetup);
+  const std::string holder = name_of_this_process(clock_);
+  bool led = false;
   while (!stopping_) {
-    const Result<Rows> taken = session.exec(kTake);
-    leader_ = taken && taken->boolean(0, 0);
-    decided_ = taken.has_value();
+    const bool was_connected = connection.connected();
+    const int64_t sent_ns = clock_.mono_ns();
+    const auto answer = connection.row(kLead, {holder, std::to_string(kLease_ms)}, kAnswer_ms);
+    const bool leads = answer && answer->size() == 3 && (*answer)[0] == "t";
+    if (answer && answer->size() == 3) {
+      clock_.heard(integer((*answer)[2]) * 1'000, sent_ns, clock_.mono_ns());
+      answered_until_ms_ = sent_ns / 1'000'000 + kHold_ms;
+      if (leads) term_ = integer((*answer)[1]);
+      if (const std::string fault = clock_.machine_fault(); !fault.empty()) {
+        static log::Throttle throttle(60);
+        log::warn(throttle, "a clock is wrong", {{"error", fault}});
+      }
+    }
+    leads_until_ms_ = leads ? sent_ns / 1'000'000 + kHold_ms : kNever;
+    if (leads != led) {
+      log::info(leads ? "leading" : "leading no more",
+                {{"holder", holder}, {"term", term()}, {"why", answer ? "" : answer.error().message}});
+    }
+    led = leads;
+    // A connection may have been closed while nobody looked: a new one is tried at once.
+    if (!answer && was_connected && clock_.mono_ns() - sent_ns < kInterval_ms * 1'000'000) continue;
     loop_->run_once(kInterval_ms);
   }
+  leads_until_ms_ = answered_until_ms_ = kNever;
+  if (led) (void)connection.row("select resign($1)", {holder}, kAnswer_ms);
 }
 
 }  // namespace tallygate::ledger

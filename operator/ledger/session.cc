@@ -228,6 +228,7 @@ Result<void> Session::connect() {
     state_->connection->set_variable("jit", "off");
     state_->connection->set_variable("TimeZone", "'UTC'");
     state_->connection->set_variable("client_min_messages", "warning");
+    state_->connection->set_variable("idle_in_transaction_session_timeout", std::to_string(kIdleInTransaction_ms));
     if (!state_->setup.empty()) {
       pqxx::work work(*state_->connection);
       work.exec(state_->setup);

@@ -79,6 +79,10 @@ class Transaction {
   void* work_;
 };
 
+// A transaction whose client does nothing for so long is rolled back and its connection closed: a process that was
+// stopped, or whose machine is gone, holds no lock for longer. Every Session asks for it.
+inline constexpr int64_t kIdleInTransaction_ms = 5'000;
+
 // The URL with the parameters that it does not have: time-outs, and by what name the server lists its connections.
 std::string with_connection_bounds(const std::string& url);
 

@@ -74,9 +74,15 @@ std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::erro
 
 }  // namespace
 
-Result<void> TenantStore::publish(std::span<const TenantRecord> changed, std::span<const TenantId> removed) {
+Result<void> TenantStore::publish(std::span<const TenantRecord> changed, std::span<const TenantId> removed,
+                                  int64_t reign) {
   const std::string now = timestamp_text(env_.wall_ns());
   return session_.transact([&](Transaction& transaction) -> Result<void> {
+    if (reign != 0) {
+      const Result<Rows> reigns = transaction.exec("select reigns($1)", {reign});
+      if (!reigns) return tl::unexpected(reigns.error());
+      if (!reigns->boolean(0, 0)) return fail(Errc::kConflict, "another operator publishes by now");
+    }
     for (size_t from = 0; from < changed.size(); from += kMaxPerCall) {
       Json batch = Json::array();
       for (const TenantRecord& record : changed.subspan(from, std::min(kMaxPerCall, changed.size() - from))) {

@@ -42,8 +42,9 @@ struct TenantRecord {
 class TenantStore {
  public:
   TenantStore(Env& env, Session& session) : env_(env), session_(session) {}
-  // All in one transaction; meters and limits that a tenant no longer has are deleted. Idempotent.
-  Result<void> publish(std::span<const TenantRecord> changed, std::span<const TenantId> removed);
+  // All in one transaction; meters and limits that a tenant no longer has are deleted. Idempotent. With a `reign`:
+  // kConflict, and nothing written, once another publisher has begun one.
+  Result<void> publish(std::span<const TenantRecord> changed, std::span<const TenantId> removed, int64_t reign = 0);
   // Ids of tenants that are not removed: what a publisher compares with after a restart.
   Result<std::vector<std::string>> list();
 

@@ -42,10 +42,16 @@ void collect_pump(metrics::Scrape& scrape, const pump::PumpCounters& c) {
 
 }  // namespace
 
-std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& registry, const Parts& parts) {
-  return registry.collect([&parts](metrics::Scrape& scrape) {
+std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& registry, const Parts& parts,
+                                                            LedgerClock& clock) {
+  return registry.collect([&parts, &clock](metrics::Scrape& scrape) {
     scrape.gauge("tallygate_operator_leader", "1 while this instance is the active one.", {},
                  parts.leadership->is_leader() ? 1 : 0);
+    scrape.gauge("tallygate_operator_leader_term", "The last reign of this instance; 0: it has not led.", {},
+                 static_cast<double>(parts.leadership->term()));
+    scrape.gauge("tallygate_operator_clock_ahead_seconds",
+                 "How far this machine's clock is ahead of the ledger's, which is followed.", {},
+                 static_cast<double>(clock.machine_ahead_ms()) / 1000);
     if (parts.keeper) collect_keeper(scrape, parts.keeper->counters());
     if (parts.funder) collect_funder(scrape, parts.funder->counters());
     if (parts.pump) collect_pump(scrape, parts.pump->counters());

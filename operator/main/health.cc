@@ -17,7 +17,8 @@ ServiceHealth health_of(const WatchedService& service) {
 
 // What keeps the background from doing its work; empty: nothing.
 std::string background_trouble(const Parts& parts, Env& env, const RunSettings& settings) {
-  if (!parts.leadership->is_leader()) return "";
+  if (parts.leadership->is_standby()) return "";
+  if (!parts.leadership->is_leader()) return "who leads is not known: the ledger does not answer";
   if (parts.publisher) {
     if (const auto status = parts.publisher->status(); !status.error.empty()) return "publication: " + status.error;
   }
@@ -43,6 +44,12 @@ ServiceHealth background_health(const Parts& parts, Env& env, const RunSettings&
   return {ServiceState::kOk, parts.leadership->is_leader() ? "leader" : "standby"};
 }
 
+ServiceHealth clock_health(LedgerClock& clock) {
+  std::string fault = clock.machine_fault();
+  if (fault.empty()) return {};
+  return {ServiceState::kDegraded, std::move(fault)};
+}
+
 ServiceHealth manifest_health(const ManifestFeed& feed) {
   const auto state = feed.state();
   if (!state.failure.empty()) return {ServiceState::kDegraded, state.failure};
@@ -60,7 +67,7 @@ void declare_readiness(telemetry::Health& health, const Parts& parts) {
                        [&] { return unless(parts.probe->database().up(), parts.probe->database().error()); });
   health.add_readiness("redis", [&] { return unless(parts.probe->redis().up(), parts.probe->redis().error()); });
   if (parts.publisher) {
-    // A standby is ready: it takes over within a second.
+    // A standby is ready: it takes over within seconds.
     health.add_readiness("publication", [&]() -> std::optional<std::string> {
       if (parts.leadership->is_standby() || parts.publisher->status().version > 0) return std::nullopt;
       const auto error = parts.publisher->status().error;
@@ -77,10 +84,11 @@ void declare_readiness(telemetry::Health& health, const Parts& parts) {
 
 }  // namespace
 
-void declare_health(telemetry::Health& health, const Parts& parts, Env& env, const RunSettings& settings) {
+void declare_health(telemetry::Health& health, const Parts& parts, LedgerClock& clock, const RunSettings& settings) {
   health.add_service("database", [&] { return health_of(parts.probe->database()); });
   health.add_service("redis", [&] { return health_of(parts.probe->redis()); });
-  health.add_service("backgroundJobs", [&] { return background_health(parts, env, settings); });
+  health.add_service("backgroundJobs", [&] { return background_health(parts, clock, settings); });
+  health.add_service("clock", [&] { return clock_health(clock); });
   health.add_service("webhookQueue", [] {
     return ServiceHealth{ServiceState::kOk,
                          "none: providers' events are done when they are answered, Stripe's are not taken"};

@@ -5,7 +5,8 @@
 namespace tallygate::operator_main {
 namespace {
 
-constexpr int64_t kTickMs = 10'000;
+constexpr int64_t kTickMs = 1'000;
+constexpr int64_t kClockStep_s = 1;     // less is no step back
 constexpr size_t kFaultLinesMax = 200;  // a reload; the rest is counted
 
 void tell_one(log::Level level, std::string_view message, const manifest::Fault& fault) {
@@ -97,10 +98,11 @@ void ManifestFeed::tell(const manifest::Accepted& accepted) {
 }
 
 void ManifestFeed::compile(int64_t noticed_ns) {
-  auto compiled = plan::compile(accepted_->resources, env_.wall_s());
+  compiled_at_s_ = env_.wall_s();
+  auto compiled = plan::compile(accepted_->resources, compiled_at_s_);
   if (!compiled) {
     compile_failures_.add();
-    recompile_at_s_ = env_.wall_s();  // the next tick tries again
+    recompile_at_s_ = compiled_at_s_;  // the next tick tries again
     log::error("manifests cannot be compiled; the last state stays", {{"error", compiled.error().message}});
     set_failure(compiled.error().message);
     return;
@@ -115,9 +117,12 @@ void ManifestFeed::set_failure(const std::string& failure) {
   state_.failure = failure;
 }
 
-// Windows are known for some time ahead only.
+// Windows are known for some time ahead only, and from when they were compiled on: the clock may since have been put
+// right.
 void ManifestFeed::tick() {
-  if (accepted_ && recompile_at_s_ > 0 && env_.wall_s() >= recompile_at_s_) compile(env_.mono_ns());
+  const int64_t now_s = env_.wall_s();
+  const bool due = now_s >= recompile_at_s_ || now_s < compiled_at_s_ - kClockStep_s;
+  if (accepted_ && recompile_at_s_ > 0 && due) compile(env_.mono_ns());
   timer_ = loop_.after_ms(kTickMs, [this] { tick(); });
 }
 

@@ -43,7 +43,7 @@ class ManifestFeed {
   manifest::DirSource source_;
   Offer offer_;
   std::shared_ptr<const manifest::Accepted> accepted_;
-  int64_t recompile_at_s_ = 0;
+  int64_t compiled_at_s_ = 0, recompile_at_s_ = 0;
   EventLoop::TimerId timer_ = 0;
   std::set<manifest::Fault> told_faults_, told_warnings_;
   metrics::Counter reloads_, compile_failures_;

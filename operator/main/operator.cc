@@ -23,17 +23,22 @@ std::string without_slash(std::string text) {
 }  // namespace
 
 Operator::Operator(Env& env, const RunSettings& settings)
-    : env_(env), settings_(settings), database_url_(settings.database_url.text), loop_(env), health_(env) {
+    : clock_(env),
+      env_(clock_),
+      settings_(settings),
+      database_url_(settings.database_url.text),
+      loop_(env),
+      health_(env) {
   // The probe's answer comes on its own thread.
   parts_.probe = std::make_unique<Probe>(
       env_, ProbeOptions{database_url_, settings_.redis, settings_.migrate},
       [this](const Result<void>& answer) { loop_.post([this, answer] { schema_checked(answer); }); }, registry_);
-  parts_.leadership = std::make_unique<ledger::Leadership>(env_, database_url_);
+  parts_.leadership = std::make_unique<ledger::Leadership>(clock_, database_url_);
   if (settings_.has(Role::kPipeline)) build_pipeline();
   if (settings_.has(Role::kController)) build_controller();
   if (settings_.has(Role::kController) || settings_.api.listen) build_feed();
-  declare_health(health_, parts_, env_, settings_);
-  collectors_.push_back(collect_parts(registry_, parts_));
+  declare_health(health_, parts_, clock_, settings_);
+  collectors_.push_back(collect_parts(registry_, parts_, clock_));
   collectors_.push_back(metrics::collect_process(registry_, "operator"));
 }
 
@@ -67,7 +72,8 @@ void Operator::build_pipeline() {
   aggregator.lateness_ms = settings_.aggregate_lateness_ms;
   parts_.aggregator = std::make_unique<billing::Aggregator>(env_, database_url_, aggregator, leads, registry_);
 
-  parts_.housekeeper = std::make_unique<jobs::Housekeeper>(env_, database_url_, jobs::HousekeeperOptions{}, leads, registry_);
+  parts_.housekeeper =
+      std::make_unique<jobs::Housekeeper>(env_, database_url_, jobs::HousekeeperOptions{}, leads, registry_);
 
   if (settings_.stripe == Stripe::kDisabled) return;
   parts_.http = make_http_client();

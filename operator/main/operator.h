@@ -8,6 +8,7 @@
 
 #include "core/env.h"
 #include "core/io/event_loop.h"
+#include "core/ledger_clock.h"
 #include "core/telemetry/admin_server.h"
 #include "core/telemetry/health.h"
 #include "core/telemetry/metrics.h"
@@ -45,9 +46,9 @@ struct Parts {
   // where --api is given
   std::unique_ptr<api::ApiServer> api;
 };
-void declare_health(telemetry::Health& health, const Parts& parts, Env& env, const RunSettings& settings);
+void declare_health(telemetry::Health& health, const Parts& parts, LedgerClock& clock, const RunSettings& settings);
 [[nodiscard]] std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& registry,
-                                                                          const Parts& parts);
+                                                                          const Parts& parts, LedgerClock& clock);
 
 class Operator {
  public:
@@ -67,7 +68,8 @@ class Operator {
   void start_parts();
   void stop_parts();
 
-  Env& env_;
+  LedgerClock clock_;
+  Env& env_;  // with the ledger's time
   const RunSettings& settings_;
   const std::string database_url_;
   EventLoop loop_;

@@ -56,9 +56,11 @@ LedgerPublication::LedgerPublication(Env& env, std::string database_url)
     : env_(env), session_(std::move(database_url)), store_(env, session_) {}
 
 Result<Meta> LedgerPublication::last() {
-  const auto rows = session_.exec("select generation, version from publication");
+  const auto rows = session_.exec(reign_ == 0 ? "select o_generation, o_version, o_reign from begin_reign()"
+                                              : "select generation, version, reign from publication");
   if (!rows) return tl::unexpected<Error>(rows.error());
-  if (rows->empty()) return fail(Errc::kInternal, "the publication's row is missing");
+  if (rows->empty() || rows->is_null(0, 2)) return fail(Errc::kInternal, "the publication's row is missing");
+  if (reign_ == 0) reign_ = rows->integer(0, 2);
   return Meta{std::string(rows->text(0, 0)), rows->integer(0, 1)};
 }
 
@@ -120,16 +122,15 @@ Result<void> LedgerPublication::apply(const TermChanges& changes, std::shared_pt
       const size_t at = changes.written[i];
       records.push_back(record_of(compiled->tenants[at], compiled->billing[at], versions[i]));
     }
-    if (auto done = store_.publish(records, {}); !done) return done;
+    if (auto done = store_.publish(records, {}, reign_); !done) return done;
     for (size_t i = from; i < to; ++i) {
       const size_t at = changes.written[i];
       (*known_)[compiled->tenants[at].id.str()] = terms_fingerprint(compiled->tenants[at], compiled->billing[at]);
     }
   }
-  if (!changes.removed.empty()) {
-    if (auto done = store_.publish({}, changes.removed); !done) return done;
-    for (const auto& id : changes.removed) known_->erase(id.str());
-  }
+  // Where nothing is left to write, whether this publisher still reigns, for what it writes elsewhere next.
+  if (auto done = store_.publish({}, changes.removed, reign_); !done) return done;
+  for (const auto& id : changes.removed) known_->erase(id.str());
   last_ = std::move(compiled);
   return {};
 }

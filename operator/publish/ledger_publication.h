@@ -25,7 +25,8 @@ class LedgerPublication {
  public:
   LedgerPublication(Env& env, std::string database_url);
 
-  // The last publication that was begun.
+  // The last publication that was begun. The first call, and the first after forget(), begins a reign: what publishers
+  // before this one still write is refused from then on.
   Result<Meta> last();
   // Reserves the next version, above `at_least`.
   Result<int64_t> begin(int64_t at_least, const std::string& generation);
@@ -37,6 +38,7 @@ class LedgerPublication {
   void forget() {
     known_.reset();
     last_.reset();
+    reign_ = 0;
   }
   struct TermChanges {
     std::vector<size_t> written;  // indexes into Compiled::tenants
@@ -44,6 +46,7 @@ class LedgerPublication {
   };
   Result<TermChanges> changes(const plan::Compiled& compiled);
   // `versions`: of each written tenant, in their order. Of what was applied, `compiled` is kept for comparison.
+  // kConflict: another publisher reigns by now; nothing more may be published before forget().
   Result<void> apply(const TermChanges& changes, std::shared_ptr<const plan::Compiled> compiled,
                      const std::vector<int64_t>& versions);
 
@@ -54,6 +57,7 @@ class LedgerPublication {
   // Terms by tenant; a default fingerprint where the ledger has a tenant and nobody knows what of it.
   std::optional<std::map<std::string, Fingerprint>> known_;
   std::shared_ptr<const plan::Compiled> last_;  // whose terms the ledger has, all of them
+  int64_t reign_ = 0;                           // 0: none yet
 };
 
 }  // namespace tallygate::publish

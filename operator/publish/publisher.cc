@@ -223,7 +223,10 @@ Result<void> Publisher::publish_changes(const Snapshot& snapshot, const Changes&
     next.version = *version;
   }
   const auto versions = versions_of(terms.written, *snapshot.compiled, held_, changes, next.version);
-  if (auto done = ledger_.apply(terms, snapshot.compiled, versions); !done) return done;
+  if (auto done = ledger_.apply(terms, snapshot.compiled, versions); !done) {
+    if (done.error().errc == Errc::kConflict) was_leader_ = false;  // should it lead again, it begins anew
+    return done;
+  }
   if (to_redis) {
     if (auto done = redis_.apply(changes, *desired_source_, desired_, next, new_generation_); !done) {
       if (done.error().errc == Errc::kConflict) meta_ = next;  // it is out, with holes: the next look finds them

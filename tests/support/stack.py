@@ -218,6 +218,7 @@ class Stack:
         self._stripe_base = stripe_base
         self.app = ExampleApp(self.folder, ports.get("app"), app_keys)
         self.operator = None
+        self.standbys = []
         self.sidecars = {}
 
     @property
@@ -268,6 +269,12 @@ class Stack:
         self.operator = Operator("operator", argv, self.folder, self.operator_env())
         return self.operator.start(wait_ready=wait_ready, env=env)
 
+    def start_standby(self, env=None):
+        """One more operator, with the settings of the first."""
+        standby = Operator(f"standby-{len(self.standbys) + 1}", self.operator.argv, self.folder, self.operator_env())
+        self.standbys.append(standby)
+        return standby.start(env=env)
+
     def restart_operator(self, env=None):
         return self.operator.start(env=env)
 
@@ -293,7 +300,7 @@ class Stack:
 
     def stop(self):
         """Everything, whatever state it is in. Never raises."""
-        parts = [*self.sidecars.values(), *([self.operator] if self.operator else [])]
+        parts = [*self.sidecars.values(), *self.standbys, *([self.operator] if self.operator else [])]
         for part in parts:
             try:
                 if part.process:

@@ -48,6 +48,17 @@ TEST(Epochs, OpeningBacksOffWhileTheyAreShortLived) {
   EXPECT_EQ(w.number("select count(*) from epochs where shard = 3 and state = 'open'"), 1);
 }
 
+TEST(Epochs, WhatAClockThatWasAheadWroteKeepsNoneFromBeingOpened) {
+  LedgerWorld w;
+  w.env.advance_ms(3'600'000);
+  EXPECT_EQ(w.open(3), 1);
+  w.env.set_wall_ns(w.env.wall_ns() - 3'600'000'000'000);
+  EXPECT_EQ(w.open(3), 2) << "the gap after the first ends in an hour by that clock";
+  EXPECT_EQ(w.open(3), 0) << "the one after the second is a gap";
+  w.env.advance_ms(300);
+  EXPECT_EQ(w.open(3), 3) << "the first did not live short: it is of the future";
+}
+
 TEST(Funding, GrantsEveryLastUnitAndThenIsDry) {
   LedgerWorld w;
   w.publish(acme(7000));
@@ -194,14 +205,16 @@ TEST(Funding, AWalletPaysWhatItCanAndNoMore) {
   EXPECT_EQ(w.fund(ask(epoch, 128, 0, 0, "sms$")).granted, 0);
 }
 
-// Redis forgets, and a sidecar that had leased never reports: the old epoch's money is free again an hour after its end.
+// Redis forgets, and a sidecar that had leased never reports: the old epoch's money is free again an hour after its
+// end.
 TEST(Funding, AWalletsFloatOfAnEpochThatEndedIsWrittenOffAnHourLater) {
   LedgerWorld w;
   w.publish(prepaid(0));
   must(w.session.exec("select add_wallet_credits($1, 'k', null, 'GBP', 6000000, '', now())", {kTenant}));
   const auto write_off = [&](const char* ago) {
-    return must(w.session.exec("select units, amount_micros from write_off_floats($1::timestamptz - $2::interval, 100, $1)",
-                               {ledger::timestamp_text(w.env.wall_ns()), ago}));
+    return must(
+        w.session.exec("select units, amount_micros from write_off_floats($1::timestamptz - $2::interval, 100, $1)",
+                       {ledger::timestamp_text(w.env.wall_ns()), ago}));
   };
   const int64_t epoch = w.open(kShard);
   const int64_t funded = w.fund(ask(epoch, 0, 0, 0, "sms$")).total;
@@ -222,7 +235,8 @@ TEST(Funding, AWalletsFloatOfAnEpochThatEndedIsWrittenOffAnHourLater) {
   EXPECT_EQ(write_off("1 hour").size(), 0u) << "once";
   EXPECT_EQ(w.number("select held_micros from wallets"), 0);
   EXPECT_EQ(w.held(kTenant, "sms$"), 0);
-  EXPECT_EQ(w.number("select count(*) from audit_log where action = 'wallet.write_off_float' and tenant = $1", {kTenant}), 1);
+  EXPECT_EQ(
+      w.number("select count(*) from audit_log where action = 'wallet.write_off_float' and tenant = $1", {kTenant}), 1);
   // All of it can be lent again under the new epoch, and what comes late is booked and frees nothing twice.
   int64_t again = 0;
   for (int i = 0; i < 40; ++i) again = w.fund(ask(next, again, 0, 0, "sms$")).total;

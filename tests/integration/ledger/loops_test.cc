@@ -2,8 +2,6 @@
 
 #include <cstdlib>
 
-#include "operator/ledger/leadership.h"
-
 namespace tallygate::testing {
 namespace {
 
@@ -360,21 +358,6 @@ INSTANTIATE_TEST_SUITE_P(Seams, PumpKilled,
                            const std::string name(info.param);
                            return name.substr(5, name.find(':') - 5);
                          });
-
-TEST(Leadership, OneAtATimeAndTheNextTakesOver) {
-  const std::string url = PostgresServer::shared().create_database();
-  ledger::Leadership first(system_env(), url);
-  ledger::Leadership second(system_env(), url);
-  LoopsWorld w;
-  first.start();
-  ASSERT_GE(w.eventually([&] { return first.is_leader(); }), 0);
-  second.start();
-  w.env.sleep_ms(1200);
-  EXPECT_TRUE(first.is_leader());
-  EXPECT_FALSE(second.is_leader());
-  first.stop();
-  EXPECT_GE(w.eventually([&] { return second.is_leader(); }), 0);
-}
 
 }  // namespace
 

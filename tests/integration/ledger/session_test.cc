@@ -15,7 +15,9 @@ TEST(Session, BoundsItsConnectionWhateverTheUrlSays) {
             "postgresql://u@h/d?sslmode=verify-full&connect_timeout=30&keepalives_idle=10&keepalives_interval=5"
             "&keepalives_count=3&tcp_user_timeout=20000&application_name=tallygate-operator");
   // A password may look like a parameter.
-  EXPECT_EQ(with_connection_bounds("postgresql://u:connect_timeout=@h/d?application_name=mine").find("&connect_timeout=5"), 57u);
+  EXPECT_EQ(
+      with_connection_bounds("postgresql://u:connect_timeout=@h/d?application_name=mine").find("&connect_timeout=5"),
+      57u);
 }
 
 TEST(Session, OfAUrlWithParametersConnects) {
@@ -47,6 +49,21 @@ TEST(Session, AutocommitCommitsByItself) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().errc, Errc::kInvalid);
   EXPECT_TRUE(session.connected());
+}
+
+// As a process that was stopped in the middle, or a machine that is gone: the others must not wait for it.
+TEST(Session, ATransactionWhoseClientSleepsHoldsNoLockForLong) {
+  const std::string url = testing::PostgresServer::shared().create_database();
+  Session sleeper(url), other(url);
+  ASSERT_TRUE(other.exec("create table counted (n int)") && other.exec("insert into counted values (1)"));
+  const auto slept = sleeper.transact([&](Transaction& transaction) -> Result<void> {
+    EXPECT_TRUE(transaction.exec("update counted set n = 2"));
+    EXPECT_TRUE(other.exec("update counted set n = n + 10")) << "it waits until the sleeper's lock is gone";
+    return {};
+  });
+  EXPECT_FALSE(slept) << "its transaction was rolled back";
+  EXPECT_EQ(other.exec("select n from counted")->integer(0, 0), 11);
+  EXPECT_TRUE(sleeper.exec("update counted set n = 5")) << "the next one has a new connection";
 }
 
 }  // namespace

@@ -182,5 +182,39 @@ TEST(PublisherFaults, AReaderOfTheIndexMissesNothing) {
   EXPECT_GT(seen, 0);
 }
 
+plan::Compiled with_amount(int64_t amount) {
+  plan::Compiled compiled;
+  add_tenant(compiled, "shop/acme", amount, "aa");
+  return compiled;
+}
+
+TEST(PublisherFaults, WhoSleptThroughItsSuccessorsWorkOverwritesNothing) {
+  PublishWorld world;  // its publisher believes all the time that it leads
+  world.publish(with_amount(100));
+  metrics::Registry registry;
+  publish::PublisherOptions options;
+  options.database_url = world.url;
+  options.redis = world.server.endpoint();
+  publish::Publisher successor(system_env(), options, registry);
+  successor.offer(std::make_shared<const plan::Compiled>(with_amount(200)), 0);
+  ASSERT_TRUE(successor.run_once());
+  const auto amount = [&] { return world.number("select amount from tenant_limits where tenant = 'shop/acme'"); };
+  const auto document = [&] { return world.call({"GET", redis_contract::tenant_key("shop/acme")}).text; };
+  const std::string published = document();
+  ASSERT_EQ(amount(), 200);
+
+  const auto late = world.offer(with_amount(150));
+  ASSERT_FALSE(late) << "it published over its successor";
+  EXPECT_EQ(late.error().errc, Errc::kConflict);
+  EXPECT_EQ(amount(), 200);
+  EXPECT_EQ(document(), published);
+  ASSERT_TRUE(successor.run_once());
+  EXPECT_EQ(document(), published);
+
+  world.step();  // should it lead after all, it begins anew
+  EXPECT_EQ(amount(), 150);
+  EXPECT_FALSE(successor.run_once() && amount() == 200) << "and its predecessor is the late one";
+}
+
 }  // namespace
 }  // namespace tallygate::testing
