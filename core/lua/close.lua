@@ -4,4 +4,4 @@
 --include epoch_guard
 if current_epoch(KEYS[1]) ~= tonumber(ARGV[1]) then return 'EPOCH' end
 redis.call('SADD', KEYS[2], ARGV[2])
-return redis.call('SMEMBERS', KEYS[3])
+return redis.call('ZRANGE', KEYS[3], 0, -1)

@@ -20,6 +20,15 @@ local n = #KEYS - 6
 local holders = math.max(1, redis.call('SCARD', KEYS[2]) - redis.call('SCARD', KEYS[3]))
 local status = 'GRANT'
 local plan, seen = {}, {}
+-- Notes that this incarnation holds units of a bucket, until an hour after its window's end (a minute, for one that lives
+-- here alone): then nobody has use for what would come back, and with a limit a second the set would grow for ever.
+local function hold(member, now_s)
+  local start, length = string.match(member, '@(%d+)%+(%d+)$')
+  local until_s = 'inf'
+  if start then until_s = tonumber(start) + tonumber(length) + (tonumber(length) < 3600 and 60 or 3600) end
+  redis.call('ZADD', KEYS[6], until_s, member)
+  redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', '(' .. now_s)
+end
 for i = 1, n do
   local key, at = KEYS[6 + i], 5 + (i - 1) * 5
   local lo, hi, ret, mint = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
@@ -61,7 +70,7 @@ for i = 1, n do
   if p.back > 0 then redis.call('HSET', p.key, 'r:' .. inc, p.returned + p.back) end
   if p.give > 0 then
     redis.call('HSET', p.key, 'g:' .. inc, p.granted + p.give)
-    redis.call('SADD', KEYS[6], p.member)
+    hold(p.member, tonumber(redis.call('TIME')[1]))
   end
   if p.back > 0 or p.give > 0 then redis.call('HSET', p.key, 'free', free) end
   if not p.ro and (p.give > 0 or p.short) then

@@ -32,7 +32,7 @@ std::string tenant_key(std::string_view tenant);
 std::string registered_key(int shard, int64_t epoch);  // SET of incarnations that may lease
 std::string closed_key(int shard, int64_t epoch);      // SET of incarnations that never will again
 std::string want_key(int shard, int64_t epoch);        // ZSET member() → ms of the last request for units
-std::string held_key(int shard, int64_t epoch, std::string_view incarnation);  // SET of member()s it has leased from
+std::string held_key(int shard, int64_t epoch, std::string_view incarnation);  // ZSET: member()s it has leased from, by when that no longer matters, in s
 // HASH f (funded, cumulative), rc (recalled, cumulative), free, avail (what the ledger could still fund, as last told),
 // used (ledger's count, for display), dry (version of the ledger's "exhausted"; absent: not exhausted), low (free below
 // which funding is asked for), kick (1: asked), need (units of the largest request that went short since the last

@@ -7,6 +7,12 @@ namespace tallygate::sidecar {
 
 namespace rc = redis_contract;
 
+namespace {
+
+constexpr size_t kSliceBuckets = 500;
+
+}  // namespace
+
 Handover::Handover(EventLoop& loop, redis::Connection& redis, Escrow& escrow, Courier& courier, LedgerLeases* ledger)
     : loop_(loop), redis_(redis), escrow_(escrow), courier_(courier), ledger_(ledger) {}
 
@@ -110,26 +116,31 @@ void Handover::step(std::shared_ptr<Return> r) {
                   escrow_.beat(r->shard);
                   return again(r);
                 }
-                closed(r, epoch, *reply);
+                give_slice(r, epoch, std::make_shared<const redis::Reply>(std::move(*reply)), 0);
               });
 }
 
-void Handover::closed(std::shared_ptr<Return> r, int64_t epoch, const redis::Reply& members) {
+// Slices, for a script keeps everybody else from Redis while it runs.
+void Handover::give_slice(std::shared_ptr<Return> r, int64_t epoch, std::shared_ptr<const redis::Reply> members,
+                          size_t from) {
+  const size_t to = std::min(members->elements.size(), from + kSliceBuckets);
   std::vector<std::string> keys{rc::epoch_key(r->shard), rc::closed_key(r->shard, epoch)};
   std::vector<std::string> args{std::to_string(epoch), r->incarnation};
-  for (const auto& member : members.elements) {
-    const size_t bar = member.text.find('|');
+  for (size_t i = from; i < to; ++i) {
+    const std::string& member = members->elements[i].text;
+    const size_t bar = member.find('|');
     if (bar == std::string::npos) continue;
-    keys.push_back(rc::bucket_key(r->shard, epoch, member.text.substr(0, bar), member.text.substr(bar + 1)));
-    const auto spent = r->spent.find({epoch, member.text});
+    keys.push_back(rc::bucket_key(r->shard, epoch, member.substr(0, bar), member.substr(bar + 1)));
+    const auto spent = r->spent.find({epoch, member});
     args.push_back(std::to_string(spent == r->spent.end() ? 0 : spent->second));
   }
-  if (keys.size() == 2) return r->done();
-  redis_.eval(rc::kGiveBack, std::move(keys), std::move(args), [this, alive = alive_, r](Result<redis::Reply> reply) {
-    if (!*alive) return;
-    if (!reply || !reply->is_integer()) return again(r);
-    r->done();
-  });
+  if (from == to) return r->done();
+  redis_.eval(rc::kGiveBack, std::move(keys), std::move(args),
+              [this, alive = alive_, r, epoch, members, to](Result<redis::Reply> reply) {
+                if (!*alive) return;
+                if (!reply || !reply->is_integer()) return again(r);
+                give_slice(r, epoch, members, to);
+              });
 }
 
 }  // namespace tallygate::sidecar

@@ -23,8 +23,8 @@ class Handover {
   // Of these, how many have not given back their units yet.
   size_t returning() const;
 
-  // Gives back what a closed incarnation leased and did not spend: to the ledger by `notes`, then to Redis in all `shards`.
-  // Calls `done` when everyone has answered. Tries again for as long as it takes.
+  // Gives back what a closed incarnation leased and did not spend: to the ledger by `notes`, then to Redis in all
+  // `shards`. Calls `done` when everyone has answered. Tries again for as long as it takes.
   void give_back(const std::string& incarnation, const Spent& spent, const std::set<LeaseNote>& notes,
                  std::vector<int> shards, std::function<void()> done);
 
@@ -44,7 +44,7 @@ class Handover {
                           std::function<void()> done);
   void step(std::shared_ptr<Return> r);
   void again(std::shared_ptr<Return> r, int64_t after_ms = 100);
-  void closed(std::shared_ptr<Return> r, int64_t epoch, const redis::Reply& members);
+  void give_slice(std::shared_ptr<Return> r, int64_t epoch, std::shared_ptr<const redis::Reply> members, size_t from);
   void finish(Predecessor* predecessor);
   Estate* find(const Predecessor* predecessor);
 

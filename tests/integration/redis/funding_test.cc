@@ -5,8 +5,8 @@ namespace tallygate::testing {
 namespace {
 
 namespace rc = redis_contract;
-const std::string kDay = "day@1700000000+86400";
-const std::string kHour = "hour@1700000000+3600";
+const std::string kDay = "day@" + std::to_string(system_env().wall_s() - 600) + "+86400";
+const std::string kHour = "hour@" + std::to_string(system_env().wall_s() - 600) + "+3600";
 
 class Funding_ : public ::testing::Test {
  protected:

@@ -5,8 +5,8 @@ namespace tallygate::testing {
 namespace {
 
 constexpr int64_t kMax = (int64_t{1} << 53) - 1;
-const std::string kDay = "day@1700000000+86400";
-const std::string kHour = "hour@1700000000+3600";
+const std::string kDay = "day@" + std::to_string(system_env().wall_s() - 3600) + "+86400";
+const std::string kHour = "hour@" + std::to_string(system_env().wall_s() - 600) + "+3600";
 
 class Lease : public ::testing::Test {
  protected:
@@ -39,7 +39,8 @@ TEST_F(Lease, MovesUnitsToOneHolder) {
   EXPECT_EQ(answer.grants[0], (Grant{100, 900 + 500, 7, ""}));
   EXPECT_EQ(s.field(kDay, 1, "free"), 900);
   EXPECT_EQ(s.field(kDay, 1, "g:a"), 100);
-  EXPECT_EQ(s.call({"SMEMBERS", redis_contract::held_key(s.shard(), 1, "a")}).elements.at(0).text, s.member(kDay));
+  EXPECT_EQ(s.call({"ZRANGE", redis_contract::held_key(s.shard(), 1, "a"), "0", "-1"}).elements.at(0).text,
+            s.member(kDay));
 }
 
 TEST_F(Lease, RepeatedOrLateCallsGrantNothingTwice) {
@@ -182,6 +183,21 @@ TEST_F(Lease, AWindowLongOverIsNotMintedAgain) {
   EXPECT_EQ(answer.status, "DRY") << "its key has expired: minted again it would have a second limit";
   EXPECT_EQ(answer.grants[0].granted, 0);
   EXPECT_EQ(s.call({"EXISTS", s.key(bucket, 1)}).integer, 0);
+}
+
+// A limit a second, for a day: 86,400 windows.
+TEST_F(Lease, WindowsThatEndedLeaveWhatAnIncarnationHolds) {
+  s.fund(1, kDay, {0, 1000, 0, 0, "", 1});
+  s.lease(1, "a", {{kDay, 1, 1}});
+  const int64_t now_s = system_env().wall_s();
+  for (int64_t start_s = now_s - 1500; start_s <= now_s; ++start_s) {
+    s.lease(1, "a", {{"each@" + std::to_string(start_s) + "+1", 1, 1, 0, 100}});
+  }
+  const auto held = s.close(1, "a");
+  EXPECT_LE(held.elements.size(), 70u) << "a minute's, and the day's";
+  EXPECT_GE(held.elements.size(), 60u);
+  EXPECT_TRUE(
+      std::any_of(held.elements.begin(), held.elements.end(), [&](const auto& e) { return e.text == s.member(kDay); }));
 }
 
 TEST_F(Lease, ARefusedMintLeavesNothing) {

@@ -42,6 +42,32 @@ TEST(Return, ADrainedPodGivesBackExactlyTheRest) {
   EXPECT_EQ(world.admitted_of(other, 200), 123);
 }
 
+// Of thousands of buckets, in slices: each exactly once.
+TEST(Return, OfMoreBucketsThanASliceHas) {
+  World world;
+  world.ready(200, 200);
+  constexpr int kBuckets = 1203;
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.admitted_of(pod, 7), 7);
+  const int shard = redis_contract::shard_of(kTenant);
+  const std::string& me = pod.log->incarnation();
+  for (int i = 0; i < kBuckets; ++i) {
+    const std::string bucket = "meter" + std::to_string(i) + "$";
+    world.op.fund(kTenant, bucket, 10);
+    world.op.call(
+        {"HSET", redis_contract::bucket_key(shard, world.op.epoch, kTenant, bucket), "free", "3", "g:" + me, "7"});
+    world.op.call(
+        {"ZADD", redis_contract::held_key(shard, world.op.epoch, me), "inf", redis_contract::member(kTenant, bucket)});
+  }
+  bool returned = false;
+  pod.give_back([&] { returned = true; });
+  ASSERT_TRUE(world.until([&] { return returned; }));
+  EXPECT_EQ(world.op.field(kTenant, world.bucket(), "free"), 193);
+  for (int i = 0; i < kBuckets; ++i) {
+    ASSERT_EQ(world.op.field(kTenant, "meter" + std::to_string(i) + "$", "free"), 10) << i;
+  }
+}
+
 TEST(Return, AnEpochThatIsLostMeanwhileIsWaitedFor) {
   World world;
   world.ready(200, 200);
@@ -63,8 +89,8 @@ TEST(Handover, AKilledPodsSuccessorBooksEverythingAndGivesBackTheRest) {
   struct Truth {
     int64_t charged, in_flight, uncertain;
   };
-  auto* truth = static_cast<Truth*>(
-      mmap(nullptr, sizeof(Truth), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  auto* truth =
+      static_cast<Truth*>(mmap(nullptr, sizeof(Truth), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   ASSERT_NE(truth, MAP_FAILED);
   for (int round = 0; round < 3; ++round) {
     *truth = {};
@@ -86,14 +112,18 @@ TEST(Handover, AKilledPodsSuccessorBooksEverythingAndGivesBackTheRest) {
           if (!call.admitted()) {
             __atomic_store_n(&truth->uncertain, 0, __ATOMIC_SEQ_CST);
             inner.turn(1);
-            if (call.admitted()) __atomic_add_fetch(&truth->in_flight, 1, __ATOMIC_SEQ_CST);
-            else if (call.waits()) pod.abandon(call);
+            if (call.admitted())
+              __atomic_add_fetch(&truth->in_flight, 1, __ATOMIC_SEQ_CST);
+            else if (call.waits())
+              pod.abandon(call);
             continue;
           }
           const bool stays = i == 0, fails = i % 5 == 1;
           if (!stays) pod.settle(call, fails ? 500 : 200);
-          if (stays) __atomic_add_fetch(&truth->in_flight, 1, __ATOMIC_SEQ_CST);
-          else if (!fails) __atomic_add_fetch(&truth->charged, 1, __ATOMIC_SEQ_CST);
+          if (stays)
+            __atomic_add_fetch(&truth->in_flight, 1, __ATOMIC_SEQ_CST);
+          else if (!fails)
+            __atomic_add_fetch(&truth->charged, 1, __ATOMIC_SEQ_CST);
           __atomic_store_n(&truth->uncertain, 0, __ATOMIC_SEQ_CST);
         }
       }
