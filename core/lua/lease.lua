@@ -32,10 +32,10 @@ end
 for i = 1, n do
   local key, at = KEYS[6 + i], 5 + (i - 1) * 5
   local lo, hi, ret, mint = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  local h = redis.call('HMGET', key, 'f', 'free', 'avail', 'used', 'dry', 'low', 'kick', 'ro', 'g:' .. inc, 'r:' .. inc, 'need')
+  local h = redis.call('HMGET', key, 'f', 'free', 'avail', 'used', 'dry', 'low', 'kick', 'ro', 'g:' .. inc, 'r:' .. inc, 'need', 'want')
   local p = {key = key, member = ARGV[at + 5], known = h[1], free = tonumber(h[2] or '0'), avail = tonumber(h[3] or '0'),
     used = tonumber(h[4] or '0'), dry = h[5] or '', low = tonumber(h[6] or '1'), kick = h[7], ro = h[8],
-    granted = tonumber(h[9] or '0'), returned = tonumber(h[10] or '0'), asked = tonumber(h[11] or '0'), back = 0, mint = 0}
+    granted = tonumber(h[9] or '0'), returned = tonumber(h[10] or '0'), asked = tonumber(h[11] or '0'), wanted = tonumber(h[12] or '0'), back = 0, mint = 0}
   if seen[key] then return redis.error_reply('ERR lease: a bucket is named twice') end
   seen[key] = true
   if not p.known and mint > 0 then
@@ -50,6 +50,7 @@ for i = 1, n do
   local need = math.max(0, lo - p.granted)
   p.give = math.min(math.max(need, hi - p.granted), math.max(need, math.floor(free / (2 * holders))))
   if p.give < 0 then p.give = 0 end
+  p.more = hi - p.granted
   if need > free then
     if p.ro or p.dry ~= '' then status = 'DRY' elseif status ~= 'DRY' then status = 'WAIT' end
     p.short = true
@@ -76,6 +77,8 @@ for i = 1, n do
   if not p.ro and (p.give > 0 or p.short) then
     redis.call('ZADD', KEYS[4], ARGV[3], p.member)
     if p.need then redis.call('HSET', p.key, 'need', p.need) end
+    -- And how much would be taken at once.
+    if p.more > p.wanted and p.more > free then redis.call('HSET', p.key, 'want', p.more) end
     if (free < p.low or p.short) and not p.kick and (p.dry == '' or p.give > 0) then
       redis.call('HSET', p.key, 'kick', 1)
       redis.call('PUBLISH', ARGV[4], ARGV[5] .. ' ' .. p.member)

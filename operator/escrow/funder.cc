@@ -13,6 +13,7 @@
 #include "core/telemetry/log.h"
 #include "operator/escrow/recall.h"
 #include "operator/ledger/escrow_store.h"
+#include "operator/ledger/fault.h"
 
 namespace tallygate::escrow {
 namespace {
@@ -174,7 +175,8 @@ struct Funder::Worker {
     std::vector<std::vector<FundRequest>> groups;
     for (const auto& [shard, group] : by_shard) {
       const int64_t epoch = keeper.current(shard);
-      redis::Client::Eval call{&redis_contract::kStat, {redis_contract::epoch_key(shard)}, {std::to_string(epoch)}};
+      redis::Client::Eval call{
+          &redis_contract::kStat, {redis_contract::epoch_key(shard)}, {std::to_string(epoch), env.random_hex(8)}};
       groups.emplace_back();
       for (const Member* member : group) {
         FundRequest request;
@@ -195,7 +197,7 @@ struct Funder::Worker {
         continue;  // EPOCH: the keeper will see to it
       for (size_t k = 0; k < groups[i].size(); ++k) {
         const auto& facts = result->elements[k].elements;
-        if (facts.size() != 5) continue;
+        if (facts.size() != 7) continue;
         FundRequest& request = groups[i][k];
         const Member self{request.shard, redis_contract::member(request.tenant, request.bucket)};
         if (pick == Pick::kAttention && facts[4].to_integer() == 0 && !due_for_refresh(self)) continue;
@@ -203,6 +205,8 @@ struct Funder::Worker {
         request.recalled = facts[1].to_integer();
         request.free = facts[2].to_integer();
         request.need = facts[3].to_integer();
+        request.want = facts[5].to_integer();
+        request.born = facts[6].text;
         requests.push_back(std::move(request));
       }
     }
@@ -212,6 +216,7 @@ struct Funder::Worker {
   Result<void> fund_batch(std::span<const Member> members, Pick pick) {
     const auto requests = stat(members, pick);
     if (!requests) return tl::unexpected(requests.error());
+    ledger::fault_point("funder.after_stat");
     return fund_requests(*requests);
   }
 
@@ -220,6 +225,7 @@ struct Funder::Worker {
     if (requests.empty()) return {};
     auto answers = store.fund(requests, options.float_units);
     if (answers) {
+      ledger::fault_point("funder.after_commit");
       recall_for_short(requests, &*answers);
       return tell(requests, *answers);
     }
@@ -304,16 +310,24 @@ struct Funder::Worker {
           {&redis_contract::kFund,
            {redis_contract::epoch_key(r.shard), redis_contract::bucket_key(r.shard, r.epoch, r.tenant, r.bucket)},
            {std::to_string(r.epoch), std::to_string(a.acked), std::to_string(a.total), std::to_string(a.avail),
-            std::to_string(a.used), a.dry, std::to_string(a.low)}});
+            std::to_string(a.used), a.dry, std::to_string(a.low), r.born}});
       told.push_back(&r);
     }
     auto results = redis.eval_all(std::move(calls));
+    ledger::fault_point("funder.after_fund");
+    std::vector<ledger::FundedTotal> totals;
     for (size_t i = 0; i < results.size(); ++i) {
       auto result = redis::Client::check(std::move(results[i]));
       if (!result) return tl::unexpected(result.error());
-      if (result->is_text("LOST")) report_lost(*told[i]);
+      const FundRequest& r = *told[i];
+      if (result->is_text("LOST")) report_lost(r);
+      if (result->is_integer() && result->integer > r.funded)
+        totals.push_back({r.tenant, r.bucket, r.epoch, result->integer});
     }
-    return {};
+    if (totals.empty()) return {};
+    auto done = store.acknowledged(totals);
+    ledger::fault_point("funder.after_acknowledged");
+    return done;
   }
 
   void report_lost(const FundRequest& request) {

@@ -188,7 +188,9 @@ Result<std::vector<FundAnswer>> EscrowStore::fund(std::span<const FundRequest> r
                      {"f", r.funded},
                      {"rc", r.recalled},
                      {"free", r.free},
-                     {"need", r.need}});
+                     {"need", r.need},
+                     {"want", r.want},
+                     {"born", r.born}});
   }
   const Result<Rows> rows = session_.exec(
       "select o_n, o_status, o_total, o_acked, o_avail, o_used, o_dry, o_low, o_granted "
@@ -203,6 +205,16 @@ Result<std::vector<FundAnswer>> EscrowStore::fund(std::span<const FundRequest> r
                   rows->integer(i, 5),         rows->integer(i, 7), std::string(rows->text(i, 6)), rows->integer(i, 8)};
   }
   return answers;
+}
+
+Result<void> EscrowStore::acknowledged(std::span<const FundedTotal> totals) {
+  Json answers = Json::array();
+  for (const FundedTotal& t : totals) {
+    answers.push_back({{"tenant", t.tenant}, {"bucket", t.bucket}, {"epoch", t.epoch}, {"total", t.total}});
+  }
+  const Result<Rows> done = session_.exec("select fund_acknowledged($1::jsonb)", {dump(answers)});
+  if (!done) return tl::unexpected(done.error());
+  return {};
 }
 
 Result<std::vector<RecallPlan>> EscrowStore::recall_plans(std::span<const FundRequest> requests) {

@@ -31,6 +31,8 @@ struct FundRequest {
   int64_t epoch = 0;
   std::string tenant, bucket;
   int64_t funded = 0, recalled = 0, free = 0, need = 0;  // what Redis says of the bucket (stat.lua)
+  int64_t want = 0;
+  std::string born = {};
 };
 
 enum class FundStatus : uint8_t { kOk, kEpoch, kLost, kNone };
@@ -39,6 +41,12 @@ enum class FundStatus : uint8_t { kOk, kEpoch, kLost, kNone };
 struct RecallPlan {
   size_t request = 0;  // its place
   std::string plan;
+};
+
+// What fund.lua answered.
+struct FundedTotal {
+  std::string tenant, bucket;
+  int64_t epoch = 0, total = 0;
 };
 
 // What fund.lua shall be told. kEpoch and kLost: nothing to tell.
@@ -84,6 +92,8 @@ class EscrowStore {
   Result<std::vector<ShardEpoch>> open(std::span<const ShardEpoch> expected);
   // As many answers as requests, in order. One transaction.
   Result<std::vector<FundAnswer>> fund(std::span<const FundRequest> requests, int64_t target_units);
+  // What Redis knows of from now on, so that it can be held to it.
+  Result<void> acknowledged(std::span<const FundedTotal> totals);
   // For those of the wallet buckets that recalling would help to the units they lack (`need`, or one).
   Result<std::vector<RecallPlan>> recall_plans(std::span<const FundRequest> requests);
   // Counts what was recalled by a plan of this tenant's.

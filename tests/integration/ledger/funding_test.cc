@@ -83,10 +83,102 @@ TEST(Funding, GrantsNothingWhileEnoughIsFree) {
   w.publish(acme(7000));
   const int64_t epoch = w.open(kShard);
   const auto first = w.fund(ask(epoch, 0, 0));
-  EXPECT_EQ(first.granted, 1750);
+  EXPECT_EQ(first.granted, 64);
   // Funded, yet Redis does not know it so far: counts as free.
   EXPECT_EQ(w.fund(ask(epoch, 0, 0)).total, first.total);
   EXPECT_EQ(w.fund(ask(epoch, first.total, first.total)).granted, 0);
+}
+
+// A tenant's traffic against the ledger, with what the bucket has in between.
+struct Traffic {
+  LedgerWorld& w;
+  int64_t epoch;
+  int64_t funded = 0, free = 0, low = 1, spent = 0;
+  int rounds = 0;
+
+  void fund(int64_t want = 0) {
+    FundRequest request = ask(epoch, funded, free);
+    request.want = want;
+    const auto answer = w.fund(request);
+    EXPECT_EQ(answer.status, FundStatus::kOk);
+    free += answer.total - funded;
+    funded = answer.total;
+    low = answer.low;
+    ++rounds;
+  }
+  void spend(int64_t units) {
+    if (free < low) fund();
+    ASSERT_GE(free, units);
+    free -= units;
+    spent += units;
+  }
+};
+
+TEST(Funding, QuietTrafficLeavesLittleOnHoldWhereRedisIsLostAgainAndAgain) {
+  LedgerWorld w;
+  w.publish(acme(10'000));
+  int64_t spent = 0;
+  for (int loss = 0; loss < 10; ++loss) {
+    Traffic traffic{w, w.open(kShard)};
+    for (int tenth = 0; tenth < 200; ++tenth) {
+      w.env.advance_ms(100);
+      traffic.spend(1);
+    }
+    spent += traffic.spent;
+    EXPECT_LE(traffic.free, 300) << "half a minute of ten a second";
+  }
+  EXPECT_LE(w.held(kTenant, kBucket) - spent, 10'000 / 4) << "nothing was booked, so what was spent is on hold too";
+}
+
+TEST(Funding, ABurstIsFundedAtFullSpeedSoon) {
+  LedgerWorld w;
+  w.publish(acme(100'000));
+  Traffic traffic{w, w.open(kShard)};
+  while (traffic.free < 5000 && traffic.rounds < 20) {
+    w.env.advance_ms(5);
+    traffic.spend(traffic.free);
+    traffic.fund();
+  }
+  EXPECT_LE(traffic.rounds, 10) << "it doubles";
+  Traffic known{w, w.open(kShard)};
+  w.env.advance_ms(60'000);
+  known.epoch = w.open(kShard);
+  known.fund(3000);
+  EXPECT_EQ(known.free, 3000) << "what somebody would take at once";
+}
+
+TEST(Funding, NeverMoreThanAQuarterOfWhatIsAvailableWhoeverWantsIt) {
+  LedgerWorld w;
+  w.publish(acme(7000));
+  Traffic traffic{w, w.open(kShard)};
+  traffic.fund(1'000'000);
+  EXPECT_EQ(traffic.free, 1750);
+}
+
+TEST(Funding, ABucketOfAnotherMarkHasBeenLost) {
+  LedgerWorld w;
+  w.publish(acme(7000));
+  FundRequest request = ask(w.open(kShard), 0, 0);
+  request.born = "one";
+  EXPECT_EQ(w.fund(request).status, FundStatus::kOk);
+  EXPECT_EQ(w.fund(request).status, FundStatus::kOk) << "funded, and not told yet";
+  request.born = "two";
+  EXPECT_EQ(w.fund(request).status, FundStatus::kLost);
+}
+
+// What Redis answered, or what was booked of its units, it must not have forgotten.
+TEST(Funding, WhatRedisAnsweredAndWhatWasBookedIsAcknowledged) {
+  LedgerWorld w;
+  w.publish(acme(7000));
+  const int64_t epoch = w.open(kShard);
+  const int64_t total = w.fund(ask(epoch, 0, 0, 500)).total;
+  w.book({hello(kShard, "a"), usage(kShard, "a", 2, kTenant, 20, {kBucket}, epoch)});
+  EXPECT_EQ(w.fund(ask(epoch, 0, 0)).status, FundStatus::kLost) << "20 were booked of it";
+  EXPECT_EQ(w.fund(ask(epoch, 20, 0)).status, FundStatus::kOk);
+  const ledger::FundedTotal answer{kTenant, kBucket, epoch, total};
+  must(w.store.acknowledged(std::span(&answer, 1)));
+  EXPECT_EQ(w.fund(ask(epoch, total - 1, 0)).status, FundStatus::kLost);
+  EXPECT_EQ(w.fund(ask(epoch, total, 0)).status, FundStatus::kOk);
 }
 
 TEST(Funding, ServesASingleRequestAboveTheTarget) {
@@ -138,7 +230,7 @@ TEST(Funding, ALoweredLimitBindsAtOnceAndARaisedOneToo) {
   LedgerWorld w;
   w.publish(acme(7000));
   const int64_t epoch = w.open(kShard);
-  const auto first = w.fund(ask(epoch, 0, 0));
+  const auto first = w.fund(ask(epoch, 0, 0, 1750));
   w.publish(acme(1000));  // below what is on hold
   auto answer = w.fund(ask(epoch, first.total, 0));
   EXPECT_EQ(answer.granted, 0);

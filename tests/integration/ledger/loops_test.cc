@@ -1,6 +1,7 @@
 #include "tests/integration/ledger/loops_world.h"
 
 #include <cstdlib>
+#include <map>
 
 namespace tallygate::testing {
 namespace {
@@ -258,6 +259,92 @@ TEST(Loops, ABucketThatForgotMakesANewEpoch) {
   EXPECT_GE(w.funder->counters().lost, 1);
 }
 
+// Redis loses a bucket: whenever that is, and whoever dies meanwhile, no more is granted than the limit allows (I1).
+class BucketLost : public LoopsWorld {
+ public:
+  static constexpr int64_t kLimit = 3000;
+
+  BucketLost() { publish(kLimit); }
+  void lose() { must(client.call({"DEL", redis_contract::bucket_key(shard, 1, tenant, bucket)})); }
+  // Leases until the ledger has said for a second that there is no more, under whatever epoch; how much it got.
+  int64_t drain(const std::string& incarnation) {
+    std::map<int64_t, int64_t> granted;
+    int64_t dry_since_ms = 0;
+    const int64_t start_ms = env.mono_ms();
+    while (env.mono_ms() - start_ms < 15'000 && (dry_since_ms == 0 || env.mono_ms() - dry_since_ms < 1500)) {
+      const int64_t e = epoch();
+      const Lease last = lease(incarnation, granted[e] + 50);
+      granted[e] = std::max(granted[e], last.granted);
+      if (last.status != "DRY") dry_since_ms = 0;
+      if (last.status == "DRY" && dry_since_ms == 0) dry_since_ms = env.mono_ms();
+      // The last few units are less than was asked for.
+      if (last.status == "DRY") granted[e] = std::max(granted[e], lease(incarnation, granted[e] + 1).granted);
+      if (last.status != "GRANT") env.sleep_ms(2);
+    }
+    int64_t all = 0;
+    for (const auto& [e, units] : granted) all += units;
+    return all;
+  }
+  // The loops in a process of their own: this binary again, which dies at the fault.
+  void start_and_die(const std::string& fault) {
+    setenv("TALLYGATE_FAULT", (fault + ":exit").c_str(), 1);
+    setenv("TALLYGATE_TEST_LOOPS", (url + " " + std::to_string(redis.port())).c_str(), 1);
+    child.start({"/proc/self/exe"}, {});
+    unsetenv("TALLYGATE_FAULT");
+    unsetenv("TALLYGATE_TEST_LOOPS");
+    send(hello(shard, "a"));
+    send(hello(shard, "b"));
+    eventually([&] { return lease("a", 0).status == "GRANT"; });
+    lease("a", 20);
+    EXPECT_EQ(child.wait(), 137);
+  }
+  ChildProcess child;
+};
+
+class BucketLostAfter : public ::testing::TestWithParam<int64_t> {};
+
+TEST_P(BucketLostAfter, NoOvershoot) {
+  BucketLost w;
+  w.start();
+  w.send(hello(w.shard, "a"));
+  w.send(hello(w.shard, "b"));
+  ASSERT_TRUE(w.registered("a"));
+  ASSERT_TRUE(w.registered("b"));
+  ASSERT_EQ(w.lease_patiently("a", 20).granted, 20);
+  ASSERT_EQ(w.lease_patiently("a", 200).granted, 200);
+  w.env.sleep_ms(GetParam());
+  w.lose();
+  EXPECT_LE(200 + w.drain("b"), BucketLost::kLimit);
+  EXPECT_GT(w.epoch(), 1) << "what was lost has to be seen";
+}
+
+INSTANTIATE_TEST_SUITE_P(Ms, BucketLostAfter, ::testing::Values(0, 3, 100, 1500));
+
+class FunderKilled : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(FunderKilled, NoOvershootThoughRedisLosesTheBucket) {
+  BucketLost w;
+  w.start_and_die(GetParam());
+  const int64_t before = w.lease("a", 20).granted;
+  w.lose();
+  w.start();
+  EXPECT_LE(before + w.drain("b"), BucketLost::kLimit);
+}
+
+TEST_P(FunderKilled, NothingIsLostWhereRedisLosesNothing) {
+  BucketLost w;
+  w.start_and_die(GetParam());
+  const int64_t before = w.lease("a", 20).granted;
+  w.start();
+  EXPECT_EQ(before + w.drain("b"), BucketLost::kLimit);
+  EXPECT_EQ(w.epoch(), 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Seams, FunderKilled,
+                         ::testing::Values("funder.after_stat", "funder.after_commit", "funder.after_fund",
+                                           "funder.after_acknowledged"),
+                         [](const auto& info) { return info.param.substr(7); });
+
 TEST(Loops, PostgresAwayForAWhileLosesNothing) {
   PostgresServer own;
   LoopsWorld w;
@@ -373,9 +460,24 @@ int run_pump(const std::string& spec) {
   return 1;
 }
 
+// What FunderKilled's child runs: all loops, until it dies of its fault.
+int run_loops(const std::string& spec) {
+  const size_t blank = spec.find(' ');
+  redis::Endpoint endpoint;
+  endpoint.host = "127.0.0.1";
+  endpoint.port = std::atoi(spec.c_str() + blank + 1);
+  const std::string url = spec.substr(0, blank);
+  escrow::EpochKeeper keeper(system_env(), {.database_url = url, .redis = endpoint});
+  escrow::Funder funder(system_env(), {.database_url = url, .redis = endpoint}, keeper);
+  keeper.start();
+  funder.start();
+  return run_pump(spec);
+}
+
 }  // namespace tallygate::testing
 
 int main(int argc, char** argv) {
+  if (const char* spec = std::getenv("TALLYGATE_TEST_LOOPS")) return tallygate::testing::run_loops(spec);
   if (const char* spec = std::getenv("TALLYGATE_TEST_PUMP")) return tallygate::testing::run_pump(spec);
   ::testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();

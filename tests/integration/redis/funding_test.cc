@@ -46,6 +46,28 @@ TEST_F(Funding_, ABucketThatKnowsLessThanItAcknowledgedHasLostSomething) {
   EXPECT_EQ(s.dump(), before);
 }
 
+TEST_F(Funding_, ABucketIsFundedAsItselfOnly) {
+  EXPECT_EQ(s.fund(1, kDay, {0, 100, 0, 0, "", 1, "m1"}).text, "LOST") << "nobody has seen it";
+  EXPECT_EQ(s.stat(1, {kDay}, "m1").elements[0].elements[6].text, "m1");
+  EXPECT_EQ(s.stat(1, {kDay}, "m2").elements[0].elements[6].text, "m1") << "once";
+  EXPECT_EQ(s.fund(1, kDay, {0, 100, 0, 0, "", 1, "m1"}).integer, 100);
+  s.call({"DEL", s.key(kDay, 1)});
+  EXPECT_EQ(s.fund(1, kDay, {0, 100, 0, 0, "", 1, "m1"}).text, "LOST");
+  EXPECT_EQ(s.stat(1, {kDay}, "m3").elements[0].elements[6].text, "m3");
+  EXPECT_EQ(s.fund(1, kDay, {0, 100, 0, 0, "", 1, "m1"}).text, "LOST");
+  EXPECT_EQ(s.lease(1, "a", {{kDay, 1, 1}}).status, "WAIT");
+}
+
+TEST_F(Funding_, TellsHowMuchWouldBeTakenAtOnce) {
+  s.lease(1, "a", {{kDay, 1, 300}});
+  s.lease(1, "b", {{kDay, 1, 200}});
+  EXPECT_EQ(s.stat(1, {kDay}).elements[0].elements[5].integer, 300);
+  s.fund(1, kDay, {0, 400, 0, 0, "", 1, "m"});
+  EXPECT_EQ(s.stat(1, {kDay}).elements[0].elements[5].integer, 0);
+  s.lease(1, "a", {{kDay, 1, 300}});
+  EXPECT_EQ(s.stat(1, {kDay}).elements[0].elements[5].integer, 0) << "there is as much";
+}
+
 TEST_F(Funding_, ALateCallTellsOldNewsAndIsNotBelieved) {
   s.fund(1, kDay, {0, 100, 50, 1, "", 10});
   s.fund(1, kDay, {100, 200, 70, 2, "", 20});

@@ -144,7 +144,7 @@ LeaseAnswer Scripts::lease(int64_t epoch, const std::string& incarnation, const 
 redis::Reply Scripts::fund(int64_t epoch, const std::string& bucket, const Funding& f) {
   return run(rc::kFund, {rc::epoch_key(shard_), key(bucket, epoch)},
              {std::to_string(epoch), std::to_string(f.acknowledged), std::to_string(f.total), std::to_string(f.avail),
-              std::to_string(f.used), f.dry, std::to_string(f.low)});
+              std::to_string(f.used), f.dry, std::to_string(f.low), f.mark});
 }
 
 redis::Reply Scripts::recall(int64_t epoch, const std::string& bucket, int64_t target) {
@@ -168,10 +168,10 @@ redis::Reply Scripts::give_back(int64_t epoch, const std::string& incarnation,
   return run(rc::kGiveBack, std::move(keys), std::move(args));
 }
 
-redis::Reply Scripts::stat(int64_t epoch, const std::vector<std::string>& buckets) {
+redis::Reply Scripts::stat(int64_t epoch, const std::vector<std::string>& buckets, const std::string& mark) {
   std::vector<std::string> keys{rc::epoch_key(shard_)};
   for (const auto& bucket : buckets) keys.push_back(key(bucket, epoch));
-  return run(rc::kStat, std::move(keys), {std::to_string(epoch)});
+  return run(rc::kStat, std::move(keys), {std::to_string(epoch), mark});
 }
 
 int64_t Scripts::field(const std::string& bucket, int64_t epoch, const std::string& name) {

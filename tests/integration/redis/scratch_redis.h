@@ -54,6 +54,7 @@ struct Funding {
   int64_t acknowledged = 0, total = 0, avail = 0, used = 0;
   std::string dry;
   int64_t low = 1;
+  std::string mark = {};
 };
 
 // The scripts of one tenant's shard, by name. An error reply of Redis is a failed assertion.
@@ -78,7 +79,7 @@ class Scripts {
   redis::Reply close(int64_t epoch, const std::string& incarnation);
   redis::Reply give_back(int64_t epoch, const std::string& incarnation,
                          const std::vector<std::pair<std::string, int64_t>>& spent);
-  redis::Reply stat(int64_t epoch, const std::vector<std::string>& buckets);
+  redis::Reply stat(int64_t epoch, const std::vector<std::string>& buckets, const std::string& mark = "m");
   redis::Reply run(const redis_contract::Script& script, std::vector<std::string> keys, std::vector<std::string> args);
   redis::Reply call(redis::Command command);
   int64_t field(const std::string& bucket, int64_t epoch, const std::string& name);

@@ -29,9 +29,7 @@ tenant::Meter meter(const std::string& name, tenant::Settlement settlement) {
   return {MeterName::parse(name).value(), "unit", settlement};
 }
 
-tenant::IdentitySource api_key_source(const std::string& header) {
-  return {tenant::IdentityType::kApiKey, header, {}};
-}
+tenant::IdentitySource api_key_source(const std::string& header) { return {tenant::IdentityType::kApiKey, header, {}}; }
 
 tenant::IdentitySource trusted_source(std::vector<std::string> cidrs, const std::string& header) {
   return {tenant::IdentityType::kTrustedHeader, header, std::move(cidrs)};
@@ -118,9 +116,9 @@ int64_t FakeOperator::open() {
 
 void FakeOperator::fund(const std::string& tenant, const std::string& bucket, int64_t total, bool last, int64_t avail) {
   const int shard = rc::shard_of(tenant);
-  auto reply = client_.eval(rc::kFund, {rc::epoch_key(shard), rc::bucket_key(shard, epoch, tenant, bucket)},
-                            {std::to_string(epoch), "0", std::to_string(total), std::to_string(avail), "0",
-                             last ? "1" : "", "1"});
+  auto reply = client_.eval(
+      rc::kFund, {rc::epoch_key(shard), rc::bucket_key(shard, epoch, tenant, bucket)},
+      {std::to_string(epoch), "0", std::to_string(total), std::to_string(avail), "0", last ? "1" : "", "1", ""});
   EXPECT_TRUE(reply && reply->is_integer()) << bucket;
 }
 
@@ -165,7 +163,8 @@ void FakeOperator::step() {
       if (known != records.end()) {
         EXPECT_EQ(rc::encode(known->second), rc::encode(*record)) << "formed again";
       }
-      if (record->kind == rc::RecordKind::kHello && known == records.end()) hellos_[shard].push_back(record->incarnation);
+      if (record->kind == rc::RecordKind::kHello && known == records.end())
+        hellos_[shard].push_back(record->incarnation);
       if (record->kind == rc::RecordKind::kHello && registering) {
         (void)client_.eval(rc::kRegister, {rc::epoch_key(shard), rc::registered_key(shard, epoch)},
                            {std::to_string(epoch), record->incarnation});
@@ -311,8 +310,8 @@ void Pod::give_back(std::function<void()> done) {
   EXPECT_TRUE(log->commit_batch());
   std::vector<int> shards;
   for (const auto& [shard, queue] : log->outbox().shards()) shards.push_back(shard);
-  handover->give_back(log->incarnation(), log->spent(), ledger ? ledger->notes() : std::set<LeaseNote>(), std::move(shards),
-                      std::move(done));
+  handover->give_back(log->incarnation(), log->spent(), ledger ? ledger->notes() : std::set<LeaseNote>(),
+                      std::move(shards), std::move(done));
 }
 
 // --- World ------------------------------------------------------------------------------------------------------
