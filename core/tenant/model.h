@@ -87,9 +87,9 @@ enum class RouteAction : uint8_t { kCharge, kExempt, kDeny };
 enum class PathMatch : uint8_t { kExact, kPrefix };  // prefix of whole segments: /v1/chat matches /v1/chat and /v1/chat/x
 
 struct RouteMatch {
-  std::vector<std::string> methods;  // empty: any
+  std::vector<std::string> methods;  // empty: any; GET means HEAD too
   PathMatch path_match = PathMatch::kPrefix;
-  std::string path = "/";
+  std::string path = "/";  // in normal form (core/path)
   bool operator==(const RouteMatch&) const = default;
 };
 
@@ -105,12 +105,24 @@ struct Route {
   bool operator==(const Route&) const = default;
 };
 
+// What becomes of a path that servers read in more than one way (core/path). It passes as it came where all ways lead
+// to one route, else it is refused; or any such path is refused; or its normal form goes on, and is held to the first
+// rule.
+enum class AmbiguousPath : uint8_t { kRefuseIfRoutesDiffer, kRefuse, kNormalise };
+
+struct PathRules {
+  AmbiguousPath ambiguous = AmbiguousPath::kRefuseIfRoutesDiffer;
+  bool ignore_case = false;  // for apps whose routers do, of ASCII letters
+  bool operator==(const PathRules&) const = default;
+};
+
 struct Policy {
   PolicyId id;
   int64_t version = 0;
   Enforcement enforcement = Enforcement::kEnforce;
   std::vector<IdentitySource> identity;  // in order
-  std::vector<Route> routes;             // first that matches
+  PathRules paths;
+  std::vector<Route> routes;  // first that matches
   Route default_route;
   bool operator==(const Policy&) const = default;
 };

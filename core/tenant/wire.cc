@@ -36,6 +36,10 @@ constexpr Name<RouteAction> kActions[] = {
     {RouteAction::kCharge, "Charge"}, {RouteAction::kExempt, "Exempt"}, {RouteAction::kDeny, "Deny"}};
 constexpr Name<PathMatch> kPathMatches[] = {{PathMatch::kExact, "Exact"}, {PathMatch::kPrefix, "PathPrefix"}};
 
+constexpr Name<AmbiguousPath> kAmbiguousPaths[] = {{AmbiguousPath::kRefuseIfRoutesDiffer, "RefuseIfRoutesDiffer"},
+                                                   {AmbiguousPath::kRefuse, "Refuse"},
+                                                   {AmbiguousPath::kNormalise, "Normalise"}};
+
 template <class E, size_t N>
 const char* name_of(const Name<E> (&names)[N], E value) {
   for (const auto& name : names) {
@@ -96,6 +100,10 @@ Json encode(const Charge& c) {
 
 Json encode(const RouteMatch& m) {
   return {{"methods", m.methods}, {"pathMatch", name_of(kPathMatches, m.path_match)}, {"path", m.path}};
+}
+
+Json encode(const PathRules& p) {
+  return {{"ambiguous", name_of(kAmbiguousPaths, p.ambiguous)}, {"ignoreCase", p.ignore_case}};
 }
 
 Json encode(const Route& r);  // for encode_list
@@ -171,6 +179,11 @@ void decode(Reader& in, Route* r) {
   if (in.has("onUnavailable")) read_enum(in, "onUnavailable", kOnUnavailable, &r->on_unavailable.emplace());
 }
 
+void decode(Reader& in, PathRules* p) {
+  read_enum(in, "ambiguous", kAmbiguousPaths, &p->ambiguous);
+  in.flag("ignoreCase", &p->ignore_case);
+}
+
 void decode(Reader& in, Tenant* t) {
   read_id(in, "id", &t->id);
   in.count("version", &t->version);
@@ -194,6 +207,8 @@ void decode(Reader& in, Policy* p) {
   in.count("version", &p->version);
   read_enum(in, "enforcement", kEnforcements, &p->enforcement);
   in.list("identity", [&](Reader& item) { decode(item, &p->identity.emplace_back()); });
+  // Not in documents of operators before it was.
+  if (in.has("paths")) in.object("paths", [&](Reader& paths) { decode(paths, &p->paths); });
   in.list("routes", [&](Reader& item) { decode(item, &p->routes.emplace_back()); });
   in.object("defaultRoute", [&](Reader& route) { decode(route, &p->default_route); });
 }
@@ -251,6 +266,7 @@ std::string to_json(const Policy& p) {
                {"version", p.version},
                {"enforcement", name_of(kEnforcements, p.enforcement)},
                {"identity", encode_list(p.identity)},
+               {"paths", encode(p.paths)},
                {"routes", encode_list(p.routes)},
                {"defaultRoute", encode(p.default_route)}});
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/counting.h"
-#include "sidecar/admission/path.h"
 #include "sidecar/admission/problem.h"
 #include "sidecar/admission/quota_headers.h"
 
@@ -17,16 +16,6 @@ constexpr int64_t kSweepMs = 20;
 constexpr size_t kDefaultRoute = AdmissionCounters::kDefaultRoute;
 
 proxy::Ticket ticket_of(uint64_t key) { return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)}; }
-
-bool path_matches(const tenant::RouteMatch& match, std::string_view path) {
-  if (match.path_match == tenant::PathMatch::kExact) return path == match.path;
-  if (!path.starts_with(match.path)) return false;
-  return match.path.ends_with('/') || path.size() == match.path.size() || path[match.path.size()] == '/';
-}
-
-bool method_matches(const tenant::RouteMatch& match, std::string_view method) {
-  return match.methods.empty() || std::find(match.methods.begin(), match.methods.end(), method) != match.methods.end();
-}
 
 }  // namespace
 
@@ -64,6 +53,7 @@ void Admission::sweep() {
 void Admission::policy_changed() {
   const tenant::Policy* policy = directory_.policy();
   identifier_ = std::make_unique<Identifier>(policy->identity);
+  routes_ = tenant::RouteTable(*policy);
   std::lock_guard lock(names_mutex_);
   for (auto& name : names_) name.clear();
   for (size_t i = 0; i < policy->routes.size() && i < kDefaultRoute; ++i) names_[i] = policy->routes[i].name.str();
@@ -81,16 +71,12 @@ const tenant::Route& Admission::route(size_t index) const {
   return index < std::min(policy.routes.size(), kDefaultRoute) ? policy.routes[index] : policy.default_route;
 }
 
-size_t Admission::match(std::string_view method, std::string_view path) {
-  path = plain_path(path, &path_);
-  const auto& routes = directory_.policy()->routes;
-  for (size_t i = 0; i < routes.size() && i < kDefaultRoute; ++i) {
-    if (routes[i].matches.empty()) return i;
-    for (const auto& m : routes[i].matches) {
-      if (path_matches(m, path) && method_matches(m, method)) return i;
-    }
-  }
-  return kDefaultRoute;
+std::string_view Admission::find_route(Request& request) {
+  const tenant::RouteTable::Found found = routes_.find(request.method, request.path, &path_);
+  if (!found.fault.empty()) return found.fault;
+  request.route = std::min(found.route, kDefaultRoute);
+  if (found.forward.data() != nullptr) request.path = found.forward;
+  return {};
 }
 
 Verdict Admission::decided(size_t route, Reason reason, Verdict verdict) {
@@ -129,7 +115,10 @@ Verdict Admission::admit(const proxy::RequestView& view, std::string_view reques
     // Nobody can be identified before the policy is there; the client may simply come again.
     return deny(request, Reason::kPolicyUnavailable, "the billing policy has not been published yet, or Redis is away", denial);
   }
-  request.route = match(view.method, view.path);
+  if (const std::string_view fault = find_route(request); !fault.empty()) [[unlikely]] {
+    return refuse(request, Reason::kMalformedPath, fault, admission, denial);
+  }
+  if (request.path.data() != view.path.data()) admission.forward_path = request.path;
   if (route(request.route).action != tenant::RouteAction::kCharge) return decide_route(request, admission, denial);
   const Identified who = identifier_->identify(view);
   if (who.reason != Reason::kAdmitted) {
@@ -155,7 +144,10 @@ Verdict Admission::readmit(proxy::Ticket ticket, proxy::Admission& admission, pr
   request.ticket = ticket;
   request.deadline_ns = waiting.deadline_ns;
   if (directory_.policy() == nullptr) return deny(request, Reason::kPolicyUnavailable, "the billing policy was deleted", denial);
-  request.route = match(request.method, request.path);
+  std::string_view fault = find_route(request);
+  // What is on its way to the app is the path as it was; no other is matched in its place.
+  if (request.path != waiting.path) fault = "the policy has changed meanwhile: send the request again";
+  if (!fault.empty()) return refuse(request, Reason::kMalformedPath, fault, admission, denial);
   if (route(request.route).action != tenant::RouteAction::kCharge) return decide_route(request, admission, denial);
   return decide(request, admission, denial);
 }

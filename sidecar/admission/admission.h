@@ -12,6 +12,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "core/tenant/route_table.h"
 #include "sidecar/admission/directory.h"
 #include "sidecar/admission/identify.h"
 #include "sidecar/admission/plan.h"
@@ -101,7 +102,8 @@ class Admission final : public proxy::Gate {
   void retire(Plan* plan);
   bool stale(const Request& request) const;
   const tenant::Route& route(size_t index) const;
-  size_t match(std::string_view method, std::string_view path);
+  // Sets the request's route, and its path where another is forwarded. Not empty: why it has none.
+  std::string_view find_route(Request& request);
   proxy::Verdict decided(size_t route, Reason reason, proxy::Verdict verdict);
   void policy_changed();
   void sweep();
@@ -114,9 +116,10 @@ class Admission final : public proxy::Gate {
   std::string namespace_;
   AdmissionOptions options_;
   std::unique_ptr<Identifier> identifier_;
+  tenant::RouteTable routes_;
   std::unordered_map<const Plan*, std::unique_ptr<Plan>> plans_;
   std::unordered_map<uint64_t, Waiting> waiting_;
-  std::string path_;  // room for a path in its plain form
+  std::string path_;  // room for a path in normal form
   int64_t wall_offset_ns_ = 0;
   EventLoop::TimerId timer_ = 0;
   std::function<void(proxy::Ticket)> resume_ = [](proxy::Ticket) {};

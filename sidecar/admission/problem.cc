@@ -32,6 +32,7 @@ const ReasonInfo& info(Reason reason) {
       {"Exempt", 0, ""},
       {"AllowedUnavailable", 0, ""},
       {"Shadow", 0, ""},
+      {"MalformedPath", 400, "The path is not understood"},
       {"Unauthenticated", 401, "A credential is required"},
       {"InvalidCredential", 401, "The credential is not valid"},
       {"UntrustedSource", 401, "The credential is not accepted from here"},

@@ -11,6 +11,7 @@ enum class Reason : uint8_t {
   kExempt,              // the route is not charged
   kAllowedUnavailable,  // admitted without a lease under onUnavailable: Allow
   kShadow,              // would have been denied
+  kMalformedPath,       // servers read it in different ways
   kUnauthenticated,
   kInvalidCredential,
   kUntrustedSource,

@@ -159,6 +159,7 @@ Verdict Engine::ask_gate(Client& client, const http1::Head& head, const char* da
   if (client.has_peer) view.peer = reinterpret_cast<const sockaddr*>(client.peer.data());
   view.content_length = head.chunked ? -1 : std::max<int64_t>(head.content_length, 0);
   client.admission.state.fill(std::byte{0});
+  client.admission.forward_path = {};
   if (denial_.status != 0) denial_.clear();
   return gate_.admit(view, client.id(), client.ticket(), client.admission, denial_);
 }
@@ -215,7 +216,8 @@ void Engine::write_block(Client& client, const http1::Head& head, const char* da
   client.block = std::move(free_blocks_.back());
   free_blocks_.pop_back();
   RequestBlock& block = *client.block;
-  const size_t bound = rewrite_bound(head, via_.size() + upstream_host_.size());
+  const std::string_view path = client.admission.forward_path;
+  const size_t bound = rewrite_bound(head, via_.size() + upstream_host_.size() + path.size());
   block.capacity = RequestBlock::kInlineBytes;
   if (bound > RequestBlock::kInlineBytes) {
     block.large.reset(new char[bound]);
@@ -223,6 +225,7 @@ void Engine::write_block(Client& client, const http1::Head& head, const char* da
   }
   // An app that speaks HTTP/1.0 does not know Expect: the client is told to go on once the request is admitted.
   RequestRewrite how;
+  how.path = path;
   how.default_host = upstream_host_;
   how.request_id = client.id();
   if (options_.forwarded_for) how.forwarded_for = client.address();

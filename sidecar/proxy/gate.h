@@ -65,6 +65,9 @@ struct Ticket {
 // a denial, never looked at by the proxy. Trivial types only: nothing is constructed or destroyed.
 struct Admission {
   alignas(8) std::array<std::byte, 64> state{};
+  // Set by admit(), with kAdmit or kWait: the path to forward in place of the request's. Read when admit() returns, and
+  // not again. data() == nullptr: as it came.
+  std::string_view forward_path{};
 };
 
 // What the client gets instead of the app's response. The proxy adds Content-Type: application/problem+json (unless the

@@ -56,8 +56,10 @@ void put_fields(const Head& head, const char* data, Out& out, Keep keep) {
   flush();
 }
 
-void put_target(const Head& head, const char* data, Out& out) {
-  if (head.path.size > 0)
+void put_target(const Head& head, const char* data, std::string_view path, Out& out) {
+  if (path.data() != nullptr)
+    out.put(path);
+  else if (head.path.size > 0)
     out.put(head.view(data, head.path));
   else
     out.put(head.view(data, head.method) == "OPTIONS" && !head.has_query ? '*' : '/');
@@ -87,7 +89,7 @@ size_t write_request_head(const Head& head, const char* data, const RequestRewri
   Out out{begin};
   out.put(head.view(data, head.method));
   out.put(' ');
-  put_target(head, data, out);
+  put_target(head, data, how.path, out);
   out.put(" HTTP/1.1\r\n");
   if (head.absolute_form)
     out.field("Host: ", head.view(data, head.authority));

@@ -43,6 +43,7 @@ class NameSet {
 };
 
 struct RequestRewrite {
+  std::string_view path{};        // in place of the head's; data() == nullptr: that
   std::string_view default_host;  // for HTTP/1.0 requests without Host
   std::string_view request_id;
   std::string_view forwarded_for;  // the client's address; empty: leave the field alone

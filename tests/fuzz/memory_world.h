@@ -43,6 +43,8 @@ class ScriptedGate final : public proxy::Gate {
     last_host = view.host;
     last_length = view.content_length;
     admission.state[0] = std::byte{42};
+    broken |= admission.forward_path.data() != nullptr;  // of another request
+    if (!forward_path.empty()) admission.forward_path = forward_path;
     if (on_admit) on_admit(view);
     if (verdict == proxy::Verdict::kDeny) denial = denial_to_give;
     if (verdict == proxy::Verdict::kAdmit) ++open;
@@ -76,6 +78,7 @@ class ScriptedGate final : public proxy::Gate {
   proxy::Verdict readmit_verdict = proxy::Verdict::kAdmit;
   proxy::Denial denial_to_give{429, "Retry-After: 7\r\n", R"({"reason":"QuotaExceeded"})"};
   std::function<void(const proxy::RequestView&)> on_admit;
+  std::string forward_path;  // empty: as it came
   std::string fields = "RateLimit: \"a\";r=1\r\n";
   int asked = 0, open = 0, held = 0, abandoned = 0;
   bool broken = false;  // the contract was

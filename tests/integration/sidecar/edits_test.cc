@@ -63,6 +63,25 @@ TEST(Edit, ARouteThatClosesRefusesWhoWaitsForIt) {
   EXPECT_EQ(call.reason(), "RouteDenied");
 }
 
+// Its path is on its way as it came; another is not matched in its place.
+TEST(Edit, APolicyThatBeginsToNormaliseRefusesWhoWaitsWithAnotherPath) {
+  World world;
+  world.policy.routes = {route("chat", "/chat", {charge("api_calls")})};
+  world.basics(10);
+  world.op.open();
+  Pod& pod = world.pod();
+  Call& other = pod.begin({"/chat/a/../b"});
+  Call& plain = pod.begin({"/chat/b"});
+  world.run_ms(50);
+  ASSERT_TRUE(other.waits());
+  ASSERT_TRUE(plain.waits());
+  world.policy.paths.ambiguous = tenant::AmbiguousPath::kNormalise;
+  world.op.put(world.policy);
+  ASSERT_TRUE(world.until([&] { return !other.waits(); }));
+  EXPECT_EQ(other.reason(), "MalformedPath");
+  EXPECT_NE(plain.reason(), "MalformedPath");
+}
+
 TEST(Edit, WindowsEndWithoutAStormOfDenials) {
   World world;
   world.end_s = world.env.wall_s() + 1000;

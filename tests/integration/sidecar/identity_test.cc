@@ -141,20 +141,49 @@ TEST_F(Identity, Routes) {
   const struct {
     const char *method, *path, *wanted;
   } cases[] = {
-      {"GET", "/exact", "403 RouteDenied"},      {"GET", "/exact/", "admitted"},
-      {"GET", "/exactly", "admitted"},           {"GET", "/EXACT", "admitted"},
-      {"POST", "/v1/chat", "403 RouteDenied"},   {"PUT", "/v1/chat/x", "403 RouteDenied"},
-      {"POST", "/v1/chatter", "admitted"},       {"GET", "/v1/chat", "403 NotEntitled"},
-      {"GET", "/v1/chat/x", "403 NotEntitled"},  {"GET", "/health/x", "admitted"},
-      {"GET", "/tokens", "503 UnsupportedCharge"}, {"GET", "/other", "403 NotEntitled"},
-      {"OPTIONS", "*", "admitted"},              {"POST", "/v1/%63hat", "403 RouteDenied"},
-      {"POST", "/v1//chat", "403 RouteDenied"},  {"POST", "//v1/chat", "403 RouteDenied"},
-      {"POST", "/v1/./chat", "403 RouteDenied"}, {"POST", "/x/../v1/chat", "403 RouteDenied"},
-      {"POST", "/x/%2e%2E/v1/chat", "403 RouteDenied"}, {"GET", "/health/../v1/chat", "403 NotEntitled"},
-      {"POST", "/../v1/chat", "403 RouteDenied"}, {"GET", "/exact/.", "admitted"},
+      {"GET", "/exact", "403 RouteDenied"},
+      {"GET", "/exact/", "400 MalformedPath"},
+      {"GET", "/exactly", "admitted"},
+      {"GET", "/EXACT", "admitted"},
+      {"POST", "/v1/chat", "403 RouteDenied"},
+      {"PUT", "/v1/chat/x", "403 RouteDenied"},
+      {"POST", "/v1/chatter", "admitted"},
+      {"GET", "/v1/chat", "403 NotEntitled"},
+      {"GET", "/v1/chat/x", "403 NotEntitled"},
+      {"GET", "/health/x", "admitted"},
+      {"GET", "/tokens", "503 UnsupportedCharge"},
+      {"GET", "/other", "403 NotEntitled"},
+      {"OPTIONS", "*", "admitted"},
+      {"POST", "/v1/%63hat", "400 MalformedPath"},
+      {"POST", "/v1//chat", "400 MalformedPath"},
+      {"POST", "//v1/chat", "400 MalformedPath"},
+      {"POST", "/x/../v1/chat", "400 MalformedPath"},
+      {"GET", "/v1/chat/../../health/", "400 MalformedPath"},
+      {"POST", "/../v1/chat", "400 MalformedPath"},
+      {"GET", "/%", "400 MalformedPath"},
+      {"POST", "/v1/chat/a%2Fb", "403 RouteDenied"},
+      {"GET", "/v1/chat/a%2Fb", "403 NotEntitled"},
+      {"GET", "/keys/a%2Fb", "admitted"},
+      {"HEAD", "/v1/chat", "403 NotEntitled"},
   };
   for (const auto& c : cases) EXPECT_EQ(world.outcome(pod, {c.path, Ask{}.headers, c.method}), c.wanted) << c.path;
   EXPECT_EQ(world.outcome(pod, {"/health/x", {}}), "admitted") << "nobody need say who they are on an exempt route";
+  EXPECT_EQ(world.outcome(pod, {"/v1/chat/%2e%2e/%2e%2e/health/", {}}), "400 MalformedPath")
+      << "the path is judged before that";
+}
+
+TEST_F(Identity, ThePathThatIsForwardedIsTheOneThatWasMatched) {
+  world.policy.routes = {route("health", "/health", {})};
+  world.policy.routes[0].action = tenant::RouteAction::kExempt;
+  world.policy.paths.ambiguous = tenant::AmbiguousPath::kNormalise;
+  Pod& pod = start({api_key_source()});
+  const Call& call = pod.begin({"/v1/%2e%2e/health/%7e", {}});
+  EXPECT_TRUE(call.admitted());
+  EXPECT_EQ(call.state.forward_path, "/health/~");
+  const Call& plain = pod.begin({"/health/x", {}});
+  EXPECT_TRUE(plain.admitted());
+  EXPECT_EQ(plain.state.forward_path.data(), nullptr) << "as it came";
+  EXPECT_EQ(world.outcome(pod, {"/v1%2f..%2fhealth", {}}), "400 MalformedPath");
 }
 
 TEST_F(Identity, ShadowDeniesNothingAtAll) {
@@ -163,6 +192,7 @@ TEST_F(Identity, ShadowDeniesNothingAtAll) {
   world.policy.routes[0].action = tenant::RouteAction::kDeny;
   Pod& pod = start({api_key_source()});
   EXPECT_EQ(world.outcome(pod, {"/closed"}), "admitted");
+  EXPECT_EQ(world.outcome(pod, {"/x/../closed"}), "admitted");
   EXPECT_EQ(world.outcome(pod, {"/", {}}), "admitted");
   EXPECT_EQ(world.outcome(pod, {"/", {{"X-Api-Key", "nobody's"}}}), "admitted");
   world.op.fund(kTenant, world.bucket(), 1000);

@@ -47,6 +47,7 @@ class Make {
       s.header = word();
       repeat([&] { s.from_cidrs.push_back("10.0.0.0/8"); });
     });
+    p.paths = {pick<AmbiguousPath>(3), flag()};
     repeat([&] { p.routes.push_back(route()); });
     p.default_route = route();
     return p;
@@ -124,6 +125,16 @@ TEST(Wire, PoliciesRoundTrip) {
     ASSERT_TRUE(back) << seed << ": " << back.error().message;
     EXPECT_EQ(*back, policy) << seed;
   }
+}
+
+TEST(Wire, APolicyOfAnOlderOperatorHasTheDefaultsForPaths) {
+  Policy policy = Make(9).policy();
+  Json json = Json::parse(to_json(policy));
+  json.erase("paths");
+  policy.paths = {};
+  const auto back = policy_from_json(json.dump());
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(*back, policy);
 }
 
 // Adds an unknown member to every object of the document.

@@ -145,6 +145,39 @@ TEST(Wait, ARequestIsHeldUntilTheGateResumesIt) {
   world.run();
 }
 
+TEST(ForwardPath, TakesTheTargetsPlaceAndKeepsTheQuery) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  const auto forwarded = [&](std::string_view target) {
+    world.send(client, "GET " + std::string(target) + " HTTP/1.1\r\nHost: a\r\n\r\n");
+    world.send(world.app(), kOk);
+    client.take();
+    const std::string bytes = world.app().take();
+    return bytes.substr(0, bytes.find('\r'));
+  };
+  world.gate.forward_path = "/plain";
+  EXPECT_EQ(forwarded("/a/../plain?x=%2e"), "GET /plain?x=%2e HTTP/1.1");
+  EXPECT_EQ(forwarded("http://a/%70lain"), "GET /plain HTTP/1.1");
+  EXPECT_EQ(forwarded("http://a?q"), "GET /plain?q HTTP/1.1");
+  world.gate.forward_path = "/" + std::string(20'000, 'x');
+  EXPECT_EQ(forwarded("/"), "GET " + world.gate.forward_path + " HTTP/1.1") << "however long";
+  world.gate.forward_path.clear();
+  EXPECT_EQ(forwarded("/a/../b"), "GET /a/../b HTTP/1.1") << "nothing is left of the last one";
+  EXPECT_FALSE(world.gate.broken);
+}
+
+TEST(ForwardPath, IsTakenWhenTheGateWaits) {
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kWait;
+  world.gate.forward_path = "/plain";
+  Peer& client = *world.connect_client();
+  world.send(client, "GET /a/../plain HTTP/1.1\r\nHost: a\r\n\r\n");
+  world.gate.forward_path = "gone";
+  world.engine().resume(world.gate.last_ticket);
+  world.run();
+  EXPECT_EQ(world.app().from_engine.substr(0, 20), "GET /plain HTTP/1.1\r");
+}
+
 TEST(Wait, MayEndInADenial) {
   MemoryWorld world;
   world.gate.verdict = Verdict::kWait;
