@@ -45,7 +45,10 @@ Progress Head::parse(const char* data, size_t size, const Limits& limits) {
 
 Progress Head::parse_first_line(const char* data, size_t size, const Limits& limits) {
   for (;;) {
-    const size_t cap = kind_ == Kind::kRequest ? line_ + limits.request_line_bytes_max : limits.response_head_bytes_max;
+    // The head's limit holds for its first line too: parse_fields() goes on from the line's end.
+    const size_t cap = kind_ == Kind::kRequest
+                           ? std::min<size_t>(line_ + limits.request_line_bytes_max, limits.request_head_bytes_max)
+                           : limits.response_head_bytes_max;
     const char* end = data + std::min(size, cap);
     const char* stop = find_control(data, data + scanned_, end);
     if (stop == end || (*stop == '\r' && stop + 1 == end)) return wait(data, stop, size >= cap);

@@ -179,13 +179,14 @@ Verdict Admission::take(Request& request, Plan& plan, uint32_t definition, Reaso
   return decided(request.route, reason, Verdict::kAdmit);
 }
 
-// An app's 5xx or a failed connection releases the hold; a client that left pays for what the app was asked to do (A13).
+// An app's 5xx or a failed connection releases the hold; a client that left pays for what the app was asked to do
+// (A13). What did not reach the app costs nothing, whatever the route says.
 void Admission::settle(proxy::Admission& admission, const proxy::Outcome& outcome) {
   const Held& held = *reinterpret_cast<const Held*>(admission.state.data());
   if (held.plan == nullptr) return;
   Plan& plan = *held.plan;
   const bool failed = outcome.end == proxy::End::kUpstreamFailed || outcome.status >= 500;
-  if (failed && plan.charge_on_success) {
+  if ((failed && plan.charge_on_success) || !outcome.app_reached) {
     static constexpr int64_t kNothing[kMaxCharges] = {};
     for (const auto& item : plan.items) {
       const int64_t units = plan.units[item.charge];

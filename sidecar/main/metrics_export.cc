@@ -46,6 +46,13 @@ void export_proxy(metrics::Scrape& scrape, const proxy::Counters& c) {
   scrape.counter("tallygate_sidecar_response_body_bytes_total", "Payload forwarded to clients.", {},
                  get(c.response_body_bytes));
   scrape.gauge("tallygate_sidecar_client_connections", "Open client connections.", {}, get(c.clients_active));
+  scrape.counter("tallygate_sidecar_client_connections_refused_total",
+                 "Client connections answered 503: too many, of all or of one address.", {}, get(c.clients_refused));
+  scrape.counter("tallygate_sidecar_client_connections_displaced_total",
+                 "Idle client connections closed to make room for new ones.", {}, get(c.clients_displaced));
+  scrape.counter("tallygate_sidecar_accept_failures_total",
+                 "Pauses for want of descriptors or memory, with clients waiting to connect.", {},
+                 get(c.accept_failures));
   scrape.gauge("tallygate_sidecar_upstream_connections", "Open connections to the app.", {}, get(c.upstreams_active));
   scrape.counter("tallygate_sidecar_upstream_connects_total", "Connections made to the app.", {},
                  get(c.upstream_connects));
@@ -53,6 +60,8 @@ void export_proxy(metrics::Scrape& scrape, const proxy::Counters& c) {
                  get(c.upstream_connect_failures));
   scrape.counter("tallygate_sidecar_upstream_retries_total", "Requests sent again on a fresh connection.", {},
                  get(c.upstream_retries));
+  scrape.counter("tallygate_sidecar_upstream_resends_total",
+                 "Of these, requests that the app may have seen before: charged once.", {}, get(c.upstream_resends));
   for (size_t i = 0; i < c.problems.size(); ++i) {
     const double value = get(c.problems[i]);
     if (value == 0) continue;
@@ -75,8 +84,8 @@ void Sidecar::export_metrics(metrics::Scrape& scrape) const {
   scrape.counter("tallygate_sidecar_waited_total", "Requests that waited for a tenant or for units.", {},
                  get(a.waited));
   scrape.counter("tallygate_sidecar_charged_units_total", "Units charged.", {}, get(a.charged_units));
-  scrape.counter("tallygate_sidecar_released_units_total", "Units released because the app failed.", {},
-                 get(a.released_units));
+  scrape.counter("tallygate_sidecar_released_units_total",
+                 "Units released because the app failed, or the request did not reach it.", {}, get(a.released_units));
   scrape.counter("tallygate_sidecar_allowed_units_total", "Units admitted without a lease.", {}, get(a.allowed_units));
   export_proxy(scrape, proxy_->counters());
 

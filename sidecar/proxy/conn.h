@@ -11,6 +11,7 @@
 #include "sidecar/proxy/byte_queue.h"
 #include "sidecar/proxy/deadline_wheel.h"
 #include "sidecar/proxy/gate.h"
+#include "sidecar/proxy/idle_list.h"
 
 namespace tallygate::proxy {
 
@@ -47,7 +48,9 @@ struct Upstream : Conn {
   bool got_bytes = false;  // of this response
   bool head_done = false;  // the final response head was forwarded
   bool keep = false;       // the app will take another request
-  int interim_count = 0;
+  size_t interim_bytes = 0;
+  int interim_count = 0;  // since interim_second_ns
+  int64_t interim_second_ns = 0;
   uint64_t sent_bytes = 0;  // of this request
   http1::BodyReader body;   // of the response
 };
@@ -61,7 +64,7 @@ enum class Phase : uint8_t {
   kLinger,   // our side is closed; reading until the client closes, so that it gets to see the response
 };
 
-struct Client : Conn {
+struct Client : Conn, IdleList::Node {
   Client() : Conn(false) {}
   Phase phase = Phase::kHead;
   uint32_t slot = 0;
@@ -87,6 +90,10 @@ struct Client : Conn {
   bool close_delimited = false;  // its end is the connection's
   http1::BodyReader body;        // of the request
   uint64_t discarded_bytes = 0;
+  // While a rate is asked of the client: the time to look at it, and how many bytes it had sent when that began.
+  int64_t rate_window_end_ns = 0;
+  uint64_t rate_window_bytes = 0;
+  int64_t linger_end_ns = 0;
   int64_t started_ns = 0;
   Outcome outcome;
   Admission admission;
@@ -94,6 +101,7 @@ struct Client : Conn {
   std::array<char, 46> peer_text;             // the client's address, as in X-Forwarded-For
   alignas(8) std::array<std::byte, 28> peer;  // sockaddr_in or sockaddr_in6
   bool has_peer = false;
+  uint64_t from = 0;  // the address that connections are counted by; 0: none
 
   std::string_view id() const { return {request_id.data(), request_id_size}; }
   std::string_view address() const { return {peer_text.data(), peer_text_size}; }

@@ -41,8 +41,11 @@ struct Counters {
   Counter settled_completed, settled_client_aborted, settled_upstream_failed;
   Counter request_body_bytes, response_body_bytes;  // payload
   Counter clients_accepted, clients_refused;
+  Counter clients_displaced;  // idle ones that made room for a new one
+  Counter accept_failures;
   Counter clients_active, upstreams_active, upstreams_pooled, requests_waiting;  // gauges
   Counter upstream_connects, upstream_connect_failures, upstream_reuses, upstream_retries;
+  Counter upstream_resends;  // of the retries: the app may have seen the request before
   Counter client_timeouts, upstream_timeouts;
   Counter backpressure_pauses;
   std::array<Counter, static_cast<size_t>(http1::ParseError::kCount)> request_parse_errors, response_parse_errors;

@@ -10,6 +10,15 @@ namespace tallygate::proxy {
 namespace {
 
 constexpr int kReadsPerTurn = 16;  // then others get their turn
+// A peer that writes a message in pieces may wait for the acknowledgement of one before it sends the next, and our
+// kernel for something to send with it: 40 ms a piece. More bytes than these are acknowledged anyway.
+constexpr size_t kPieceBytesMax = 16 * 1024;
+
+// Of a request that waits, and whose client has sent all that it will: whether its body lacks bytes. Of a chunked one
+// that is not known before it is read.
+bool body_is_cut(const Client& client) {
+  return client.body.kind() == http1::BodyReader::Kind::kLength && client.in.size() < client.body.left();
+}
 
 }  // namespace
 
@@ -26,10 +35,39 @@ Engine::~Engine() { close_all(); }
 
 namespace {
 
+// What a socket of both families says of an IPv4 peer, in the peer's own terms; null for all else.
+const sockaddr* as_ipv4(const sockaddr* peer, sockaddr_in& plain) {
+  if (peer == nullptr || peer->sa_family != AF_INET6) return nullptr;
+  const auto& mapped = *reinterpret_cast<const sockaddr_in6*>(peer);
+  if (!IN6_IS_ADDR_V4MAPPED(&mapped.sin6_addr)) return nullptr;
+  plain.sin_family = AF_INET;
+  plain.sin_port = mapped.sin6_port;
+  std::memcpy(&plain.sin_addr, &mapped.sin6_addr.s6_addr[12], sizeof plain.sin_addr);
+  return reinterpret_cast<const sockaddr*>(&plain);
+}
+
+// The address as a number: of IPv6 the network's half, which is one customer's as a rule; of IPv4 behind a prefix that
+// no peer has.
+uint64_t counted_by(const sockaddr* peer) {
+  sockaddr_in plain{};
+  if (const sockaddr* ipv4 = as_ipv4(peer, plain)) peer = ipv4;
+  if (peer == nullptr) return 0;
+  if (peer->sa_family == AF_INET) {
+    return 0xffff'ffff'0000'0000 | reinterpret_cast<const sockaddr_in*>(peer)->sin_addr.s_addr;
+  }
+  uint64_t network = 0;
+  if (peer->sa_family == AF_INET6) {
+    std::memcpy(&network, &reinterpret_cast<const sockaddr_in6*>(peer)->sin6_addr, sizeof network);
+  }
+  return network;
+}
+
 // Keeps the address for the gate, and its text for X-Forwarded-For.
 void note_peer(Client& client, const sockaddr* peer) {
   client.has_peer = false;
   client.peer_text_size = 0;
+  sockaddr_in plain{};
+  if (const sockaddr* ipv4 = as_ipv4(peer, plain)) peer = ipv4;
   if (peer == nullptr) return;
   const void* address = nullptr;
   size_t size = 0;
@@ -53,8 +91,25 @@ void note_peer(Client& client, const sockaddr* peer) {
 
 }  // namespace
 
+// Makes room for a client from there, if that can be done.
+bool Engine::has_room(uint64_t from) {
+  if (draining_) return false;
+  const size_t max = options_.connections_per_address_max;
+  if (from != 0 && max != 0) {
+    const auto found = clients_from_.find(from);
+    if (found != clients_from_.end() && found->second >= max) return false;
+  }
+  if (clients_active_ < options_.client_connections_max) return true;
+  IdleList::Node* idle = idle_.front();
+  if (idle == nullptr) return false;
+  counters_.clients_displaced.add();
+  close(static_cast<Client&>(*idle), false);
+  return true;
+}
+
 Client* Engine::accept(void* io, const sockaddr* peer) {
-  if (clients_active_ >= options_.client_connections_max || draining_) {
+  const uint64_t from = counted_by(peer);
+  if (!has_room(from)) {
     counters_.clients_refused.add();
     return nullptr;
   }
@@ -72,6 +127,9 @@ Client* Engine::accept(void* io, const sockaddr* peer) {
   client.close_after = false;
   client.body.start_none();
   note_peer(client, peer);
+  client.from = from;
+  if (from != 0) ++clients_from_[from];
+  idle_.push(client);
   set_deadline(client, options_.timeouts.client_head_ms);
   counters_.clients_accepted.add();
   counters_.clients_active.set(++clients_active_);
@@ -90,9 +148,19 @@ void Engine::close(Conn& conn, bool reset) {
   wheel_.remove(conn);
   transport_.close(conn, reset);
   conn.io = nullptr;
-  if (conn.is_upstream) counters_.upstreams_active.set(--upstreams_active_);
-  else counters_.clients_active.set(--clients_active_);
+  if (conn.is_upstream)
+    counters_.upstreams_active.set(--upstreams_active_);
+  else
+    forget(static_cast<Client&>(conn));
   graveyard_.push_back(&conn);
+}
+
+void Engine::forget(Client& client) {
+  counters_.clients_active.set(--clients_active_);
+  idle_.remove(client);
+  if (client.from == 0) return;
+  const auto found = clients_from_.find(client.from);
+  if (--found->second == 0) clients_from_.erase(found);
 }
 
 // Makes the object of a closed connection ready for the next.
@@ -132,11 +200,7 @@ void Engine::on_event(Conn& conn, unsigned events) {
   if (events & (kReadable | kPeerClosed | kFailed)) conn.readable = true;
   if (!conn.is_upstream) {
     auto& client = static_cast<Client&>(conn);
-    // While the gate holds a request nothing is owed to the client, so its half-close counts as leaving.
-    if ((events & kFailed) || (client.phase == Phase::kWait && client.peer_closed)) {
-      client_gone(client);
-      return;
-    }
+    if (events & kFailed) return client_gone(client);
   } else if (conn.connecting) {
     if (events & (kFailed | kPeerClosed)) {
       counters_.upstream_connect_failures.add();
@@ -169,6 +233,8 @@ bool Engine::wants_read(const Client& client) const {
       return !client.body.done() && client.upstream != nullptr &&
              client.upstream->out.size() < options_.buffer_high_bytes;
     case Phase::kWait:
+      // A client that will send no more is read to its end: a body that cannot become whole need not wait.
+      return client.peer_closed && !client.body.done() && client.in.size() < options_.buffer_high_bytes;
     case Phase::kFlush:
       return false;
   }
@@ -208,11 +274,14 @@ void Engine::pump_client(Client& client) {
   }
 }
 
+// A client that has sent all of its request is answered; only a reset is leaving.
 void Engine::on_client_eof(Client& client) {
-  client.readable = false;
   client.peer_closed = true;
-  if (client.phase == Phase::kForward) client_gone(client);  // in the middle of a body
-  else close(client, false);
+  if (client.phase == Phase::kWait && !body_is_cut(client)) return;  // `readable` stays, so that its end is found again
+  if (client.phase == Phase::kWait || client.phase == Phase::kForward)
+    client_gone(client);  // in the middle of a body
+  else
+    close(client, false);
 }
 
 void Engine::pump_upstream(Upstream& upstream) {
@@ -240,6 +309,7 @@ void Engine::pump_upstream(Upstream& upstream) {
       upstream.in.consume(upstream.client == nullptr ? upstream.in.size() : used);
       if (upstream.client == nullptr) return;
     }
+    if (!upstream.readable && size < kPieceBytesMax) transport_.acknowledge(upstream);
   }
 }
 
@@ -290,8 +360,9 @@ void Engine::flush(Conn& conn) {
     auto& upstream = static_cast<Upstream&>(conn);
     arm(upstream);
     if (upstream.client == nullptr) return;
+    if (!low) return;  // until then nothing is read of the client, so no time of its runs
     arm(*upstream.client);
-    if (low) enqueue(*upstream.client);
+    enqueue(*upstream.client);
   } else {
     auto& client = static_cast<Client&>(conn);
     arm(client);

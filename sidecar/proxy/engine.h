@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "core/env.h"
@@ -38,6 +39,7 @@ class Engine {
   // A client connected. Null: there are too many or we drain; the caller sends refusal() and closes. `peer` may be null.
   Client* accept(void* io, const sockaddr* peer);
   std::string refusal();
+  void note_accept_failure() { counters_.accept_failures.add(); }
   void on_event(Conn& conn, unsigned events);
   void on_connected(Conn& upstream);
   bool has_ready() const { return !ready_.empty() || !graveyard_.empty(); }
@@ -56,8 +58,10 @@ class Engine {
 
  private:
   // engine.cc: connections and events.
+  bool has_room(uint64_t from);
   void enqueue(Conn& conn);
   void close(Conn& conn, bool reset);
+  void forget(Client& client);
   void bury(Conn& conn);
   void pump_client(Client& client);
   void pump_upstream(Upstream& upstream);
@@ -73,13 +77,16 @@ class Engine {
   void on_client_deadline(Client& client);
   void on_upstream_deadline(Upstream& upstream);
   void arm(Client& client);
+  void arm_upload(Client& client);
+  bool ends_rate_window(Client& client);
   void arm(Upstream& upstream);
   void set_deadline(Conn& conn, int64_t after_ms) { wheel_.set(conn, now_ns_ + after_ms * 1'000'000); }
 
   // engine_request.cc: from the client's bytes to the app.
   size_t consume_client(Client& client, const char* data, size_t size);
   size_t consume_request_head(Client& client, const char* data, size_t size);
-  size_t begin_request(Client& client, const http1::Head& head, const char* data, size_t size);
+  size_t begin_request(Client& client, http1::Head& head, const char* data, size_t size);
+  bool answered_here(Client& client, http1::Head& head, const char* data);
   void note_request(Client& client, const http1::Head& head);
   void choose_request_id(Client& client, const http1::Head& head, const char* data);
   Verdict ask_gate(Client& client, const http1::Head& head, const char* data);
@@ -89,12 +96,17 @@ class Engine {
   bool connect_upstream(Client& client, bool fresh);
   size_t forward_request_body(Client& client, const char* data, size_t size);
   size_t add_body(http1::BodyReader& body, bool chunk, const char* data, size_t size, Gather& gather);
-  void refuse_body(Client& client, http1::ParseError error);
+  bool body_too_large(uint64_t bytes) const {
+    return options_.request_body_bytes_max != 0 && bytes > options_.request_body_bytes_max;
+  }
+  bool body_is_good(Client& client, const Gather& gather);
+  void refuse_body(Client& client, Reason reason, std::string_view detail);
   size_t discard_request_body(Client& client, const char* data, size_t size);
 
   // engine_response.cc: from the app's bytes to the client.
   size_t consume_upstream(Upstream& upstream, const char* data, size_t size);
   size_t consume_response_head(Upstream& upstream, const char* data, size_t size);
+  bool interim_within_bounds(Upstream& upstream, size_t size);
   void forward_interim(Client& client, const http1::Head& head, const char* data);
   size_t forward_response_head(Upstream& upstream, const http1::Head& head, const char* data, size_t size);
   int64_t note_response(Upstream& upstream, const http1::Head& head);
@@ -134,6 +146,8 @@ class Engine {
   bool app_is_http10_ = false;  // as its last response said
 
   std::vector<std::unique_ptr<Client>> clients_;
+  IdleList idle_;
+  std::unordered_map<uint64_t, size_t> clients_from_;  // by address
   std::vector<Client*> free_clients_;
   std::vector<std::unique_ptr<Upstream>> upstreams_;
   std::vector<Upstream*> free_upstreams_;
@@ -150,6 +164,7 @@ class Engine {
   std::vector<Header> view_fields_;
   std::array<char, 4096> gate_fields_;
   http1::ParseError body_error_ = http1::ParseError::kNone;
+  int64_t forwards_left_ = -1;  // of the request that begins; negative: it does not say
   Denial denial_;
   std::string reply_;
   std::array<uint64_t, 2> id_state_;

@@ -1,7 +1,19 @@
 // What happens when something takes too long. See engine.h.
+#include <utility>
+
 #include "sidecar/proxy/engine.h"
 
 namespace tallygate::proxy {
+namespace {
+
+constexpr int64_t kUploadWindowMs = 10'000;
+constexpr uint64_t kLingerBytesPerSecondMin = 1024;
+
+bool came_at_rate(uint64_t bytes, int64_t window_ms, uint64_t bytes_per_second) {
+  return bytes >= bytes_per_second * static_cast<uint64_t>(window_ms) / 1000;
+}
+
+}  // namespace
 
 void Engine::tick() {
   wheel_.advance(now_ns_, [this](DeadlineWheel::Node& node) { on_deadline(static_cast<Conn&>(node)); });
@@ -32,6 +44,7 @@ void Engine::on_client_deadline(Client& client) {
         emit(client, gather);
         return arm(client);
       }
+      if (ends_rate_window(client)) return arm(client);
       counters_.client_timeouts.add();
       if (!client.out.empty() || client.outcome.response_started) return client_gone(client);
       detach_upstream(client);
@@ -41,12 +54,27 @@ void Engine::on_client_deadline(Client& client) {
     case Phase::kFlush:
       counters_.client_timeouts.add();
       return client_gone(client);
+    case Phase::kLinger: {
+      const int64_t idle_ms = options_.timeouts.linger_idle_ms;
+      const uint64_t came = client.discarded_bytes - client.rate_window_bytes;
+      if (now_ns_ >= client.linger_end_ns || !came_at_rate(came, idle_ms, kLingerBytesPerSecondMin)) break;
+      client.rate_window_bytes = client.discarded_bytes;
+      return wheel_.set(client, std::min(now_ns_ + idle_ms * 1'000'000, client.linger_end_ns));
+    }
     case Phase::kDiscard:
-    case Phase::kLinger:
-      return close(client, false);
+      break;
     case Phase::kWait:
       return;
   }
+  close(client, false);
+}
+
+// Of a client whose body came fast enough to the end of a window.
+bool Engine::ends_rate_window(Client& client) {
+  if (client.rate_window_end_ns == 0 || now_ns_ < client.rate_window_end_ns) return false;
+  const uint64_t came = client.outcome.request_body_bytes - client.rate_window_bytes;
+  client.rate_window_end_ns = 0;
+  return came_at_rate(came, kUploadWindowMs, options_.upload_bytes_per_second_min);
 }
 
 void Engine::on_upstream_deadline(Upstream& upstream) {
@@ -60,11 +88,23 @@ void Engine::on_upstream_deadline(Upstream& upstream) {
 void Engine::arm(Client& client) {
   const Timeouts& t = options_.timeouts;
   if (client.dead) return;
+  const int64_t rate_window_end_ns = std::exchange(client.rate_window_end_ns, 0);
   if (!client.out.empty()) return set_deadline(client, t.client_write_idle_ms);
   if (client.phase != Phase::kForward) return;
   if (client.expect_continue) return set_deadline(client, t.expect_continue_ms);
-  if (wants_read(client)) return set_deadline(client, t.client_body_idle_ms);
-  wheel_.clear(client);
+  if (!wants_read(client)) return wheel_.clear(client);
+  set_deadline(client, t.client_body_idle_ms);
+  client.rate_window_end_ns = rate_window_end_ns;
+  if (options_.upload_bytes_per_second_min != 0) arm_upload(client);
+}
+
+// A window ends when the app is what is slow, and a new one begins when more is read.
+void Engine::arm_upload(Client& client) {
+  if (client.rate_window_end_ns == 0) {
+    client.rate_window_end_ns = now_ns_ + kUploadWindowMs * 1'000'000;
+    client.rate_window_bytes = client.outcome.request_body_bytes;
+  }
+  if (client.rate_window_end_ns < client.deadline_ns) wheel_.set(client, client.rate_window_end_ns);
 }
 
 // The same for the app's side. While the other side is the one that is slow, only that one's deadline runs.

@@ -42,6 +42,7 @@ void Engine::settle(Client& client, End end) {
 void Engine::detach_upstream(Client& client) {
   Upstream* upstream = client.upstream;
   if (upstream == nullptr) return;
+  client.outcome.app_reached |= upstream->sent_bytes > 0;
   client.upstream = nullptr;
   upstream->client = nullptr;
   close(*upstream, false);
@@ -99,8 +100,10 @@ void Engine::append_reply(std::string& text, int status, std::string_view fields
 void Engine::reply_problem(Client& client, Reason reason, std::string_view detail) {
   counters_.problems[static_cast<size_t>(reason)].add();
   const Problem& p = problem(reason);
-  const bool later = reason == Reason::kWaitingLimitReached || reason == Reason::kUpstreamLimitReached;
-  reply(client, p.status, later ? "Retry-After: 1\r\n" : "", problem_json(reason, detail, client.id()));
+  std::string_view fields;
+  if (reason == Reason::kMethodNotAllowed) fields = kAllow;
+  if (reason == Reason::kWaitingLimitReached || reason == Reason::kUpstreamLimitReached) fields = "Retry-After: 1\r\n";
+  reply(client, p.status, fields, problem_json(reason, detail, client.id()));
 }
 
 std::string Engine::refusal() {
@@ -113,6 +116,7 @@ std::string Engine::refusal() {
 
 // Answers in the app's place. Nothing of a response has been sent, no connection to the app is attached.
 void Engine::reply(Client& client, int status, std::string_view fields, std::string_view body) {
+  idle_.remove(client);
   release_block(client);
   if (!client.body.done() &&
       (client.expect_continue || client.body.kind() != http1::BodyReader::Kind::kLength ||
@@ -144,6 +148,7 @@ void Engine::finish_request(Client& client) {
 // The response is sent: on to the next request, or away.
 void Engine::after_response(Client& client) {
   if (client.close_after || draining_) return shut(client);
+  idle_.push(client);
   if (client.body.done()) {
     client.phase = Phase::kHead;
     set_deadline(client, options_.timeouts.client_idle_ms);
@@ -155,12 +160,14 @@ void Engine::after_response(Client& client) {
 }
 
 // Closes in a way that lets the client read the response: with unread bytes, close(2) would send a reset that may
-// destroy it on the way (RFC 9112 9.6).
+// destroy it on the way (RFC 9112 9.6). Many clients send all of a body before they look for an answer.
 void Engine::shut(Client& client) {
   client.phase = Phase::kLinger;
-  client.discarded_bytes = 0;
+  client.discarded_bytes = client.rate_window_bytes = 0;
+  client.linger_end_ns = now_ns_ + options_.timeouts.linger_ms * 1'000'000;
   transport_.shutdown_write(client);
-  set_deadline(client, options_.timeouts.linger_ms);
+  set_deadline(client, std::min(options_.timeouts.linger_idle_ms, options_.timeouts.linger_ms));
+  idle_.push(client);
   enqueue(client);
 }
 

@@ -5,12 +5,12 @@
 namespace tallygate::proxy {
 namespace {
 
-constexpr uint64_t kLingerBytesMax = 1 << 20;
-
 bool is_idempotent(std::string_view method) {  // RFC 9110 9.2.2
-  return method == "GET" || method == "HEAD" || method == "PUT" || method == "DELETE" || method == "OPTIONS" ||
-         method == "TRACE";
+  return method == "GET" || method == "HEAD" || method == "PUT" || method == "DELETE" || method == "OPTIONS";
 }
+
+// RFC 9110 9.3.7, 9.3.8: the methods that Max-Forwards is of.
+bool may_be_answered_here(std::string_view method) { return method == "OPTIONS" || method == "TRACE"; }
 
 uint64_t mix(uint64_t z) {  // splitmix64's finaliser
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
@@ -54,7 +54,6 @@ size_t Engine::consume_client(Client& client, const char* data, size_t size) {
         break;
       case Phase::kLinger:
         client.discarded_bytes += left;
-        if (client.discarded_bytes > kLingerBytesMax) close(client, false);
         step = left;
         break;
       case Phase::kWait:
@@ -164,9 +163,24 @@ Verdict Engine::ask_gate(Client& client, const http1::Head& head, const char* da
   return gate_.admit(view, client.id(), client.ticket(), client.admission, denial_);
 }
 
+// An app that takes TRACE echoes what the client must not see of this hop, so nobody's goes through. And what is
+// allowed no further hop (RFC 9110 7.6.2) ends here.
+bool Engine::answered_here(Client& client, http1::Head& head, const char* data) {
+  if (head.view(data, head.method) == "TRACE") {
+    reply_problem(client, Reason::kMethodNotAllowed);
+    return true;
+  }
+  forwards_left_ = take_max_forwards(head, data) - 1;
+  if (forwards_left_ != -1) return false;
+  reply(client, 204, kAllow, {});
+  return true;
+}
+
 // Returns how many bytes of the head and of the body behind it were taken.
-size_t Engine::begin_request(Client& client, const http1::Head& head, const char* data, size_t size) {
+size_t Engine::begin_request(Client& client, http1::Head& head, const char* data, size_t size) {
   note_request(client, head);
+  idle_.remove(client);
+  forwards_left_ = -1;
   const std::string_view method = head.view(data, head.method);
   client.is_head_method = method == "HEAD";
   client.idempotent = is_idempotent(method);
@@ -176,12 +190,17 @@ size_t Engine::begin_request(Client& client, const http1::Head& head, const char
     reply_problem(client, Reason::kUpgradeNotImplemented);
     return head.size();
   }
+  if (may_be_answered_here(method) && answered_here(client, head, data)) return head.size();
   if (head.has_expect && !client.http10) {
     client.expect_continue = head.expect_continue && !client.body.done();
     if (!head.expect_continue) {
       reply_problem(client, Reason::kExpectationFailed);
       return head.size();
     }
+  }
+  if (head.content_length > 0 && body_too_large(static_cast<uint64_t>(head.content_length))) {
+    reply_problem(client, Reason::kBodyTooLarge);
+    return head.size();
   }
   switch (ask_gate(client, head, data)) {
     case Verdict::kDeny:
@@ -233,6 +252,7 @@ void Engine::write_block(Client& client, const http1::Head& head, const char* da
   how.expect_continue = client.expect_continue && !app_is_http10_;
   how.via = via_;
   how.strip = &strip_request_;
+  how.max_forwards = forwards_left_;
   block.size = write_request_head(head, data, how, block.data());
 }
 
@@ -272,11 +292,7 @@ size_t Engine::dispatch(Client& client, const char* body, size_t size) {
   gather.add_head(block.data(), block.size, block.capacity - block.size);
   if (used == 0 && !client.body.done() && size > 0) {
     used = add_body(client.body, client.chunk_request, body, size, gather);
-    if (body_error_ != http1::ParseError::kNone) {
-      refuse_body(client, body_error_);
-      return size;
-    }
-    client.outcome.request_body_bytes += gather.payload();
+    if (!body_is_good(client, gather)) return size;
     client.replayable = false;
   }
   if (used > 0) client.expect_continue = false;  // it did not wait
@@ -313,6 +329,7 @@ bool Engine::connect_upstream(Client& client, bool fresh) {
   }
   upstream->client = &client;
   upstream->got_bytes = upstream->head_done = upstream->keep = false;
+  upstream->interim_bytes = 0;
   upstream->interim_count = 0;
   upstream->sent_bytes = 0;
   client.upstream = upstream;
@@ -346,27 +363,35 @@ size_t Engine::add_body(http1::BodyReader& body, bool chunk, const char* data, s
 size_t Engine::forward_request_body(Client& client, const char* data, size_t size) {
   Gather gather;
   const size_t used = add_body(client.body, client.chunk_request, data, size, gather);
-  if (body_error_ != http1::ParseError::kNone) {
-    refuse_body(client, body_error_);
-    return size;
-  }
+  if (!body_is_good(client, gather)) return size;
   client.expect_continue = false;
   client.replayable = false;
-  client.outcome.request_body_bytes += gather.payload();
   emit(*client.upstream, gather);
   arm(client);
   arm(*client.upstream);
   return used;
 }
 
-// The app has seen the beginning of a body that turned out to be broken: it must not take it for complete.
-void Engine::refuse_body(Client& client, http1::ParseError error) {
-  counters_.request_parse_errors[static_cast<size_t>(error)].add();
+// Counts what was read of a body; where it is broken, or too much, the request has been refused.
+bool Engine::body_is_good(Client& client, const Gather& gather) {
+  if (body_error_ != http1::ParseError::kNone) {
+    counters_.request_parse_errors[static_cast<size_t>(body_error_)].add();
+    refuse_body(client, Reason::kMalformedBody, http1::info(body_error_).detail);
+    return false;
+  }
+  client.outcome.request_body_bytes += gather.payload();
+  if (!body_too_large(client.outcome.request_body_bytes)) return true;
+  refuse_body(client, Reason::kBodyTooLarge, {});
+  return false;
+}
+
+// The app may have seen the beginning: it must not take it for complete.
+void Engine::refuse_body(Client& client, Reason reason, std::string_view detail) {
   if (client.outcome.response_started) return client_gone(client);
   detach_upstream(client);
   settle(client, End::kClientAborted);
   client.close_after = true;
-  reply_problem(client, Reason::kMalformedBody, http1::info(error).detail);
+  reply_problem(client, reason, detail);
 }
 
 size_t Engine::discard_request_body(Client& client, const char* data, size_t size) {

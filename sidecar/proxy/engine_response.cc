@@ -37,13 +37,23 @@ size_t Engine::consume_response_head(Upstream& upstream, const char* data, size_
   const std::unique_ptr<http1::Head> own = std::move(upstream.head);
   if (head.status >= 200) return forward_response_head(upstream, head, data, size);
   // Nobody asked for 101, and a flood of interim responses is no answer.
-  if (head.status == 101 || ++upstream.interim_count > options_.interim_responses_max) {
+  if (head.status == 101 || !interim_within_bounds(upstream, head.size())) {
     upstream_lost(upstream, Reason::kUpstreamMalformedResponse, false);
     return size;
   }
   const size_t used = head.size();
   forward_interim(*upstream.client, head, data);
   return used;
+}
+
+bool Engine::interim_within_bounds(Upstream& upstream, size_t size) {
+  if (now_ns_ - upstream.interim_second_ns >= 1'000'000'000) {
+    upstream.interim_second_ns = now_ns_;
+    upstream.interim_count = 0;
+  }
+  upstream.interim_bytes += size;
+  return ++upstream.interim_count <= options_.interim_per_second_max &&
+         upstream.interim_bytes <= options_.interim_bytes_max;
 }
 
 void Engine::forward_interim(Client& client, const http1::Head& head, const char* data) {
@@ -94,6 +104,7 @@ size_t Engine::forward_response_head(Upstream& upstream, const http1::Head& head
   how.content_length = note_response(upstream, head);
   how.chunked = client.chunk_response;
   how.request_id = client.id();
+  if (!has_date(head, data)) how.date = date();  // RFC 9110 6.6.1
   how.via = via_;
   how.drop = &gate_response_;
   // The rest of the request's body is read to save the connection only if it is small and surely on its way.
@@ -121,7 +132,7 @@ size_t Engine::forward_response_head(Upstream& upstream, const http1::Head& head
     }
     client.outcome.response_body_bytes += gather.payload();
   }
-  client.outcome.response_started = true;
+  client.outcome.app_reached = client.outcome.response_started = true;
   counters_.responses[static_cast<size_t>(head.status / 100)].add();
   emit(client, gather);
   if (upstream.body.done()) {
@@ -188,12 +199,14 @@ void Engine::on_upstream_eof(Upstream& upstream, bool failed) {
 // harm (RFC 9110 9.2.2).
 void Engine::upstream_lost(Upstream& upstream, Reason reason, bool may_retry) {
   Client& client = *upstream.client;
+  const bool unsent = upstream.sent_bytes == 0;
   const bool retry = may_retry && upstream.reused && !upstream.got_bytes && !client.retried && client.replayable &&
-                     client.block != nullptr && (client.idempotent || upstream.sent_bytes == 0);
+                     client.block != nullptr && (unsent || (client.idempotent && options_.resend));
   detach_upstream(client);
   if (retry) {
     client.retried = true;
     counters_.upstream_retries.add();
+    if (!unsent) counters_.upstream_resends.add();
     if (!connect_upstream(client, true)) return;
     Gather gather;
     gather.add(client.block->data(), client.block->size);

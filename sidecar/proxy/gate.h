@@ -95,6 +95,7 @@ struct Outcome {
   uint64_t request_body_bytes = 0;   // payload forwarded to the app, without chunk framing
   uint64_t response_body_bytes = 0;  // payload forwarded to the client, without chunk framing
   int64_t duration_ns = 0;           // from the complete request head to now
+  bool app_reached = false;          // at least one byte of the request was handed to a connection to the app
   bool response_started = false;     // at least the app's final response head was forwarded
 };
 

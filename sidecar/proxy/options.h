@@ -20,7 +20,8 @@ struct Timeouts {                         // 0 is not "none": all are needed
   int64_t upstream_idle_ms = 300'000;  // between bytes of a response, or an app that takes none of a request
   int64_t upstream_pooled_ms = 4'000;  // an idle connection: less than the 5 s after which Node or uvicorn close
   int64_t expect_continue_ms = 1'000;  // then the proxy says 100 Continue in the app's place
-  int64_t linger_ms = 2'000;           // how long a closed client may still send before the connection is dropped
+  int64_t linger_idle_ms = 2'000;  // an answered client that still sends: in each such time 1 KiB a second must come
+  int64_t linger_ms = 30'000;      // and after this it is cut, whatever comes
 };
 
 struct Options {
@@ -33,14 +34,21 @@ struct Options {
 
   http1::Limits limits;
   Timeouts timeouts;
-  size_t client_connections_max = 10'000;       // one more is answered 503 and closed
+  size_t client_connections_max = 10'000;       // for one more the longest idle goes; if none is, it is answered 503
+  size_t connections_per_address_max = 5'000;   // of clients, IPv6 by /64; one more is answered 503. 0: no limit
   size_t upstream_connections_max = 10'000;     // a request that needs one more is answered 503
   size_t upstream_pooled_max = 256;             // idle ones kept
   size_t waiting_requests_max = 1'000;          // held by the gate; one more is answered 503
   size_t buffer_high_bytes = 64 * 1024;         // unsent bytes of one connection at which its source is no longer read
   size_t buffer_low_bytes = 16 * 1024;          // and at which it is read again
   uint64_t discard_body_bytes_max = 64 * 1024;  // rest of a request's body read to save the connection, else closed
-  int interim_responses_max = 16;               // 1xx before the final response; beyond: 502
+  uint64_t request_body_bytes_max = 0;          // payload; beyond: 413. 0: no limit
+  uint64_t upload_bytes_per_second_min = 0;     // a slower body is answered 408. 0: client_body_idle_ms alone counts
+  size_t interim_bytes_max = 256 * 1024;        // heads of 1xx before one final response; beyond: 502
+  int interim_per_second_max = 100;             // and how many in a second; beyond: 502
+  // Whether an idempotent request that met a pooled connection as the app closed it is sent once more, though the app
+  // may have acted upon it. One of which nothing was sent goes to a fresh connection in any case.
+  bool resend = true;
 
   bool forwarded_for = true;     // append the client's address to X-Forwarded-For
   bool forwarded_proto = true;   // add X-Forwarded-Proto: http where there is none

@@ -11,9 +11,11 @@ namespace {
 constexpr std::array<Problem, static_cast<size_t>(Reason::kCount)> kProblems{{
     {400, "MalformedRequest", "Malformed request", "The request is not well-formed HTTP/1.1."},
     {400, "MalformedBody", "Malformed request body", "The request's body is not framed as HTTP/1.1 demands."},
+    {413, "BodyTooLarge", "Content too large", "The request's body is larger than is taken here."},
     {431, "RequestHeadTooLarge", "Request header fields too large", "The request's head is too large."},
     {414, "TargetTooLong", "Request target too long", "The request line is too long."},
     {501, "MethodNotImplemented", "Method not implemented", "This server does not implement the method."},
+    {405, "MethodNotAllowed", "Method not allowed", "TRACE does not go through here."},
     {505, "VersionNotSupported", "HTTP version not supported", "Only HTTP/1.0 and HTTP/1.1 are spoken here."},
     {417, "ExpectationFailed", "Expectation failed", "The only expectation known here is 100-continue."},
     {501, "UpgradeNotImplemented", "Protocol upgrade not implemented", "This server does not switch protocols."},

@@ -13,9 +13,11 @@ namespace tallygate::proxy {
 enum class Reason : uint8_t {
   kMalformedRequest,  // the detail says which of http1::ParseError it is
   kMalformedBody,
+  kBodyTooLarge,
   kRequestHeadTooLarge,
   kTargetTooLong,
   kMethodNotImplemented,
+  kMethodNotAllowed,
   kVersionNotSupported,
   kExpectationFailed,
   kUpgradeNotImplemented,
@@ -38,6 +40,8 @@ struct Problem {
 };
 
 const Problem& problem(Reason reason);
+// What kMethodNotAllowed has to name.
+inline constexpr std::string_view kAllow = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
 // A client's malformed message, as one of the above.
 Reason reason_of(http1::ParseError error);
 

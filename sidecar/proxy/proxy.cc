@@ -111,7 +111,11 @@ void Proxy::accept_some() {
     socklen_t size = sizeof peer;
     const int fd = accept4(listen_fd_, reinterpret_cast<sockaddr*>(&peer), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
-      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) pause_accepting();
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        engine_.note_accept_failure();
+        pause_accepting();
+        break;
+      }
       if (errno == ECONNABORTED || errno == EINTR) continue;
       break;
     }
@@ -128,6 +132,7 @@ void Proxy::accept_some() {
     loop_.add(fd, kEvents | EPOLLOUT, socket);
   }
   arm_tick();
+  if (engine_.has_ready()) schedule_turn(0);  // somebody made room
 }
 
 // Out of descriptors: without a pause the loop would spin on a listener that stays ready.
@@ -221,6 +226,14 @@ Connecting Proxy::connect(Conn& conn) {
 }
 
 void Proxy::shutdown_write(Conn& conn) { ::shutdown(static_cast<Socket*>(conn.io)->fd, SHUT_WR); }
+
+// The kernel forgets this again, so it is said each time.
+void Proxy::acknowledge(Conn& conn) {
+  const Socket& socket = *static_cast<Socket*>(conn.io);
+  if (socket.on_demand) return;  // a Unix socket
+  const int one = 1;
+  setsockopt(socket.fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+}
 
 void Proxy::close(Conn& conn, bool reset) {
   Socket& socket = *static_cast<Socket*>(conn.io);

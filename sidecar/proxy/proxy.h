@@ -63,6 +63,7 @@ class Proxy final : private Transport {
   ssize_t write(Conn& conn, const iovec* parts, int count) override;
   Connecting connect(Conn& conn) override;
   void shutdown_write(Conn& conn) override;
+  void acknowledge(Conn& conn) override;
   void close(Conn& conn, bool reset) override;
 
   Socket* open_socket(int fd, Conn* conn);

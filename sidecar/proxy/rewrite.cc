@@ -1,8 +1,10 @@
 #include "sidecar/proxy/rewrite.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "core/http1/chars.h"
+#include "core/http1/field_id.h"
 
 namespace tallygate::proxy {
 
@@ -85,6 +87,28 @@ void put_forwarded_for(const Head& head, const char* data, std::string_view addr
 
 }  // namespace
 
+bool has_date(const Head& head, const char* data) {
+  for (size_t i = 0; i < head.field_count; ++i) {
+    const Field& field = head.fields[i];
+    if (field.name_size == 4 && http1::detail::same_name(data + field.line, "date")) return !field.hop_by_hop;
+  }
+  return false;
+}
+
+int64_t take_max_forwards(Head& head, const char* data) {
+  for (size_t i = 0; i < head.field_count; ++i) {
+    Field& field = head.fields[i];
+    if (!http1::equals_lower(head.name(data, field), "max-forwards")) continue;
+    const std::string_view text = head.value(data, field);
+    if (text.empty() || !http1::all_of_class(text, http1::kDigitChar)) return -1;
+    field.hop_by_hop = true;
+    int64_t value = INT32_MAX;  // what is larger goes on as this
+    std::from_chars(text.data(), text.data() + text.size(), value);
+    return std::min<int64_t>(value, INT32_MAX);
+  }
+  return -1;
+}
+
 size_t write_request_head(const Head& head, const char* data, const RequestRewrite& how, char* begin) {
   Out out{begin};
   out.put(head.view(data, head.method));
@@ -103,6 +127,11 @@ size_t write_request_head(const Head& head, const char* data, const RequestRewri
   if (!how.forwarded_for.empty()) put_forwarded_for(head, data, how.forwarded_for, out);
   if (how.forwarded_proto && !head.has_forwarded_proto) out.put("X-Forwarded-Proto: http\r\n");
   out.field("X-Request-Id: ", how.request_id);
+  if (how.max_forwards >= 0) {
+    out.put("Max-Forwards: ");
+    out.put_number(static_cast<uint64_t>(how.max_forwards));
+    out.put("\r\n");
+  }
   if (how.expect_continue) out.put("Expect: 100-continue\r\n");
   if (head.te_trailers) out.put("TE: trailers\r\nConnection: TE\r\n");  // RFC 9110 10.1.4
   if (!how.via.empty()) out.field("Via: ", how.via);
@@ -128,6 +157,7 @@ size_t write_response_head(const Head& head, const char* data, const ResponseRew
     return field.id != FieldId::kRequestId && !how.drop->contains(head.name(data, field));
   });
   out.put(how.extra);
+  if (!how.date.empty()) out.field("Date: ", how.date);
   if (!how.request_id.empty()) out.field("X-Request-Id: ", how.request_id);
   if (!how.via.empty()) out.field("Via: ", how.via);
   if (how.content_length >= 0) {

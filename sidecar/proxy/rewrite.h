@@ -49,12 +49,14 @@ struct RequestRewrite {
   std::string_view forwarded_for;  // the client's address; empty: leave the field alone
   bool forwarded_proto = false;
   bool expect_continue = false;
-  std::string_view via;  // "1.1 name"; empty: none
+  std::string_view via;       // "1.1 name"; empty: none
+  int64_t max_forwards = -1;  // negative: none is written
   const NameSet* strip = nullptr;
 };
 
 struct ResponseRewrite {
   std::string_view request_id;
+  std::string_view date;        // empty: none is written
   int64_t content_length = -1;  // -1: none is written
   bool chunked = false;
   std::string_view connection;  // "close", "keep-alive" or empty
@@ -62,6 +64,11 @@ struct ResponseRewrite {
   std::string_view extra;  // complete lines
   const NameSet* drop = nullptr;
 };
+
+// Whether a response goes on with a Date of its own.
+bool has_date(const http1::Head& head, const char* data);
+// What Max-Forwards says; -1 where there is none, or none that is a number. Else it is not forwarded as it is.
+int64_t take_max_forwards(http1::Head& head, const char* data);
 
 // The most that the writers below need, for an `extra` of the given size.
 inline size_t rewrite_bound(const http1::Head& head, size_t extra) { return head.size() + extra + 1024; }

@@ -25,6 +25,8 @@ class Transport {
   // Opens a connection to the app for `conn`, which has none. kInProgress: Engine::on_connected() follows.
   virtual Connecting connect(Conn& conn) = 0;
   virtual void shutdown_write(Conn& conn) = 0;
+  // What has been read is acknowledged at once, not with what is sent next.
+  virtual void acknowledge(Conn& conn) = 0;
   // Releases conn.io. `reset`: the peer must not take it for a regular end.
   virtual void close(Conn& conn, bool reset) = 0;
 

@@ -84,6 +84,7 @@ void measure(World& world, Pod& pod, const char* name, const std::vector<Ask>& a
       (void)pod.admission->response_headers(state, text);
       proxy::Outcome outcome;
       outcome.status = 200;
+      outcome.app_reached = true;
       pod.admission->settle(state, outcome);
     }
     best_ns = std::min(best_ns, (world.env.mono_ns() - from_ns) / kBatch);

@@ -46,6 +46,7 @@ class NullTransport final : public proxy::Transport {
     return proxy::Connecting::kConnected;
   }
   void shutdown_write(proxy::Conn&) override {}
+  void acknowledge(proxy::Conn&) override {}
   void close(proxy::Conn&, bool) override {}
   const std::string* next = nullptr;
   proxy::Conn* upstream = nullptr;

@@ -19,9 +19,10 @@ struct Peer {
   bool broken = false;      // reset
   bool deaf = false;        // and reads no more: writes fail
   size_t window = SIZE_MAX;  // how many more bytes the engine may send
-  bool shut = false;        // the engine will send no more
-  bool closed = false;      // the engine has closed
-  bool reset = false;       // by a reset
+  bool shut = false;         // the engine will send no more
+  bool closed = false;       // the engine has closed
+  bool reset = false;        // by a reset
+  int acknowledged = 0;      // how often at once
   bool connecting = false;
   proxy::Conn* conn = nullptr;
 
@@ -94,12 +95,14 @@ class MemoryWorld final : private proxy::Transport {
       : options_(std::move(options)), engine_(env_, options_, "app:80", gate, *this, env_.mono_ns()) {}
 
   // A new client; null if the engine refuses.
-  Peer* connect_client() {
+  Peer* connect_client(const sockaddr* address = nullptr) {
     peers_.push_back(std::make_unique<Peer>());
     Peer* peer = peers_.back().get();
     engine_.set_now(env_.mono_ns());
-    peer->conn = engine_.accept(peer, nullptr);
-    return peer->conn == nullptr ? nullptr : peer;
+    peer->conn = engine_.accept(peer, address);
+    Peer* accepted = peer->conn == nullptr ? nullptr : peer;
+    run();
+    return accepted;
   }
   void send(Peer& peer, std::string_view bytes) {
     peer.to_engine.append(bytes);
@@ -191,6 +194,7 @@ class MemoryWorld final : private proxy::Transport {
     return connect_result;
   }
   void shutdown_write(proxy::Conn& conn) override { of(conn).shut = true; }
+  void acknowledge(proxy::Conn& conn) override { ++of(conn).acknowledged; }
   void close(proxy::Conn& conn, bool reset) override {
     Peer& peer = of(conn);
     peer.closed = peer.shut = true;

@@ -70,6 +70,22 @@ TEST(Settle, AClientThatLeavesPaysAndSoDoesA4xx) {
   EXPECT_EQ(world.admitted_of(pod, 20), 8);
 }
 
+TEST(Settle, WhatDidNotReachTheAppIsFreeWhateverTheRouteSays) {
+  for (const bool charge_on_success : {true, false}) {
+    World world;
+    world.policy.default_route.charge_on_success = charge_on_success;
+    world.ready(10, 10);
+    Pod& pod = world.pod();
+    for (const auto end : {proxy::End::kClientAborted, proxy::End::kUpstreamFailed}) {
+      Call& call = world.ask(pod);
+      pod.settle(call, 0, end, false);
+    }
+    EXPECT_EQ(world.admitted_of(pod, 20), 10);
+    EXPECT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 10; }));
+    EXPECT_EQ(pod.admission->counters().released_units.load(), 2u);
+  }
+}
+
 TEST(Settle, AlwaysMeansAlways) {
   World world;
   world.policy.default_route.charge_on_success = false;

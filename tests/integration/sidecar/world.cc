@@ -297,9 +297,10 @@ std::string Pod::headers(Call& call) {
   return {text, admission->response_headers(call.state, text)};
 }
 
-void Pod::settle(Call& call, int status, proxy::End end) {
+void Pod::settle(Call& call, int status, proxy::End end, bool app_reached) {
   proxy::Outcome outcome;
   outcome.end = end;
+  outcome.app_reached = app_reached;
   outcome.status = status;
   call.gone = true;
   admission->settle(call.state, outcome);

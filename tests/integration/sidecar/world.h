@@ -128,7 +128,7 @@ class Pod {
   Call& begin(const Ask& ask = {});
   void abandon(Call& call);
   std::string headers(Call& call);
-  void settle(Call& call, int status = 200, proxy::End end = proxy::End::kCompleted);
+  void settle(Call& call, int status = 200, proxy::End end = proxy::End::kCompleted, bool app_reached = true);
   // As the real one at its end.
   void give_back(std::function<void()> done);
   void pump();  // readmits what was resumed

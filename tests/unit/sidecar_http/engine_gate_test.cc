@@ -191,19 +191,170 @@ TEST(Wait, MayEndInADenial) {
 }
 
 TEST(Wait, IsAbandonedWhenTheClientLeaves) {
-  for (const bool reset : {false, true}) {
-    MemoryWorld world;
-    world.gate.verdict = Verdict::kWait;
-    Peer& client = *world.connect_client();
-    world.send(client, kGet);
-    if (reset) world.reset(client);
-    else world.end(client);
-    EXPECT_EQ(world.gate.abandoned, 1);
-    EXPECT_TRUE(client.closed);
-    world.engine().resume(world.gate.last_ticket);
-    world.run();
-    EXPECT_TRUE(world.apps.empty());
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kWait;
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  world.reset(client);
+  EXPECT_EQ(world.gate.abandoned, 1);
+  EXPECT_TRUE(client.closed);
+  world.engine().resume(world.gate.last_ticket);
+  world.run();
+  EXPECT_TRUE(world.apps.empty());
+}
+
+// nc -N, and whoever says "that was all" with a shutdown.
+TEST(Wait, AHalfCloseIsNotLeaving) {
+  for (const std::string_view request :
+       {kGet, std::string_view("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"),
+        std::string_view("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")}) {
+    for (const bool at_once : {false, true}) {
+      for (const auto verdict : {Verdict::kAdmit, Verdict::kDeny}) {
+        MemoryWorld world;
+        world.gate.verdict = Verdict::kWait;
+        Peer& client = *world.connect_client();
+        if (at_once)
+          client.to_engine = request;
+        else
+          world.send(client, request);
+        world.end(client);
+        EXPECT_FALSE(client.closed);
+        world.gate.readmit_verdict = verdict;
+        world.engine().resume(world.gate.last_ticket);
+        world.run();
+        if (verdict == Verdict::kAdmit) {
+          ASSERT_EQ(world.apps.size(), 1u);
+          world.send(world.app(), kOk);
+        }
+        EXPECT_EQ(status_of(client), verdict == Verdict::kAdmit ? 200 : 429);
+        EXPECT_TRUE(client.closed) << "once answered";
+        EXPECT_FALSE(world.gate.broken);
+        EXPECT_EQ(world.gate.abandoned, 0);
+      }
+    }
   }
+}
+
+TEST(Wait, AHalfCloseInTheMiddleOfABodyIsLeaving) {
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kWait;
+  Peer& client = *world.connect_client();
+  world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabc");
+  world.end(client);
+  EXPECT_TRUE(client.closed);
+  EXPECT_EQ(world.gate.abandoned, 1);
+}
+
+TEST(Wait, ALargeBodyBehindAHalfCloseIsReadWhole) {
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kWait;
+  Peer& client = *world.connect_client();
+  world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + std::string(1'000'000, 'x'));
+  world.end(client);
+  EXPECT_FALSE(client.closed);
+  EXPECT_GT(client.to_engine.size(), 800'000u) << "no more than a buffer of it is taken before there is a decision";
+  world.engine().resume(world.gate.last_ticket);
+  world.run();
+  EXPECT_EQ(read_strict(world.app().from_engine, false).body.size(), 1'000'000u);
+}
+
+// The gate charges what the app may have acted upon.
+TEST(Reached, NothingOfARequestThatEndsBeforeItWasSent) {
+  constexpr std::string_view kChunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const auto outcome_of = [](Options options, auto act) {
+    MemoryWorld world(options);
+    act(world);
+    EXPECT_EQ(world.gate.outcomes.size(), 1u);
+    return world.gate.outcomes.empty() ? proxy::Outcome{} : world.gate.outcomes[0];
+  };
+  for (const char* chunk : {"zz", "zz\r\n", "+3\r\nabc", ";\r\n", "0\r\nX Y: z\r\n\r\n"}) {
+    const auto broken =
+        outcome_of({}, [&](MemoryWorld& world) { world.send(*world.connect_client(), std::string(kChunked) + chunk); });
+    EXPECT_EQ(broken.end, End::kClientAborted);
+    EXPECT_FALSE(broken.app_reached) << chunk;
+  }
+  Options small;
+  small.request_body_bytes_max = 4;
+  EXPECT_FALSE(outcome_of(small, [&](MemoryWorld& world) {
+                 world.send(*world.connect_client(), std::string(kChunked) + "5\r\nabcde\r\n");
+               }).app_reached);
+  EXPECT_FALSE(outcome_of({}, [](MemoryWorld& world) {
+                 world.connect_result = proxy::Connecting::kFailed;
+                 world.send(*world.connect_client(), kGet);
+               }).app_reached);
+  const auto connecting = [&](auto then) {
+    return outcome_of({}, [&](MemoryWorld& world) {
+      world.connect_result = proxy::Connecting::kInProgress;
+      Peer& client = *world.connect_client();
+      world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabc");
+      then(world, client);
+    });
+  };
+  EXPECT_FALSE(connecting([](MemoryWorld& world, Peer&) { world.fail_connect(world.app()); }).app_reached);
+  EXPECT_FALSE(connecting([](MemoryWorld& world, Peer& client) { world.reset(client); }).app_reached);
+  EXPECT_FALSE(connecting([](MemoryWorld& world, Peer& client) { world.end(client); }).app_reached);
+  EXPECT_TRUE(connecting([](MemoryWorld& world, Peer& client) {
+                world.finish_connect(world.app());
+                world.reset(client);
+              }).app_reached);
+}
+
+TEST(Reached, AByteIsEnough) {
+  for (int how = 0; how < 4; ++how) {
+    MemoryWorld world;
+    Peer& client = *world.connect_client();
+    world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    if (how == 0) world.send(client, "zz");
+    if (how == 1) world.reset(client);
+    if (how == 2) world.end(world.app());
+    if (how == 3) {
+      world.send(client, "0\r\n\r\n");
+      world.send(world.app(), kOk);
+    }
+    ASSERT_EQ(world.gate.outcomes.size(), 1u);
+    EXPECT_TRUE(world.gate.outcomes[0].app_reached) << how;
+  }
+}
+
+// The first connection got the request before it broke.
+TEST(Reached, CountsWhatARetryLeftBehind) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  world.send(world.app(), kOk);
+  world.send(client, kGet);
+  world.connect_result = proxy::Connecting::kInProgress;
+  world.end(*world.apps[0]);
+  ASSERT_EQ(world.apps.size(), 2u);
+  world.fail_connect(world.app());
+  EXPECT_EQ(world.gate.outcomes[1].end, End::kUpstreamFailed);
+  EXPECT_TRUE(world.gate.outcomes[1].app_reached);
+  EXPECT_EQ(world.counters().upstream_resends.get(), 1u);
+}
+
+TEST(Retry, CanBeSwitchedOffForWhatTheAppMayHaveSeen) {
+  Options options;
+  options.resend = false;
+  MemoryWorld world(options);
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  world.send(world.app(), kOk);
+  client.take();
+  world.send(client, kGet);
+  world.end(world.app());
+  EXPECT_EQ(status_of(client), 502);
+  EXPECT_EQ(world.apps.size(), 1u);
+  // What never left can go elsewhere.
+  world.send(client, kGet);
+  world.send(world.app(), kOk);
+  client.take();
+  world.end_silently(world.app());
+  world.send(client, kGet);
+  ASSERT_EQ(world.apps.size(), 3u);
+  world.send(world.app(), kOk);
+  EXPECT_EQ(status_of(client), 200);
+  EXPECT_EQ(world.counters().upstream_retries.get(), 1u);
+  EXPECT_EQ(world.counters().upstream_resends.get(), 0u);
 }
 
 TEST(Wait, HasAMaximum) {
@@ -259,6 +410,127 @@ TEST(Timeout, ABodyThatStopsIsA408) {
   EXPECT_EQ(status_of(client), 408);
   EXPECT_EQ(world.gate.outcomes[0].end, End::kClientAborted);
   EXPECT_TRUE(world.app().closed);
+}
+
+TEST(Timeout, ABodyThatDripsIsA408WhereARateIsAsked) {
+  Options options;
+  options.upload_bytes_per_second_min = 100;
+  MemoryWorld world(options);
+  Peer& steady = *world.connect_client();
+  Peer& dripping = *world.connect_client();
+  for (Peer* client : {&steady, &dripping}) {
+    world.send(*client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+  }
+  for (int second = 0; second < 60; ++second) {
+    world.send(steady, std::string(150, 'x'));
+    world.send(dripping, "x");
+    world.advance_ms(1'000);
+  }
+  EXPECT_EQ(steady.from_engine, "");
+  EXPECT_EQ(status_of(dripping), 408);
+  EXPECT_EQ(world.gate.outcomes.size(), 1u);
+}
+
+TEST(Timeout, AnAppThatTakesABodySlowlyIsNotItsClientsFault) {
+  Options options;
+  options.upload_bytes_per_second_min = 1'000'000;
+  MemoryWorld world(options);
+  Peer& client = *world.connect_client();
+  world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+  world.app().window = 0;
+  world.send(client, std::string(200'000, 'x'));
+  for (int second = 0; second < 60; ++second) {
+    world.advance_ms(1'000);
+    world.open_window(world.app(), 1'000);
+  }
+  EXPECT_EQ(client.from_engine, "");
+  EXPECT_FALSE(world.app().closed);
+}
+
+TEST(BodyLimit, IsSaidBeforeAnythingIsAskedOrForwarded) {
+  Options options;
+  options.request_body_bytes_max = 10;
+  MemoryWorld world(options);
+  Peer& client = *world.connect_client();
+  world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789");
+  world.send(world.app(), kOk);
+  EXPECT_EQ(status_of(client), 200);
+  client.take();
+  world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n0123456789a");
+  EXPECT_EQ(status_of(client), 413);
+  EXPECT_EQ(world.gate.asked, 1);
+  Peer& expecting = *world.connect_client();
+  world.send(expecting, "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 11\r\n\r\n");
+  EXPECT_EQ(status_of(expecting), 413);
+  Peer& chunked = *world.connect_client();
+  world.send(chunked, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n01234\r\n");
+  EXPECT_EQ(chunked.from_engine, "");
+  world.send(chunked, "6\r\n56789a\r\n0\r\n\r\n");
+  EXPECT_EQ(status_of(chunked), 413);
+  EXPECT_TRUE(world.app().closed) << "it must not take what it got for the whole";
+}
+
+// Python's http.client, curl and many others send the whole body before they look.
+TEST(Linger, AClientThatGoesOnSendingGetsItsAnswer) {
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kDeny;
+  Peer& client = *world.connect_client();
+  world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n");
+  for (int i = 0; i < 20; ++i) {
+    world.send(client, std::string(1'000'000, 'x'));
+    world.advance_ms(1'000);
+    ASSERT_FALSE(client.closed) << i;
+  }
+  world.end(client);
+  EXPECT_TRUE(client.closed);
+  EXPECT_EQ(status_of(client), 429);
+}
+
+TEST(Linger, EndsForWhoSendsNextToNothingAndForAllAtLast) {
+  Options options;
+  MemoryWorld world(options);
+  world.gate.verdict = Verdict::kDeny;
+  Peer& dripping = *world.connect_client();
+  Peer& endless = *world.connect_client();
+  for (Peer* client : {&dripping, &endless}) {
+    world.send(*client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n");
+  }
+  int64_t dripped_ms = 0, endless_ms = 0;
+  for (int i = 0; i < 500; ++i) {
+    if (!dripping.closed) world.send(dripping, "x");
+    if (!endless.closed) world.send(endless, std::string(10'000, 'x'));
+    world.advance_ms(100);
+    dripped_ms += dripping.closed ? 0 : 100;
+    endless_ms += endless.closed ? 0 : 100;
+  }
+  EXPECT_LE(dripped_ms, options.timeouts.linger_idle_ms + 300);
+  EXPECT_GE(endless_ms, options.timeouts.linger_ms - 300);
+  EXPECT_LE(endless_ms, options.timeouts.linger_ms + 300);
+}
+
+TEST(Interim, AreBoundedByRateAndBytesNotByNumber) {
+  Options options;
+  options.timeouts.upstream_head_ms = 10'000;
+  MemoryWorld world(options);
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  for (int i = 0; i < 300; ++i) {
+    world.send(world.app(), "HTTP/1.1 102 Processing\r\n\r\n");
+    world.advance_ms(1'000);
+  }
+  EXPECT_FALSE(world.app().closed);
+  EXPECT_EQ(client.take().size(), 300 * std::string_view("HTTP/1.1 102 Processing\r\n\r\n").size());
+  world.send(world.app(), kOk);
+  EXPECT_EQ(status_of(client), 200);
+  client.take();
+  world.send(client, kGet);
+  const std::string large = "HTTP/1.1 103 Early Hints\r\nLink: " + std::string(10'000, 'x') + "\r\n\r\n";
+  int sent = 0;
+  for (; sent < 100 && !world.app().closed; ++sent) {
+    world.send(world.app(), large);
+    world.advance_ms(1'000);
+  }
+  EXPECT_EQ(sent, 27);
 }
 
 TEST(Timeout, AnAppThatDoesNotAnswerIsA504) {

@@ -1,4 +1,7 @@
 // The exchange: connections kept and reused, bodies streamed, failures and early ends, on the in-memory transport.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include "tests/fuzz/memory_world.h"
 #include "tests/fuzz/strict_message.h"
 
@@ -413,13 +416,112 @@ TEST(Engine, ConnectionsHaveAMaximum) {
   MemoryWorld world(options);
   Peer* a = world.connect_client();
   Peer* b = world.connect_client();
-  EXPECT_EQ(world.connect_client(), nullptr);
-  EXPECT_NE(world.engine().refusal().find("ConnectionLimitReached"), std::string::npos);
   world.send(*a, kGet);
   world.send(*b, kGet);
-  EXPECT_EQ(status_of(*b), 503);
-  world.end(*b);
+  EXPECT_EQ(status_of(*b), 503) << "one connection to the app";
+  world.gate.verdict = Verdict::kWait;
+  world.send(*b, kGet);
+  EXPECT_EQ(world.connect_client(), nullptr) << "both are owed an answer";
+  EXPECT_NE(world.engine().refusal().find("ConnectionLimitReached"), std::string::npos);
+  world.reset(*b);
   EXPECT_NE(world.connect_client(), nullptr);
+}
+
+TEST(Engine, TheLongestIdleConnectionMakesRoom) {
+  Options options;
+  options.client_connections_max = 4;
+  MemoryWorld world(options);
+  Peer& silent = *world.connect_client();
+  Peer& dripping = *world.connect_client();
+  Peer& busy = *world.connect_client();
+  Peer& kept = *world.connect_client();
+  world.send(kept, kGet);
+  world.send(world.app(), kOk);
+  world.send(busy, kGet);
+  world.send(dripping, "GET / HT");
+  world.advance_ms(100);
+  world.send(dripping, "TP/1.1\r\n");
+  Peer* first = world.connect_client();
+  ASSERT_NE(first, nullptr);
+  EXPECT_TRUE(silent.closed);
+  ASSERT_NE(world.connect_client(), nullptr);
+  EXPECT_TRUE(dripping.closed) << "bytes of a head do not make it younger";
+  ASSERT_NE(world.connect_client(), nullptr);
+  EXPECT_TRUE(kept.closed);
+  ASSERT_NE(world.connect_client(), nullptr);
+  EXPECT_TRUE(first->closed);
+  EXPECT_FALSE(busy.closed) << "it is owed an answer";
+  world.send(world.app(), kOk);
+  EXPECT_EQ(status_of(busy), 200);
+  EXPECT_EQ(world.counters().clients_displaced.get(), 4u);
+  EXPECT_EQ(world.counters().clients_active.get(), 4u);
+}
+
+TEST(Engine, ManyNewConnectionsDoNotKeepOthersOut) {
+  Options options;
+  options.client_connections_max = 100;
+  MemoryWorld world(options);
+  for (int i = 0; i < 10'000; ++i) ASSERT_NE(world.connect_client(), nullptr);
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  world.send(world.app(), kOk);
+  EXPECT_EQ(status_of(client), 200);
+  EXPECT_EQ(world.counters().clients_active.get(), 100u);
+}
+
+TEST(Engine, AnAddressHasAShareOfTheConnections) {
+  Options options;
+  options.connections_per_address_max = 2;
+  MemoryWorld world(options);
+  const auto address = [](const char* text) {
+    sockaddr_storage storage{};
+    if (std::strchr(text, ':') != nullptr) {
+      auto& in6 = reinterpret_cast<sockaddr_in6&>(storage);
+      in6.sin6_family = AF_INET6;
+      inet_pton(AF_INET6, text, &in6.sin6_addr);
+    } else {
+      auto& in = reinterpret_cast<sockaddr_in&>(storage);
+      in.sin_family = AF_INET;
+      inet_pton(AF_INET, text, &in.sin_addr);
+    }
+    return storage;
+  };
+  const auto connect = [&](const char* text) {
+    const sockaddr_storage from = address(text);
+    return world.connect_client(reinterpret_cast<const sockaddr*>(&from));
+  };
+  Peer* first = connect("203.0.113.7");
+  ASSERT_NE(first, nullptr);
+  ASSERT_NE(connect("::ffff:203.0.113.7"), nullptr);
+  EXPECT_EQ(connect("203.0.113.7"), nullptr);
+  EXPECT_NE(connect("203.0.113.8"), nullptr);
+  world.end(*first);
+  EXPECT_NE(connect("203.0.113.7"), nullptr);
+  ASSERT_NE(connect("2001:db8:1:2::1"), nullptr);
+  ASSERT_NE(connect("2001:db8:1:2::2"), nullptr);
+  EXPECT_EQ(connect("2001:db8:1:2:ffff::3"), nullptr) << "a network of 64 bits is one customer's";
+  EXPECT_NE(connect("2001:db8:1:3::1"), nullptr);
+  for (int i = 0; i < 5; ++i) EXPECT_NE(world.connect_client(), nullptr) << "without an address nothing is counted";
+}
+
+TEST(Engine, AnAppThatWritesInPiecesIsAcknowledgedAtOnce) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  world.send(world.app(), "HTTP/1.1 200 OK\r\n");
+  EXPECT_EQ(world.app().acknowledged, 1);
+  world.send(world.app(), "Content-Length: 4\r\n\r\n");
+  EXPECT_EQ(world.app().acknowledged, 2);
+  world.send(world.app(), "ab");
+  EXPECT_EQ(world.app().acknowledged, 3);
+  world.send(world.app(), "cd");
+  EXPECT_EQ(status_of(client), 200);
+  client.take();
+  for (int i = 0; i < 3; ++i) {
+    world.send(client, kGet);
+    world.send(world.app(), kOk);
+  }
+  EXPECT_EQ(world.app().acknowledged, 3) << "what comes whole needs no system call more";
 }
 
 TEST(Engine, SteadyStateReusesItsObjects) {

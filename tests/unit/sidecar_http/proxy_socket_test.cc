@@ -4,6 +4,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <thread>
 
 #include "sidecar/proxy/proxy.h"
@@ -166,12 +167,53 @@ TEST(ProxySocket, OneClientTooManyIsToldSo) {
   Options options;
   options.client_connections_max = 1;
   World world("127.0.0.1:1", options);
+  world.gate.verdict = proxy::Verdict::kWait;
   const int first = world.dial();
-  world.loop.run_once(100);
+  send(first, kGet.data(), kGet.size(), MSG_NOSIGNAL);
+  while (world.gate.asked == 0) world.loop.run_once(100);
   const int second = world.dial();
   EXPECT_EQ(world.receive(second).status(), 503);
   close(first);
   close(second);
+}
+
+TEST(ProxySocket, ASilentClientMakesRoom) {
+  const App app(AF_INET, "", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+  Options options;
+  options.client_connections_max = 1;
+  World world(app.address(), options);
+  const int first = world.dial();
+  world.loop.run_once(100);
+  const int second = world.dial();
+  send(second, kGet.data(), kGet.size(), MSG_NOSIGNAL);
+  EXPECT_EQ(world.receive(second).status(), 200);
+  char byte;
+  EXPECT_EQ(recv(first, &byte, 1, 0), 0);
+  close(first);
+  close(second);
+}
+
+TEST(ProxySocket, ADenialReachesWhoSendsAllBeforeReading) {
+  Options options;
+  World world("127.0.0.1:1", options);
+  world.gate.verdict = proxy::Verdict::kDeny;
+  const int fd = world.dial();
+  std::atomic<bool> sent = false, whole = false;
+  std::thread sender([&] {
+    const std::string request =
+        "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n" + std::string(20'000'000, 'y');
+    size_t at = 0;
+    for (ssize_t n = 1; n > 0 && at < request.size(); at += static_cast<size_t>(std::max<ssize_t>(n, 0))) {
+      n = send(fd, request.data() + at, request.size() - at, MSG_NOSIGNAL);
+    }
+    whole = at == request.size();
+    sent = true;
+  });
+  while (!sent) world.loop.run_once(10);
+  sender.join();
+  EXPECT_TRUE(whole);
+  EXPECT_EQ(world.receive(fd).status(), 429);
+  close(fd);
 }
 
 TEST(ProxySocket, DrainEndsWithTheLastConnection) {

@@ -1,4 +1,7 @@
 // What the app and the client get to see of each other's heads, and what the gate sees.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include "tests/fuzz/memory_world.h"
 #include "tests/fuzz/strict_message.h"
 
@@ -42,6 +45,67 @@ TEST(Rewrite, ConnectionCannotStripWhatFramesRoutesOrAuthenticates) {
   EXPECT_EQ(got.get("x-forwarded-proto"), "https");
   EXPECT_EQ(got.get("forwarded"), "for=1.2.3.4");
   EXPECT_EQ(got.get("x-request-id"), "abc");
+}
+
+TEST(Rewrite, TraceIsRefusedAndEchoesNothing) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, "TRACE / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer secret\r\nMax-Forwards: 3\r\n\r\n");
+  const auto got = read_strict(client.take(), true);
+  EXPECT_EQ(got.status(), 405);
+  EXPECT_EQ(got.get("allow"), "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+  EXPECT_EQ(got.body.find("secret"), std::string::npos);
+  EXPECT_EQ(world.gate.asked, 0);
+  EXPECT_TRUE(world.apps.empty());
+  world.send(client, "trace / HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_EQ(world.gate.asked, 1) << "methods have a case";
+}
+
+TEST(Rewrite, MaxForwardsEndsHereOrIsCountedDown) {
+  const auto said = [](const std::string& method, const std::string& fields) {
+    MemoryWorld world;
+    return forwarded(world, method + " / HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n");
+  };
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, "OPTIONS * HTTP/1.1\r\nHost: a\r\nMAX-FORWARDS: 0\r\n\r\n");
+  EXPECT_EQ(read_strict(client.from_engine, true).status(), 204);
+  EXPECT_NE(read_strict(client.take(), true).get("allow"), "");
+  EXPECT_TRUE(world.apps.empty());
+  EXPECT_EQ(world.gate.asked, 0);
+  EXPECT_EQ(said("OPTIONS", "Max-Forwards: 1\r\nX: y\r\n").get("max-forwards"), "0");
+  EXPECT_EQ(said("OPTIONS", "Max-Forwards: 010\r\n").get("max-forwards"), "9");
+  EXPECT_EQ(said("OPTIONS", "Max-Forwards: 99999999999999999999\r\n").get("max-forwards"), "2147483646");
+  EXPECT_EQ(said("OPTIONS", "Max-Forwards: many\r\n").get("max-forwards"), "many");
+  EXPECT_EQ(said("OPTIONS", "X: y\r\n").count("max-forwards"), 0u);
+  EXPECT_EQ(said("GET", "Max-Forwards: 0\r\n").get("max-forwards"), "0") << "of no meaning here";
+}
+
+TEST(Rewrite, AResponseHasADate) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  const auto answered = [&](const std::string& fields) {
+    world.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    world.send(world.app(), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + fields + "\r\n");
+    return read_strict(client.take(), true);
+  };
+  EXPECT_EQ(answered("").get("date"), "Tue, 14 Nov 2023 22:13:20 GMT");
+  const auto own = answered("dATE: Sat, 21 Nov 2026 07:34:22 GMT\r\n");
+  EXPECT_EQ(own.get("date"), "Sat, 21 Nov 2026 07:34:22 GMT");
+  EXPECT_EQ(own.count("date"), 1u);
+}
+
+TEST(Rewrite, AnIPv4PeerIsPlainOnASocketOfBothFamilies) {
+  MemoryWorld world;
+  sockaddr_in6 mapped{};
+  mapped.sin6_family = AF_INET6;
+  inet_pton(AF_INET6, "::ffff:203.0.113.7", &mapped.sin6_addr);
+  int family = 0;
+  world.gate.on_admit = [&](const proxy::RequestView& view) { family = view.peer->sa_family; };
+  Peer& client = *world.connect_client(reinterpret_cast<const sockaddr*>(&mapped));
+  world.send(client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  EXPECT_EQ(read_strict(world.app().from_engine, false).get("x-forwarded-for"), "203.0.113.7");
+  EXPECT_EQ(family, AF_INET) << "the gate compares addresses too";
 }
 
 TEST(Rewrite, AbsoluteFormBecomesOriginFormAndItsAuthorityHost) {
