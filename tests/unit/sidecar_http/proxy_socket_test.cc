@@ -249,10 +249,10 @@ TEST(ProxySocket, DrainCutsWhatTakesTooLong) {
 TEST(ProxySocket, RefusesAddressesItDoesNotUnderstand) {
   EventLoop loop(system_env());
   ScriptedGate gate;
-  for (const char* upstream : {"", "localhost:80", "1.2.3.4", "1.2.3.4:99999", "[::1", "unix:"}) {
+  for (const char* listen : {"", "1.2.3.4", "[::1", "unix:"}) {
     Options options;
-    options.upstream = upstream;
-    EXPECT_FALSE(Proxy::create(loop, options, gate)) << upstream;
+    options.listen = listen;
+    EXPECT_FALSE(Proxy::create(loop, options, gate)) << listen;
   }
 }
 
