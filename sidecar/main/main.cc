@@ -8,6 +8,7 @@
 
 #include "core/config/options.h"
 #include "core/telemetry/admin_server.h"
+#include "sidecar/main/descriptors.h"
 #include "sidecar/main/sidecar.h"
 
 namespace tallygate::sidecar {
@@ -46,10 +47,21 @@ int stop_with(const Error& error) {
   return error.errc == Errc::kInvalid ? config::kExitUsage : EXIT_FAILURE;
 }
 
-int run(const Settings& settings) {
+// Clients are what gives way: without a descriptor for the log or for Redis nothing works.
+void fit_into_descriptors(Settings& settings) {
+  const uint64_t limit = raise_descriptor_limit();
+  const size_t clients = clients_within(limit);
+  if (settings.proxy.client_connections_max <= clients) return;
+  log::warn("fewer client connections than --max-connections: RLIMIT_NOFILE is too low",
+            {{"limit", limit}, {"max_connections", settings.proxy.client_connections_max}, {"taken", clients}});
+  settings.proxy.client_connections_max = clients;
+}
+
+int run(Settings settings) {
   Signals signals;
   Env& env = system_env();
   log::start({settings.telemetry.log_level, settings.telemetry.log_format}, env);
+  fit_into_descriptors(settings);
   EventLoop loop(env);
   auto sidecar = Sidecar::create(loop, env, settings);
   if (!sidecar) return stop_with(sidecar.error());
@@ -82,5 +94,5 @@ int main(int argc, char** argv) {
   sidecar::declare(line.command("run", "runs the sidecar"), settings);
   const auto choice = line.parse(argc, argv);
   if (!choice.should_run()) return choice.finish();
-  return sidecar::run(settings);
+  return sidecar::run(std::move(settings));
 }

@@ -54,6 +54,83 @@ config::Parser<std::string> pod_name() {
           "NAME"};
 }
 
+template <class T>
+config::Parser<T> bytes(int64_t min, int64_t max) {
+  auto base = config::byte_size(min, max);
+  return {[base](std::string_view in) { return base(in).map([](int64_t v) { return static_cast<T>(v); }); },
+          base.placeholder};
+}
+
+// What a client may send, and how fast.
+void declare_limits(config::OptionSet& options, proxy::Options& p) {
+  using namespace config;
+  constexpr int64_t kMiB = 1 << 20;
+  options.add("max-request-line-bytes", &p.limits.request_line_bytes_max, bytes<uint32_t>(1024, kMiB))
+      .env()
+      .fallback("8KiB")
+      .help("of a request's first line; beyond: 414");
+  options.add("max-head-bytes", &p.limits.request_head_bytes_max, bytes<uint32_t>(1024, kMiB))
+      .env()
+      .fallback("16KiB")
+      .help("of a request's head; beyond: 431");
+  options.add("max-response-head-bytes", &p.limits.response_head_bytes_max, bytes<uint32_t>(1024, kMiB))
+      .env()
+      .fallback("64KiB")
+      .help("of the head of the app's response; beyond: 502");
+  options.add("max-head-fields", &p.limits.fields_max, integer_as<uint32_t>(1, http1::kFieldsCapacity))
+      .env()
+      .fallback("100")
+      .help("of a head or a trailer section; beyond: 431, or 502");
+  options.add("max-trailer-bytes", &p.limits.trailer_bytes_max, bytes<uint32_t>(64, kMiB))
+      .env()
+      .fallback("8KiB")
+      .help("of a message's trailer section; beyond: 400, or 502");
+  options.add("max-body-bytes", &p.request_body_bytes_max, bytes<uint64_t>(0, INT64_MAX))
+      .env()
+      .fallback("0")
+      .help("of a request's body; beyond: 413. 0: no limit");
+  options.add("min-upload-rate", &p.upload_bytes_per_second_min, bytes<uint64_t>(0, 1024 * kMiB))
+      .env()
+      .fallback("0")
+      .help("bytes a second, over 10 s, of a request's body; slower: 408. 0: --client-body-timeout alone");
+  options.add("client-body-timeout", &p.timeouts.client_body_idle_ms, duration_ms(100))
+      .env()
+      .fallback("60s")
+      .help("between bytes of a request's body; beyond: 408");
+  options.add("linger-timeout", &p.timeouts.linger_ms, duration_ms(0, 600'000))
+      .env()
+      .fallback("30s")
+      .help("how long a client that was answered before it had sent its whole body may go on sending");
+}
+
+// Connections, on both sides.
+void declare_connections(config::OptionSet& options, proxy::Options& p) {
+  using namespace config;
+  options.add("max-connections", &p.client_connections_max, integer_as<size_t>(1, 1'000'000))
+      .env()
+      .fallback("10000")
+      .help("of clients; for one more the longest idle is closed, and if none is idle, it is answered 503");
+  options.add("max-connections-per-address", &p.connections_per_address_max, integer_as<size_t>(0, 1'000'000))
+      .env()
+      .fallback("5000")
+      .help("of clients of one IPv4 address or IPv6 /64; one more is answered 503. 0: no limit");
+  options.add("max-pooled-connections", &p.upstream_pooled_max, integer_as<size_t>(0, 100'000))
+      .env()
+      .fallback("256")
+      .help("idle connections to the app that are kept");
+  options.add("pool-idle-timeout", &p.timeouts.upstream_pooled_ms, duration_ms(1))
+      .env()
+      .fallback("4s")
+      .help("how long an idle connection to the app is kept: less than after which the app closes it");
+  options.add("upstream-resend", &p.resend, boolean())
+      .env()
+      .fallback("true")
+      .help(
+          "whether an idempotent request is sent again when the app closes a kept connection without an answer; the "
+          "app may see it "
+          "twice and it is charged once");
+}
+
 }  // namespace
 
 void declare(config::OptionSet& options, Settings& s) {
@@ -105,10 +182,14 @@ void declare(config::OptionSet& options, Settings& s) {
       .fallback("10s")
       .help(
           "at the end, how long to wait until the ledger has booked everything; what is left stays in the data folder");
+  options.add("drain-delay", &s.drain_delay_ms, duration_ms(0, 600'000))
+      .env()
+      .fallback("0s")
+      .help("after SIGTERM, how long to go on accepting while /readyz says no; a second SIGTERM ends it");
   options.add("drain-timeout", &s.proxy.drain_ms, duration_ms(0, 3'600'000))
       .env()
       .fallback("30s")
-      .help("how long requests in flight may take after SIGTERM");
+      .help("how long requests in flight may take after SIGTERM and --drain-delay");
   options.add("client-head-timeout", &s.proxy.timeouts.client_head_ms, duration_ms(100))
       .env()
       .fallback("10s")
@@ -125,10 +206,8 @@ void declare(config::OptionSet& options, Settings& s) {
       .env()
       .fallback("5m")
       .help("for the app to begin its response");
-  options.add("max-connections", &s.proxy.client_connections_max, integer_as<size_t>(1, 1'000'000))
-      .env()
-      .fallback("10000")
-      .help("of clients; one more is answered 503");
+  declare_limits(options, s.proxy);
+  declare_connections(options, s.proxy);
   options.check("redis-url", [&s]() -> std::optional<Refusal> {
     auto endpoint = redis_endpoint(s);
     if (endpoint) return std::nullopt;

@@ -24,6 +24,7 @@ struct Settings {
   std::string data_dir;
   std::string pod;
   int64_t admission_wait_ms = 0;
+  int64_t drain_delay_ms = 0;  // between "not ready" and the listener's end
   int64_t settle_ms = 0;  // after the last request: how long a drain may wait for the ledger
   proxy::Options proxy;
 

@@ -64,6 +64,7 @@ Result<std::unique_ptr<Sidecar>> Sidecar::create(EventLoop& loop, Env& env, Sett
 Sidecar::~Sidecar() {
   loop_.cancel(commit_timer_);
   loop_.cancel(watch_timer_);
+  loop_.cancel(drain_timer_);
   syncer_.stop();
 }
 
@@ -206,10 +207,17 @@ void Sidecar::watch() {
 }
 
 void Sidecar::drain(std::function<void()> done) {
+  if (is_draining_.exchange(true)) return begin_drain();
+  done_ = std::move(done);
+  if (settings_.drain_delay_ms == 0) return begin_drain();
+  log::info("not ready any more; still accepting, until balancers know", {{"delay_ms", settings_.drain_delay_ms}});
+  drain_timer_ = loop_.after_ms(settings_.drain_delay_ms, [this] { begin_drain(); });
+}
+
+void Sidecar::begin_drain() {
   if (draining_) return;
   draining_ = true;
-  is_draining_.store(true);
-  done_ = std::move(done);
+  loop_.cancel(drain_timer_);
   log::info("draining", {{"in_flight", log_->in_flight()}});
   proxy_->drain([this] { drained(); });
 }

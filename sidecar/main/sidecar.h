@@ -32,8 +32,8 @@ class Sidecar {
 
   Result<void> start();
   std::string address() const { return proxy_->bound_address(); }
-  // Stops accepting, finishes what is in flight, returns unspent units, waits (bounded) until the ledger has booked
-  // everything, then calls `done`. Idempotent.
+  // Not ready at once; after Settings::drain_delay_ms, or when called again, stops accepting, finishes what is in
+  // flight, returns unspent units, waits (bounded) until the ledger has booked everything, then calls the first `done`.
   void drain(std::function<void()> done);
 
   // For the admin port's threads.
@@ -48,6 +48,7 @@ class Sidecar {
   std::string no_policy() const;
   std::string redis_stalled() const;
   void watch();
+  void begin_drain();
   void drained();
   void give_back();
   void await_ledger(int64_t until_ns);
@@ -76,7 +77,7 @@ class Sidecar {
   bool giving_back_ = false;
   bool returned_ = false;
   int64_t forgot_ns_ = 0;
-  EventLoop::TimerId commit_timer_ = 0, watch_timer_ = 0;
+  EventLoop::TimerId commit_timer_ = 0, watch_timer_ = 0, drain_timer_ = 0;
 
   // What admin threads may see.
   mutable std::mutex stalled_mutex_;
