@@ -13,6 +13,7 @@
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
+#include <optional>
 
 #include "core/http/request_reader.h"
 #include "core/telemetry/log.h"
@@ -34,11 +35,10 @@ class Connection final : public ConnectionBase,
         io_(io),
         place_(std::move(accepted.place)),
         stream_(std::move(accepted.socket), args...),
-        reader_(shared.options.head_bytes_max, shared.bodies) {
+        reader_(shared.options.head_bytes_max),
+        peer_(accepted.peer) {
     io_.connections.insert(this);
     error_code error;
-    const auto peer = socket().remote_endpoint(error);
-    if (!error) peer_ = peer.address().to_string();
     socket().set_option(tcp::no_delay(true), error);
     io_.watch_deadlines(shared_.env);
   }
@@ -93,6 +93,7 @@ class Connection final : public ConnectionBase,
   void await_request();
   void read_head();
   void take_head();
+  std::optional<AddressBytes> forwarded_client(const Request& request) const;
   void begin_body();
   void read_body();
   bool refused_by_head();
@@ -122,7 +123,7 @@ class Connection final : public ConnectionBase,
   std::shared_ptr<void> context_;
   Stream stream_;
   RequestReader reader_;
-  std::string peer_;
+  const AddressBytes peer_;
   Response response_;
   std::string out_;
   int64_t started_ns_ = 0;
@@ -200,14 +201,16 @@ void Connection<Stream>::take_head() {
   started_ns_ = shared_.env.mono_ns();
   first_ = waits_ = false;
   Request& request = reader_.request();
-  request.peer = peer_;
+  const auto forwarded = forwarded_client(request);
+  request.peer = to_text(forwarded.value_or(peer_));
   request.tls = !std::is_same_v<Stream, tcp::socket>;
   if (shared_.options.request_ids) request.id = request_id_of(request, shared_.env);
   auto endpoint = shared_.router.find(request);
   endpoint_ = endpoint ? *endpoint : nullptr;
   if (!endpoint) response_ = std::move(endpoint.error());
   const bool is_for_all_places = endpoint_ != nullptr && endpoint_->rules.is_probe;
-  if (!place_->begin_request(std::nullopt) || (place_->is_kept() && !is_for_all_places)) {
+  const auto counted = forwarded ? std::optional(AddressKey(*forwarded)) : std::nullopt;
+  if (!place_->begin_request(counted) || (place_->is_kept() && !is_for_all_places)) {
     shared_.connections_refused.fetch_add(1, std::memory_order_relaxed);
     response_ = connection_limit_response();
     keep_alive_ = false;
@@ -216,10 +219,24 @@ void Connection<Stream>::take_head() {
   begin_body();
 }
 
+// Only where the connection is a trusted proxy's.
+template <class Stream>
+std::optional<AddressBytes> Connection<Stream>::forwarded_client(const Request& request) const {
+  const auto& trusted = shared_.options.trusted_proxies;
+  if (trusted.empty() || !is_any_of(trusted, peer_)) return std::nullopt;
+  std::string forwarded_for;
+  for (const auto& [name, value] : request.headers) {
+    if (name == "x-forwarded-for") forwarded_for += (forwarded_for.empty() ? "" : ",") + value;
+  }
+  return client_of(forwarded_for, trusted);
+}
+
 template <class Stream>
 void Connection<Stream>::begin_body() {
-  const size_t of_route = endpoint_ == nullptr ? 0 : endpoint_->rules.body_bytes_max;
-  reader_.begin_body(of_route > 0 ? of_route : shared_.options.body_bytes_max);
+  static const RouteRules kNone;
+  const RouteRules& rules = endpoint_ == nullptr ? kNone : endpoint_->rules;
+  reader_.begin_body(rules.body_bytes_max > 0 ? rules.body_bytes_max : shared_.options.body_bytes_max,
+                     rules.is_for_strangers ? shared_.strangers_bodies : shared_.bodies);
   deadline(shared_.options.body_timeout_ms);
   const bool waits_for_continue = reader_.expects_continue() && reader_.unread().empty();
   switch (reader_.read_body()) {

@@ -1,19 +1,6 @@
 #include "core/http/places.h"
 
-#include <algorithm>
-
 namespace tallygate::http {
-
-AddressKey AddressKey::of(std::span<const unsigned char, 16> address) {
-  static constexpr unsigned char kMapped[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-  const auto number = [&](size_t at) {
-    uint64_t value = 0;
-    for (size_t i = 0; i < 8; ++i) value = value << 8 | address[at + i];
-    return value;
-  };
-  const bool is_v4 = std::equal(std::begin(kMapped), std::end(kMapped), address.begin());
-  return is_v4 ? AddressKey{0, number(8)} : AddressKey{number(0), 0};
-}
 
 std::unique_ptr<Places::Place> Places::enter(const std::optional<AddressKey>& address) {
   std::unique_ptr<Place> place(new Place(*this, address));

@@ -12,18 +12,12 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <span>
 #include <unordered_map>
 #include <utility>
 
-namespace tallygate::http {
+#include "core/http/address.h"
 
-// An address as it is counted: IPv4, mapped or not, whole; of IPv6 the first 64 bits, which one client has to itself.
-struct AddressKey {
-  static AddressKey of(std::span<const unsigned char, 16> address);
-  bool operator==(const AddressKey&) const = default;
-  uint64_t high = 0, low = 0;
-};
+namespace tallygate::http {
 
 class Places {
  public:

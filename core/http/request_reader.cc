@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/http1/chars.h"
 
@@ -44,8 +45,7 @@ bool BodyBudget::take(size_t bytes) {
   return false;
 }
 
-RequestReader::RequestReader(size_t head_bytes_max, BodyBudget& budget)
-    : limits_(limits_of(head_bytes_max)), budget_(budget) {}
+RequestReader::RequestReader(size_t head_bytes_max) : limits_(limits_of(head_bytes_max)) {}
 
 char* RequestReader::prepare(size_t size) {
   if (begin_ == end_) clear();
@@ -125,7 +125,8 @@ void RequestReader::take_head() {
   content_length_ = head.chunked ? -1 : std::max<int64_t>(head.content_length, 0);
 }
 
-void RequestReader::begin_body(size_t bytes_max) {
+void RequestReader::begin_body(size_t bytes_max, BodyBudget& budget) {
+  budget_ = &budget;
   body_bytes_max_ = bytes_max;
   if (content_length_ < 0) {
     body_.start_chunked();
@@ -160,7 +161,7 @@ bool RequestReader::has_room_for(size_t bytes) {
   const size_t grown = std::min(std::max(wanted, 2 * body.capacity()), end);
   const size_t counted = grown > kUncountedBytes ? grown : 0;
   if (counted > counted_bytes_) {
-    if (!budget_.take(counted - counted_bytes_)) return false;
+    if (!budget_->take(counted - counted_bytes_)) return false;
     counted_bytes_ = counted;
   }
   body.reserve(grown);
@@ -168,8 +169,7 @@ bool RequestReader::has_room_for(size_t bytes) {
 }
 
 void RequestReader::drop_body() {
-  budget_.give_back(counted_bytes_);
-  counted_bytes_ = 0;
+  if (counted_bytes_ > 0) budget_->give_back(std::exchange(counted_bytes_, 0));
   request_.body = std::string();
 }
 

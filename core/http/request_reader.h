@@ -2,7 +2,7 @@
 // other:
 //
 //   reader.begin(); … while (reader.read_head() == kMore) take in bytes …
-//   reader.begin_body(4096); … while (reader.read_body() == kMore) take in bytes … reader.request() …
+//   reader.begin_body(4096, budget); … while (reader.read_body() == kMore) take in bytes … reader.request() …
 //
 // After kRefused the bytes mean nothing any more. Whatever the bytes are and however they are split, the requests and
 // the refusal are the same.
@@ -47,8 +47,7 @@ class RequestReader {
   static constexpr size_t kUncountedBytes = 4 * 1024;
   enum class Step : uint8_t { kMore, kDone, kRefused };
 
-  // `budget` outlives it.
-  RequestReader(size_t head_bytes_max, BodyBudget& budget);
+  explicit RequestReader(size_t head_bytes_max);
   ~RequestReader() { drop_body(); }
   RequestReader(const RequestReader&) = delete;
   RequestReader& operator=(const RequestReader&) = delete;
@@ -63,8 +62,8 @@ class RequestReader {
   // Forgets the last request.
   void begin();
   Step read_head();
-  // After read_head(): the body may be this long.
-  void begin_body(size_t bytes_max);
+  // After read_head(): the body may be this long, and is counted there. `budget` outlives the reader.
+  void begin_body(size_t bytes_max, BodyBudget& budget);
   Step read_body();
   const Refused& refused() const { return refused_; }
 
@@ -83,7 +82,7 @@ class RequestReader {
   bool has_room_for(size_t bytes);
 
   const http1::Limits limits_;
-  BodyBudget& budget_;
+  BodyBudget* budget_ = nullptr;
   std::unique_ptr<char[]> bytes_;
   size_t begin_ = 0, end_ = 0, capacity_ = 0;
   std::unique_ptr<http1::Head> head_;  // while one is read

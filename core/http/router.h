@@ -33,6 +33,9 @@ using AsyncHandler = std::function<void(const Request&, Reply)>;
 struct RouteRules {
   size_t body_bytes_max = 0;  // 0: the server's
   bool is_probe = false;      // answered even where all places are taken but the kept ones
+  // Its body is read before it can be known whose it is: such ones have a quarter of the bodies' memory, so that
+  // strangers cannot have all of it.
+  bool is_for_strangers = false;
   // Called where the head is there and the body is still to come: the refusal, if it can be told already. On the
   // connection's I/O thread, must not block. The handler asks again: a request that came at once is not looked at
   // twice.

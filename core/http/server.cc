@@ -56,11 +56,11 @@ std::string text_of(const tcp::endpoint& endpoint) {
   return (endpoint.address().is_v6() ? "[" + address + "]" : address) + ":" + std::to_string(endpoint.port());
 }
 
-AddressKey address_of(const tcp::socket& socket) {
+// Zeros where it is gone already.
+AddressBytes peer_of(const tcp::socket& socket) {
   error_code gone;
   const net::ip::address address = socket.remote_endpoint(gone).address();
-  const auto v6 = address.is_v6() ? address.to_v6() : net::ip::make_address_v6(net::ip::v4_mapped, address.to_v4());
-  return AddressKey::of(v6.to_bytes());
+  return (address.is_v6() ? address.to_v6() : net::ip::make_address_v6(net::ip::v4_mapped, address.to_v4())).to_bytes();
 }
 
 }  // namespace
@@ -182,7 +182,9 @@ void Server::Impl::accepted(error_code error, tcp::socket socket, IoThread& io) 
 
 void Server::Impl::open(tcp::socket socket, IoThread& io) {
   shared_.connections_total.fetch_add(1, std::memory_order_relaxed);
-  auto place = shared_.places.enter(address_of(socket));
+  const AddressBytes peer = peer_of(socket);
+  const bool is_proxy = is_any_of(shared_.options.trusted_proxies, peer);
+  auto place = shared_.places.enter(is_proxy ? std::nullopt : std::optional(AddressKey(peer)));
   if (!place) {
     shared_.connections_refused.fetch_add(1, std::memory_order_relaxed);
     return refuse(std::move(socket));
@@ -194,7 +196,7 @@ void Server::Impl::open(tcp::socket socket, IoThread& io) {
     tls = tls_;
   }
   net::dispatch(io.context, [this, &io, tls = std::move(tls),
-                             accepted = Accepted{std::move(socket), std::move(place)}]() mutable {
+                             accepted = Accepted{std::move(socket), std::move(place), peer}]() mutable {
     tls ? open_tls(shared_, io, std::move(accepted), std::move(tls)) : open_plain(shared_, io, std::move(accepted));
   });
 }
@@ -234,7 +236,7 @@ ServerStats Server::Impl::stats() {
   stats.requests_overload_total = shared_.overload;
   stats.handshakes_failed_total = shared_.handshakes_failed;
   stats.connections_gave_way_total = shared_.places.gave_way_total();
-  stats.bodies_bytes = shared_.bodies.taken();
+  stats.bodies_bytes = shared_.bodies.taken() + shared_.strangers_bodies.taken();
   stats.queue_length = shared_.turns.waiting();
   return stats;
 }

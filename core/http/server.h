@@ -17,6 +17,7 @@
 #include <string>
 
 #include "core/env.h"
+#include "core/http/address.h"
 #include "core/http/router.h"
 #include "core/result.h"
 
@@ -54,6 +55,9 @@ struct ServerOptions {
   size_t connections_max = 4096;
   size_t connections_per_address_max = SIZE_MAX;
   size_t connections_kept = 0;
+  // Proxies whose X-Forwarded-For is believed: a request from one is its client's, in Request::peer and in its number;
+  // their own connections count for no address.
+  std::vector<Network> trusted_proxies = {};
   // Each request has an id: the X-Request-Id that it brings along, where it is a token of at most 128 bytes, else a new
   // one. Every answer says it, whoever made it, and so does the body of a problem (requestId).
   bool request_ids = false;

@@ -61,7 +61,8 @@ struct Shared {
         turns(static_cast<size_t>(options.worker_threads), options.queue_max, options.running_per_lane_max),
         workers(options.worker_threads),
         places({options.connections_max, options.connections_per_address_max, options.connections_kept}),
-        bodies(options.bodies_bytes_max) {}
+        bodies(options.bodies_bytes_max - options.bodies_bytes_max / 4),
+        strangers_bodies(options.bodies_bytes_max / 4) {}
 
   const ServerOptions options;
   const Router router;
@@ -69,7 +70,7 @@ struct Shared {
   Turns turns;
   Workers workers;
   Places places;
-  BodyBudget bodies;
+  BodyBudget bodies, strangers_bodies;
   std::atomic<bool> draining{false};
   std::atomic<uint64_t> connections_total{0}, connections_refused{0}, requests{0}, malformed{0}, overload{0},
       handshakes_failed{0};
@@ -93,6 +94,7 @@ struct Shared {
 struct Accepted {
   tcp::socket socket;
   std::unique_ptr<Places::Place> place;
+  AddressBytes peer;
 };
 // Each makes a connection and starts it; called on `io`'s thread. The caller has counted it as opened.
 void open_plain(Shared& shared, IoThread& io, Accepted accepted);

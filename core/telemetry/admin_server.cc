@@ -18,9 +18,8 @@ http::Response report(const HealthReport& report) {
 
 }  // namespace
 
-Result<std::unique_ptr<AdminServer>> AdminServer::start(const config::ListenAddress& listen,
-                                                        const metrics::Registry& registry, const Health& health,
-                                                        Env& env, http::Router extra) {
+Result<std::unique_ptr<AdminServer>> AdminServer::start(const Settings& settings, const metrics::Registry& registry,
+                                                        const Health& health, Env& env, http::Router extra) {
   http::Router router = std::move(extra);
   router.add("GET", "/metrics", [&registry](const http::Request&) {
     return http::Response{200, registry.text(), "text/plain; version=0.0.4; charset=utf-8", {}};
@@ -31,13 +30,16 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(const config::ListenAddr
       "GET", "/readyz", [&health](const http::Request&) { return report(health.readiness()); }, kProbe);
   router.add("GET", "/health", [&health](const http::Request&) { return report(health.health()); });
   http::ServerOptions options;
-  options.host = listen.host;
-  options.port = listen.port;
+  options.host = settings.admin_listen.host;
+  options.port = settings.admin_listen.port;
   options.worker_threads = kWorkers;
-  options.lane_of = [](const http::Request& request) -> uint64_t { return request.route.ends_with("z") ? 1 : 0; };
+  options.lane_of = [](const http::Request& request) -> uint64_t {
+    return request.route == "/healthz" || request.route == "/readyz" ? 1 : 0;
+  };
   options.running_per_lane_max = 1;
   options.body_bytes_max = kBodyBytesMax;
   options.connections_max = kConnectionsMax;
+  options.connections_per_address_max = static_cast<size_t>(settings.admin_connections_per_address);
   options.connections_kept = kConnectionsForProbes;
   auto server = http::Server::start(std::move(options), std::move(router), env);
   if (!server) return tl::unexpected<Error>(std::move(server.error()));

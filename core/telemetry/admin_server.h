@@ -6,11 +6,11 @@
 #include <memory>
 #include <string>
 
-#include "core/config/parsers.h"
 #include "core/http/router.h"
 #include "core/result.h"
 #include "core/telemetry/health.h"
 #include "core/telemetry/metrics.h"
+#include "core/telemetry/settings.h"
 
 namespace tallygate::http {
 class Server;
@@ -21,9 +21,8 @@ namespace tallygate::telemetry {
 class AdminServer {
  public:
   // `registry`, `health` and `env` must outlive the server.
-  static Result<std::unique_ptr<AdminServer>> start(const config::ListenAddress& listen,
-                                                    const metrics::Registry& registry, const Health& health, Env& env,
-                                                    http::Router extra = {});
+  static Result<std::unique_ptr<AdminServer>> start(const Settings& settings, const metrics::Registry& registry,
+                                                    const Health& health, Env& env, http::Router extra = {});
   ~AdminServer();
   std::string address() const;
   uint16_t port() const;

@@ -7,6 +7,14 @@ void declare(config::OptionSet& options, Settings& settings, const std::string& 
       .env()
       .fallback(admin_default)
       .help("address for metrics and health; not for the public");
+  options.add("admin-connections-per-address", &settings.admin_connections_per_address, config::integer(1, 256))
+      .env()
+      .fallback("64")
+      .help("connections of one client to --admin; of more, the one goes that has waited longest");
+  options.add("core-dumps", &settings.core_dumps, config::boolean())
+      .env()
+      .fallback("false")
+      .help("let a crash write a core file, which holds every secret, and debuggers attach");
   options
       .add("log-level", &settings.log_level,
            config::one_of<log::Level>({{"debug", log::Level::kDebug},

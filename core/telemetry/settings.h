@@ -1,4 +1,4 @@
-// The settings that both binaries share: --log-level, --log-format, --admin.
+// The settings that both binaries share.
 #pragma once
 
 #include "core/config/options.h"
@@ -10,6 +10,8 @@ struct Settings {
   log::Level log_level = log::Level::kInfo;
   log::Format log_format = log::Format::kAuto;
   config::ListenAddress admin_listen;
+  int64_t admin_connections_per_address = 64;
+  bool core_dumps = false;
 };
 
 // `settings` must outlive the parse. `admin_default` such as ":9090".

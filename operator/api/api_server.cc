@@ -38,6 +38,8 @@ void collect_server(metrics::Scrape& scrape, const http::ServerStats& stats) {
   };
   count("tallygate_operator_api_connections_refused_total", "Connections past the limit.",
         stats.connections_refused_total);
+  count("tallygate_operator_api_connections_gave_way_total",
+        "Connections closed while they waited for a request, to make room.", stats.connections_gave_way_total);
   count("tallygate_operator_api_malformed_total", "Requests that were no HTTP, or too large.",
         stats.requests_malformed_total);
   count("tallygate_operator_api_overload_total", "Requests answered 503: too many waited, or one waited for too long.",
@@ -46,6 +48,8 @@ void collect_server(metrics::Scrape& scrape, const http::ServerStats& stats) {
         stats.handshakes_failed_total);
   scrape.gauge("tallygate_operator_api_connections", "Open connections.", {},
                static_cast<double>(stats.connections_open));
+  scrape.gauge("tallygate_operator_api_body_bytes", "Memory that requests' bodies hold, small ones aside.", {},
+               static_cast<double>(stats.bodies_bytes));
   scrape.gauge("tallygate_operator_api_queued_requests", "Requests that wait for their turn.", {},
                static_cast<double>(stats.queue_length));
 }
@@ -179,6 +183,9 @@ Result<void> ApiServer::start() {
   options.io_threads = static_cast<int>(settings_.io_threads);
   options.worker_threads = static_cast<int>(settings_.workers);
   options.body_bytes_max = static_cast<size_t>(settings_.body_bytes_max);
+  options.bodies_bytes_max = static_cast<size_t>(settings_.bodies_bytes_max);
+  options.connections_per_address_max = static_cast<size_t>(settings_.connections_per_address);
+  options.trusted_proxies = settings_.trusted_proxies;
   options.head_timeout_ms = settings_.head_timeout_ms;
   options.body_timeout_ms = settings_.body_timeout_ms;
   // Who waits has at least half of its time left for the work. One caller cannot have all workers, so that one whose
@@ -187,8 +194,6 @@ Result<void> ApiServer::start() {
   options.request_ids = true;
   options.lane_of = lane_of;
   options.running_per_lane_max = static_cast<size_t>(std::max<int64_t>(1, settings_.workers * 3 / 4));
-  if (!settings_.providers_file.empty())
-    options.body_bytes_max = std::max(options.body_bytes_max, kProviderBodyBytesMax);
   options.on_completed = [this](const http::Completed& done) { requests_.count(done); };
   wallet_operations_.start();
   status_checks_.start();

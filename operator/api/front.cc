@@ -66,13 +66,21 @@ Front::Front(Services services, const CredentialStore& credentials, FrontOptions
 
 void Front::add_routes(http::Router& router) {
   for (const ApiRoute& route : api_routes()) {
+    const http::RouteRules rules{
+        .body_bytes_max = route.scope ? options_.body_bytes_max : kProviderBodyBytesMax,
+        .is_for_strangers = !route.scope,
+        .check_head = [this, &route](const http::Request& request) { return check_head(route, request); }};
     if (route.handler.async != nullptr) {
-      router.add_async(route.method, route.pattern, [this, &route](const http::Request& request, http::Reply reply) {
-        serve_async(route, request, std::move(reply));
-      });
+      router.add_async(
+          route.method, route.pattern,
+          [this, &route](const http::Request& request, http::Reply reply) {
+            serve_async(route, request, std::move(reply));
+          },
+          rules);
     } else {
-      router.add(route.method, route.pattern,
-                 [this, &route](const http::Request& request) { return serve(route, request); });
+      router.add(
+          route.method, route.pattern, [this, &route](const http::Request& request) { return serve(route, request); },
+          rules);
     }
   }
   router.add("GET", "/openapi.yaml", [](const http::Request&) {
@@ -180,7 +188,8 @@ tl::expected<std::string, http::Response> Front::choose_tenant(const http::Reque
   return wanted;
 }
 
-Front::Admitted Front::unauthenticated(const http::Request& request, const std::string& why, http::Response response) {
+tl::unexpected<http::Response> Front::unauthenticated(const http::Request& request, const std::string& why,
+                                                      http::Response response) {
   stats_.unauthenticated.fetch_add(1, std::memory_order_relaxed);
   log::debug("credentials refused", {{"why", why}, {"peer", request.peer}, {"request_id", request.id}});
   return refuse(std::move(response));
@@ -194,16 +203,43 @@ std::optional<http::Response> Front::limit_rate(RateLimiter& limiter, const std:
                                 {{"Retry-After", std::to_string((wait_ms + 999) / 1000)}});
 }
 
-Front::Admitted Front::admit_provider(const http::Request& request) {
-  const auto credentials = credentials_.current();  // they own the provider
-  const Provider* provider = credentials->providers->find(request.param("provider"));
+tl::expected<const Provider*, http::Response> Front::prove(const Credentials& credentials,
+                                                           const http::Request& request) {
+  const Provider* provider = credentials.providers->find(request.param("provider"));
   if (provider == nullptr)
     return refuse(http::problem_response({404, "UnknownProvider", "There is no such provider.", "", {}}));
   std::string why;
-  if (!provider->adapter->authenticate(request, services_.env.wall_s(), why)) {
-    provider->count(EventResult::kUnauthenticated);
-    return unauthenticated(request, why, http::problem_response({401, "Unauthenticated", "", "", {}}));
+  if (provider->adapter->authenticate(request, services_.env.wall_s(), why)) return provider;
+  provider->count(EventResult::kUnauthenticated);
+  return unauthenticated(request, why, http::problem_response({401, "Unauthenticated", "", "", {}}));
+}
+
+std::optional<http::Response> Front::check_provider_head(const http::Request& request) {
+  const auto credentials = credentials_.current();
+  const Provider* provider = credentials->providers->find(request.param("provider"));
+  if (provider != nullptr && !provider->adapter->proves_by_head()) return std::nullopt;
+  auto proven = prove(*credentials, request);
+  return proven ? std::nullopt : std::optional(std::move(proven.error()));
+}
+
+std::optional<http::Response> Front::check_head(const ApiRoute& route, const http::Request& request) {
+  std::optional<http::Response> refused;
+  if (!route.scope) {
+    refused = check_provider_head(request);
+  } else if (auto caller = allow(route, request); !caller) {
+    refused = std::move(caller.error());
+  } else {
+    refused = refuse_media(request);
   }
+  if (refused) not_to_be_kept(*refused);
+  return refused;
+}
+
+Front::Admitted Front::admit_provider(const http::Request& request) {
+  const auto credentials = credentials_.current();  // they own the provider
+  const auto proven = prove(*credentials, request);
+  if (!proven) return refuse(proven.error());
+  const Provider* provider = *proven;
   // No tenant's name has a colon.
   if (auto refused = limit_rate(limiter_, provider->principal.actor, "provider")) {
     provider->count(EventResult::kRateLimited);
@@ -224,13 +260,10 @@ Front::Admitted Front::admit_provider(const http::Request& request) {
               provider};
 }
 
-Front::Admitted Front::admit(const ApiRoute& route, const http::Request& request) {
-  if (request.body.size() > options_.body_bytes_max) {
-    return refuse(http::problem_response({413, "BodyTooLarge", "The body is too large.", "", {}}));
-  }
-  const auto snapshot = services_.directory.snapshot();
+tl::expected<Front::Caller, http::Response> Front::allow(const ApiRoute& route, const http::Request& request) {
+  auto snapshot = services_.directory.snapshot();
   std::string why;
-  const auto principal = authenticate(request, snapshot.get(), why);
+  auto principal = authenticate(request, snapshot.get(), why);
   if (!principal) {
     return unauthenticated(request, why, unauthorized());
   }
@@ -241,19 +274,25 @@ Front::Admitted Front::admit(const ApiRoute& route, const http::Request& request
   }
   auto tenant = choose_tenant(request, *principal);
   if (!tenant) return refuse(std::move(tenant.error()));
+  return Caller{std::move(principal), std::move(*tenant), std::move(snapshot)};
+}
+
+Front::Admitted Front::admit(const ApiRoute& route, const http::Request& request) {
+  auto caller = allow(route, request);
+  if (!caller) return refuse(std::move(caller.error()));
   // Sidecars that lease must not use up what the tenant's own callers may ask, nor the other way round.
   RateLimiter& limiter = route.scope == Scope::kLeaseWrite ? lease_limiter_ : limiter_;
-  if (auto refused = limit_rate(limiter, *tenant, "tenant")) return refuse(std::move(*refused));
+  if (auto refused = limit_rate(limiter, caller->tenant, "tenant")) return refuse(std::move(*refused));
   if (auto refused = refuse_media(request)) return refuse(std::move(*refused));
   Call call{services_,
             request,
-            principal,
-            std::move(*tenant),
+            std::move(caller->principal),
+            std::move(caller->tenant),
             "",
             request.id,
             services_.env.wall_ns(),
             request.received_ns / 1'000'000 + options_.deadline_ms,
-            snapshot,
+            std::move(caller->snapshot),
             route.scope == Scope::kAdmin};
   if (route.wants_key) {
     const std::string_view key = request.header("idempotency-key");

@@ -48,7 +48,20 @@ class Front {
   // The call, or its refusal.
   Admitted admit(const ApiRoute& route, const http::Request& request);
   Admitted admit_provider(const http::Request& request);
-  Admitted unauthenticated(const http::Request& request, const std::string& why, http::Response response);
+  // While the body is still to come: what can be refused by the head.
+  std::optional<http::Response> check_head(const ApiRoute& route, const http::Request& request);
+  std::optional<http::Response> check_provider_head(const http::Request& request);
+  struct Caller {
+    std::shared_ptr<const Principal> principal;
+    std::string tenant;
+    std::shared_ptr<const Snapshot> snapshot;
+  };
+  // Who it is, and that it may use the route for the tenant.
+  tl::expected<Caller, http::Response> allow(const ApiRoute& route, const http::Request& request);
+  // The path's provider, proven; else the refusal.
+  tl::expected<const Provider*, http::Response> prove(const Credentials& credentials, const http::Request& request);
+  tl::unexpected<http::Response> unauthenticated(const http::Request& request, const std::string& why,
+                                                 http::Response response);
   // Nothing where the request may go on.
   std::optional<http::Response> limit_rate(RateLimiter& limiter, const std::string& key, const char* whose);
   // The caller, or nothing: `why` is for logs.

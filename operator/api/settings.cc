@@ -51,6 +51,28 @@ config::Parser<QuotedPair> quoted_pair() {
   return {parse, "FROM/TO=RATE"};
 }
 
+config::Parser<http::Network> network() {
+  const auto parse = [](std::string_view in) -> config::Parsed<http::Network> {
+    if (const auto network = http::Network::parse(in)) return *network;
+    return config::refuse(config::quoted(in) + " is no address block", "write one such as 10.0.0.0/8 or 2001:db8::/32");
+  };
+  return {parse, "CIDR"};
+}
+
+void declare_limits(config::OptionSet& options, ApiSettings& s) {
+  options.add("api-connections-per-address", &s.connections_per_address, config::integer(1, 4096))
+      .env()
+      .fallback("1024")
+      .help("connections of one client, of 4096 in all; of more, the one goes that has waited longest");
+  options.add("api-trusted-proxies", &s.trusted_proxies, config::list_of(network()))
+      .env()
+      .help("proxies whose X-Forwarded-For is believed: their requests count for the client that it names");
+  options.add("api-bodies-max", &s.bodies_bytes_max, config::byte_size(1024 * 1024, int64_t{16} * 1024 * 1024 * 1024))
+      .env()
+      .fallback("64MiB")
+      .help("memory for the bodies of all requests together; 503 past it; a quarter is for providers");
+}
+
 void declare_rules(config::OptionSet& options, ApiSettings& s) {
   options.check("exchange-rates", [&s]() -> std::optional<Refusal> {
     const auto rates = ExchangeRates::of(s.exchange_rates);
@@ -58,7 +80,8 @@ void declare_rules(config::OptionSet& options, ApiSettings& s) {
     return Refusal{rates.error().message, "give each pair once"};
   });
   options.check("api", [&s]() -> std::optional<Refusal> {
-    if (!s.listen || !s.tls_certificate_file.empty() || s.insecure || config::is_loopback(s.listen->host)) return std::nullopt;
+    if (!s.listen || !s.tls_certificate_file.empty() || s.insecure || config::is_loopback(s.listen->host))
+      return std::nullopt;
     return Refusal{
         "credentials would go over plain HTTP",
         "give --api-tls-cert and --api-tls-key, or listen on 127.0.0.1, or say --api-insecure where something in "
@@ -147,6 +170,7 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
       .env()
       .fallback("10s")
       .help("how long requests under way may take at the end");
+  declare_limits(options, s);
   options.add("exchange-rates", &s.exchange_rates, config::list_of(quoted_pair()))
       .env()
       .help(

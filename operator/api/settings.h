@@ -8,6 +8,7 @@
 
 #include "core/config/options.h"
 #include "core/exchange.h"
+#include "core/http/address.h"
 #include "core/result.h"
 
 namespace tallygate::api {
@@ -22,7 +23,9 @@ struct ApiSettings {
   int64_t io_threads = 2;
   int64_t connections = 16, workers = 128, rate_per_second = 200, rate_burst = 400;
   int64_t deadline_ms = 5'000, drain_ms = 10'000;
-  int64_t body_bytes_max = 256 * 1024;
+  int64_t body_bytes_max = 256 * 1024, bodies_bytes_max = 64 * 1024 * 1024;
+  int64_t connections_per_address = 1024;
+  std::vector<http::Network> trusted_proxies;
   int64_t watch_interval_ms = 1'000;  // of files that may change, and of the database
   int64_t head_timeout_ms = 10'000, body_timeout_ms = 30'000;
   std::vector<QuotedPair> exchange_rates;

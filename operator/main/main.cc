@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "core/core_dumps.h"
 #include "core/telemetry/log.h"
 #include "operator/api/wallet_command.h"
 #include "operator/main/migrate.h"
@@ -13,6 +14,7 @@
 
 int main(int argc, char** argv) {
   using namespace tallygate;
+  forbid_core_dumps();
   operator_main::RunSettings run;
   operator_main::MigrateSettings migrate;
   operator_main::VerifySettings verify;
@@ -44,6 +46,7 @@ int main(int argc, char** argv) {
     return api::run_wallet_command(system_env(), wallet_commands[i].second, wallets[i]);
   }
 
+  if (run.telemetry.core_dumps) allow_core_dumps();
   ::signal(SIGPIPE, SIG_IGN);
   operator_main::block_signals({SIGTERM, SIGINT});
   log::start({.level = run.telemetry.log_level, .format = run.telemetry.log_format}, system_env());

@@ -124,7 +124,7 @@ int Operator::run() {
     if (parts_.api) parts_.api->announce_stop();  // readiness goes first
     loop_.stop();
   });
-  auto admin = telemetry::AdminServer::start(settings_.telemetry.admin_listen, registry_, health_, env_);
+  auto admin = telemetry::AdminServer::start(settings_.telemetry, registry_, health_, env_);
   if (!admin) {
     log::error("the admin port cannot be opened", {{"error", admin.error().message}});
     return kExitFailure;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "core/config/options.h"
+#include "core/core_dumps.h"
 #include "core/telemetry/admin_server.h"
 #include "sidecar/main/descriptors.h"
 #include "sidecar/main/sidecar.h"
@@ -71,7 +72,7 @@ int run(Settings settings) {
   const auto exported = registry.collect([&](metrics::Scrape& scrape) { (*sidecar)->export_metrics(scrape); });
   telemetry::Health health(env);
   (*sidecar)->declare(health);
-  auto admin = telemetry::AdminServer::start(settings.telemetry.admin_listen, registry, health, env);
+  auto admin = telemetry::AdminServer::start(settings.telemetry, registry, health, env);
   if (!admin) return stop_with(admin.error());
 
   if (auto started = (*sidecar)->start(); !started) return stop_with(started.error());
@@ -89,10 +90,12 @@ int run(Settings settings) {
 
 int main(int argc, char** argv) {
   using namespace tallygate;
+  forbid_core_dumps();
   config::CommandLine line("tallygate-sidecar", "billing enforcement in front of one app", TALLYGATE_VERSION);
   sidecar::Settings settings;
   sidecar::declare(line.command("run", "runs the sidecar"), settings);
   const auto choice = line.parse(argc, argv);
   if (!choice.should_run()) return choice.finish();
+  if (settings.telemetry.core_dumps) allow_core_dumps();
   return sidecar::run(std::move(settings));
 }

@@ -32,7 +32,7 @@ std::string text_of(const RequestReader& reader, const http::Request& request) {
 // One connection: head, body, the next request.
 class Script {
  public:
-  explicit Script(http::BodyBudget& budget) : reader_(kHeadBytesMax, budget) { reader_.begin(); }
+  explicit Script(http::BodyBudget& budget) : budget_(budget), reader_(kHeadBytesMax) { reader_.begin(); }
   void feed(std::string_view bytes) {
     if (ended_) return;
     std::copy(bytes.begin(), bytes.end(), reader_.prepare(bytes.size()));
@@ -56,11 +56,12 @@ class Script {
       read_ += text_of(reader_, reader_.request());
       reader_.begin();
     } else {
-      reader_.begin_body(kBodyBytesMax);
+      reader_.begin_body(kBodyBytesMax, budget_);
     }
     return true;
   }
 
+  http::BodyBudget& budget_;
   RequestReader reader_;
   bool in_body_ = false, ended_ = false;
   std::string read_;

@@ -24,6 +24,8 @@ class ProviderAdapter {
 
   // Whether the provider sent this. Nothing of the request is believed before. `why` is for logs only.
   virtual bool authenticate(const http::Request& request, int64_t now_s, std::string& why) const = 0;
+  // Whether authenticate() needs no body.
+  virtual bool proves_by_head() const { return false; }
   // The event, or a problem that names every fault.
   virtual tl::expected<Reading, http::Response> read(const http::Request& request,
                                                      const std::string& tenant_pointer) const = 0;

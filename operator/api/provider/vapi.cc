@@ -81,6 +81,8 @@ class Vapi final : public ProviderAdapter {
     return false;
   }
 
+  bool proves_by_head() const override { return options_.scheme != VapiOptions::Scheme::kHmac; }
+
   tl::expected<Reading, http::Response> read(const http::Request& request,
                                              const std::string& tenant_pointer) const override {
     Payload payload(request);

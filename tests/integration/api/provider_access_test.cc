@@ -39,6 +39,21 @@ TEST(ProviderAccess, AnUnknownProviderIs404AndAnUnsignedRequest401AndNothingElse
   EXPECT_NE(metrics.find("tallygate_operator_api_unauthenticated_total 7"), std::string::npos) << metrics;
 }
 
+// What needs no body is asked for before it; and only providers may send so much.
+TEST(ProviderAccess, TheLimitOfABodyIsItsRoutes) {
+  World world;
+  const auto answer = [&](const std::string& path, const std::string& fields) {
+    http::RawClient client(world.server->port());
+    client.send("POST " + path + " HTTP/1.1\r\nHost: a\r\n" + fields + "\r\n{");
+    return parse_answer(client.read_response());
+  };
+  EXPECT_EQ(answer("/v1/providers/dialer/events", "Content-Length: 1048577\r\n").status, 413);
+  EXPECT_EQ(answer("/v1/deductions", "Content-Length: 262145\r\nAuthorization: Bearer " + kAcmeToken + "\r\n").status,
+            413);
+  const Ask vapi = World::vapi("assistant-request", "v");
+  EXPECT_EQ(answer(vapi.path, "Content-Length: 1000000\r\nX-Vapi-Secret: other\r\n").status, 401);
+}
+
 TEST(ProviderAccess, AProvidersSecretOpensNoOtherProvider) {
   World world;
   EXPECT_EQ(world.send(World::standard("call.starting", World::of("c"), "dialer", kIntercomSecret)).status, 401);

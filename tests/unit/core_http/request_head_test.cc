@@ -14,8 +14,7 @@ struct Head {
 };
 
 tl::expected<Head, Refused> read_head(std::string_view text) {
-  BodyBudget budget(0);
-  RequestReader reader(16 * 1024, budget);
+  RequestReader reader(16 * 1024);
   std::copy(text.begin(), text.end(), reader.prepare(text.size()));
   reader.commit(text.size());
   reader.begin();

@@ -145,15 +145,15 @@ RequestReader::Step feed(RequestReader& reader, const std::string& bytes) {
 TEST(RequestReader, BodiesShareABudgetThatCountsWhatHasArrived) {
   constexpr size_t kBodyMax = 1024 * 1024;
   BodyBudget budget(100'000);
-  const auto begin = [](RequestReader& reader) {
+  const auto begin = [&budget](RequestReader& reader) {
     const std::string head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
     std::copy(head.begin(), head.end(), reader.prepare(head.size()));
     reader.commit(head.size());
     reader.begin();
     ASSERT_EQ(reader.read_head(), RequestReader::Step::kDone);
-    reader.begin_body(kBodyMax);
+    reader.begin_body(kBodyMax, budget);
   };
-  RequestReader first(16'384, budget), second(16'384, budget), small(16'384, budget);
+  RequestReader first(16'384), second(16'384), small(16'384);
   begin(first);
   begin(second);
   begin(small);

@@ -8,6 +8,12 @@
 namespace tallygate::telemetry {
 namespace {
 
+Settings on_port(uint16_t port) {
+  Settings settings;
+  settings.admin_listen = {"127.0.0.1", port};
+  return settings;
+}
+
 TEST(AdminServer, AnswersProbesAndScrapes) {
   metrics::Registry registry;
   registry.counter("tallygate_sidecar_denied_total", "Denied.").add();
@@ -17,7 +23,7 @@ TEST(AdminServer, AnswersProbesAndScrapes) {
                        [&] { return ready ? std::nullopt : std::optional<std::string>("none received yet"); });
   http::Router extra;
   extra.add("POST", "/drain", [](const http::Request&) { return http::text_response(202, "draining\n"); });
-  auto server = AdminServer::start({"127.0.0.1", 0}, registry, health, system_env(), std::move(extra));
+  auto server = AdminServer::start(on_port(0), registry, health, system_env(), std::move(extra));
   ASSERT_TRUE(server) << server.error().message;
 
   const auto get = [&](const std::string& head) {
@@ -38,9 +44,9 @@ TEST(AdminServer, AnswersProbesAndScrapes) {
 TEST(AdminServer, AnAddressInUseIsAnErrorThatNamesIt) {
   metrics::Registry registry;
   Health health(system_env());
-  auto first = AdminServer::start({"127.0.0.1", 0}, registry, health, system_env());
+  auto first = AdminServer::start(on_port(0), registry, health, system_env());
   ASSERT_TRUE(first);
-  auto second = AdminServer::start({"127.0.0.1", (*first)->port()}, registry, health, system_env());
+  auto second = AdminServer::start(on_port((*first)->port()), registry, health, system_env());
   ASSERT_FALSE(second);
   EXPECT_NE(second.error().message.find("127.0.0.1:" + std::to_string((*first)->port())), std::string::npos);
 }
