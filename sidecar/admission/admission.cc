@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/counting.h"
+#include "core/telemetry/log.h"
 #include "sidecar/admission/problem.h"
 #include "sidecar/admission/quota_headers.h"
 
@@ -162,6 +163,11 @@ Verdict Admission::decide_route(Request& request, proxy::Admission& admission, p
 
 Verdict Admission::refuse(Request& request, Reason reason, std::string_view detail, proxy::Admission& admission,
                           proxy::Denial& denial) {
+  if (reason == Reason::kLogFull) {
+    static log::Throttle throttle(10);
+    log::error(throttle, "usage cannot be recorded: nothing is admitted that could not be billed", {{"error", detail}});
+    detail = "";  // it names our files: nothing for a client
+  }
   if (shadow(request)) return admit_unmetered(request, Reason::kShadow, admission);
   return deny(request, reason, detail, denial);
 }

@@ -210,7 +210,8 @@ Pod::Pod(World& world, Options options)
     predecessors.push_back(std::move(*found));
   }
   const std::string incarnation = "pod." + system_env().random_hex(6);
-  log = std::move(*UsageLog::create(folder->incarnation_folder(incarnation), {incarnation, options.boot_id, "pod"}));
+  log = std::move(*UsageLog::create(folder->incarnation_folder(incarnation), {incarnation, options.boot_id, "pod"},
+                                      options.log));
   if (options.ledger) {
     ledger_client = std::make_unique<LedgerClient>(world.loop, *options.ledger);
     ledger = std::make_unique<LedgerLeases>(world.loop, *ledger_client, log->folder(), incarnation);

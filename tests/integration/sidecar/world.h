@@ -19,6 +19,7 @@
 #include "sidecar/admission/admission.h"
 #include "sidecar/escrow/courier.h"
 #include "sidecar/escrow/handover.h"
+#include "sidecar/log/data_folder.h"
 #include "sidecar/log/predecessor.h"
 #include "tests/integration/support/redis_server.h"
 
@@ -121,6 +122,7 @@ class Pod {
     std::string space = "shop";
     std::optional<sidecar::LedgerEndpoint> ledger = std::nullopt;
     std::string boot_id = kBootId;
+    sidecar::LogLimits log = {};
   };
   Pod(World& world, Options options);
   ~Pod();
