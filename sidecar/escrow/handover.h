@@ -8,6 +8,7 @@
 
 #include "sidecar/escrow/courier.h"
 #include "sidecar/escrow/escrow.h"
+#include "sidecar/log/data_folder.h"
 #include "sidecar/log/predecessor.h"
 
 namespace tallygate::sidecar {

@@ -8,6 +8,7 @@
 #include "core/ids.h"
 #include "core/redis_contract/bucket_id.h"
 #include "core/redis_contract/keys.h"
+#include "core/redis_contract/record.h"
 
 namespace tallygate::sidecar {
 namespace {
@@ -108,6 +109,23 @@ Result<std::pair<int, std::string_view>> decode_record_frame(std::string_view pa
     return fail(Errc::kInvalid, "usage log: malformed record frame");
   }
   return std::pair{shard, payload.substr(tab + 1)};
+}
+
+// index \t bytes before \t incarnation
+void append_title_frame(std::string* out, const FileTitle& title) {
+  append_frame(out, FrameKind::kFile, 0,
+               std::to_string(title.index) + "\t" + std::to_string(title.bytes_before) + "\t" + title.incarnation);
+}
+
+Result<FileTitle> decode_title(std::string_view payload) {
+  const auto fields = split(payload, '\t');
+  FileTitle title;
+  if (fields.size() != 3 || !number(fields[0], &title.index) || !number(fields[1], &title.bytes_before) ||
+      !redis_contract::is_incarnation(fields[2])) {
+    return fail(Errc::kInvalid, "usage log: malformed title of a file");
+  }
+  title.incarnation = fields[2];
+  return title;
 }
 
 Result<void> check_definition(const Definition& definition) {

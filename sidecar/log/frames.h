@@ -15,7 +15,7 @@
 
 namespace tallygate::sidecar {
 
-enum class FrameKind : uint32_t { kDefinition = 'D', kRecord = 'R', kSnapshot = 'S' };
+enum class FrameKind : uint32_t { kFile = 'F', kDefinition = 'D', kRecord = 'R', kSnapshot = 'S' };
 
 struct Frame {
   FrameKind kind = FrameKind::kRecord;
@@ -29,6 +29,15 @@ void append_record_frame(std::string* out, uint32_t batch, int shard, std::strin
 Result<std::pair<int, std::string_view>> decode_record_frame(std::string_view payload);
 // Takes the next whole frame off `bytes`; false at the end or where the rest is not a whole, sound frame.
 bool next_frame(std::string_view* bytes, Frame* frame);
+
+// The first frame of each file: which one it is, whose, and how long the one before it was when it was closed.
+struct FileTitle {
+  uint32_t index = 0;
+  uint64_t bytes_before = 0;
+  std::string incarnation;
+};
+void append_title_frame(std::string* out, const FileTitle& title);
+Result<FileTitle> decode_title(std::string_view payload);
 
 // What one request is charged: units of each meter against each of its buckets.
 struct ChargeTarget {

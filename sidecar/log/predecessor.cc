@@ -1,14 +1,6 @@
 #include "sidecar/log/predecessor.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstring>
 
 #include "core/redis_contract/keys.h"
 #include "core/redis_contract/record.h"
@@ -25,9 +17,13 @@ class Recovery {
   Recovery(std::string folder, std::string boot_id) : folder_(std::move(folder)), boot_id_(std::move(boot_id)) {}
 
   Result<std::unique_ptr<Predecessor>> run() {
-    if (auto opened = head_.open(folder_); !opened) return tl::unexpected(opened.error());
-    bool torn = head_.torn() || boot_id_.empty() || head_.boot_id() != boot_id_;
-    std::string damage;
+    const auto opened = head_.open(folder_);
+    has_head_ = opened.has_value();
+    if (!has_head_ && (opened.error().errc != Errc::kNotFound || !begun())) return tl::unexpected(opened.error());
+    const auto checked = has_head_ ? head_.check(folder_) : opened;
+    std::string damage = checked ? "" : checked.error().message;
+    incarnation_ = has_head_ && head_.names_sound() ? head_.incarnation() : name_in_files();
+    bool torn = !checked || head_.torn() || boot_id_.empty() || head_.boot_id() != boot_id_;
     if (!torn) {
       auto done = attempt(false);
       if (done) return std::move(found_);
@@ -41,33 +37,66 @@ class Recovery {
   }
 
  private:
-  // kInvalid: the files are not as we left them.
+  // Whether anything may have been admitted, although there is no finished head.
+  bool begun() const {
+    if (Segments::exist(folder_)) return true;
+    for (const uint32_t index : RecordFiles::list(folder_)) {
+      const auto bytes = RecordFiles::read(folder_, index);
+      if (!bytes || index > 0) return true;
+      std::string_view rest = *bytes;
+      Frame frame;
+      while (next_frame(&rest, &frame)) {
+        if (frame.kind != FrameKind::kFile && frame.kind != FrameKind::kSnapshot) return true;
+      }
+      if (!rest.empty()) return true;
+    }
+    return false;
+  }
+
+  // Whose log it is where the head cannot say.
+  std::string name_in_files() const {
+    for (const uint32_t index : RecordFiles::list(folder_)) {
+      const auto bytes = RecordFiles::read(folder_, index);
+      std::string_view rest = bytes ? std::string_view(*bytes) : std::string_view();
+      Frame frame;
+      if (!next_frame(&rest, &frame) || frame.kind != FrameKind::kFile) continue;
+      if (const auto title = decode_title(frame.payload)) return title->incarnation;
+    }
+    const size_t at = folder_.rfind("/inc-");
+    return at == std::string::npos ? folder_ : folder_.substr(at + 5);
+  }
+
+  // kInvalid: the files are not as we left them. With `torn` what is whole of them is taken all the same.
   Result<void> attempt(bool torn) {
-    found_.reset(new Predecessor(folder_, head_.incarnation()));
+    found_.reset(new Predecessor(folder_, incarnation_));
     found_->torn_ = torn;
     definitions_.clear();
     auto read = read_files();
     if (torn) {
-      // The sound beginning; what follows the first contradiction is nobody's.
-      if (!read && read.error().errc != Errc::kInvalid) return read;
-      head_.finish(head_.batch(), true);
-      return {};
+      if (read && has_head_) head_.finish(head_.batch(), true);
+      return read;
     }
     return !read || head_.finished() ? read : complete();
   }
 
+  Result<void> damaged(const std::string& what) const {
+    return fail(Errc::kInvalid, "usage log " + folder_ + ": " + what);
+  }
+
   Result<void> read_files() {
     const auto files = RecordFiles::list(folder_);
+    const bool torn = found_->torn_;
+    if (!torn && (files.empty() || files[0] > head_.oldest_file()))
+      return damaged("its oldest records file is missing");
     for (size_t i = 0; i < files.size(); ++i) {
-      if (files[i] != files[0] + i) return fail(Errc::kInvalid, "a records file is missing in " + folder_);
+      if (!torn && files[i] != files[0] + i) return damaged("a records file is missing");
       first_ = i == 0;
       last_ = i + 1 == files.size();
       last_index_ = files[i];
-      if (auto read = read_file(); !read) return read;
+      if (auto read = read_file(); !read && !(torn && read.error().errc == Errc::kInvalid)) return read;
     }
-    if (found_->torn_) return {};
-    if (files.empty() || head_.end() > HeadFile::pack_end(last_index_, whole_bytes_)) {
-      return fail(Errc::kInvalid, "records that were written are not there any more in " + folder_);
+    if (!torn && head_.end() > HeadFile::pack_end(last_index_, whole_bytes_)) {
+      return damaged("records that were written are not there any more");
     }
     return {};
   }
@@ -80,26 +109,31 @@ class Recovery {
     sound_bytes_ = whole_bytes_ = 0;
     bool committed = true;
     snapshot_ = {};
-    in_snapshot_ = true;
+    place_ = Place::kTitle;
     while (next_frame(&rest, &frame)) {
       // Frames of a batch that was never committed: its slots still stand, and are booked from there.
-      committed = committed && (frame.batch <= head_.batch() || found_->torn_);
+      committed = committed && (found_->torn_ || frame.batch <= head_.batch());
       whole_bytes_ = bytes->size() - rest.size();
       if (!committed) continue;
       if (auto taken = take(frame); !taken) return taken;
       sound_bytes_ = whole_bytes_;
     }
     if (auto ended = end_snapshot(); !ended) return ended;
+    bytes_before_ = bytes->size();
     // Only the last file may end in a torn write.
     if (!last_ && sound_bytes_ != bytes->size()) {
-      return fail(Errc::kInvalid, "records file " + std::to_string(last_index_) + " is damaged in " + folder_);
+      return damaged("records file " + std::to_string(last_index_) + " is damaged");
     }
     return {};
   }
 
   Result<void> take(const Frame& frame) {
+    if (place_ == Place::kTitle) {
+      place_ = Place::kSnapshot;
+      return frame.kind == FrameKind::kFile ? take_title(frame.payload) : damaged("a records file has no title");
+    }
     if (frame.kind == FrameKind::kSnapshot) {
-      if (!in_snapshot_) return fail(Errc::kInvalid, "usage log: a snapshot out of place");
+      if (place_ != Place::kSnapshot) return damaged("a snapshot out of place");
       return decode_snapshot(frame.payload, &snapshot_);
     }
     if (auto ended = end_snapshot(); !ended) return ended;
@@ -112,27 +146,45 @@ class Recovery {
       }
       case FrameKind::kRecord:
         return take_record(frame.payload);
+      case FrameKind::kFile:
       case FrameKind::kSnapshot:
         break;
     }
-    return fail(Errc::kInvalid, "usage log: unknown frame");
+    return damaged("unknown frame");
+  }
+
+  // What a file says of the one before it: cut at any place, even between two frames, that one is found out.
+  Result<void> take_title(std::string_view payload) {
+    auto title = decode_title(payload);
+    if (!title) return tl::unexpected(title.error());
+    if (title->incarnation != incarnation_) return damaged("a file of " + title->incarnation + " is among it");
+    if (found_->torn_) return {};
+    if (title->index != last_index_) return damaged("its files have changed places");
+    if (!first_ && title->bytes_before != bytes_before_) return damaged("a records file was cut");
+    return {};
   }
 
   // The oldest file's snapshot is where we start; later ones repeat what we know.
   Result<void> end_snapshot() {
-    if (!in_snapshot_) return {};
-    in_snapshot_ = false;
-    if (first_) {
-      found_->spent_ = std::move(snapshot_.spent);
-      for (const auto& [shard, seq] : snapshot_.last_seq) found_->outbox_.shard(shard).watermark = seq;
-      return {};
-    }
+    if (place_ == Place::kRest) return {};
+    place_ = Place::kRest;
+    if (first_ || found_->torn_) return take_snapshot();
+    std::erase_if(snapshot_.last_seq, [](const auto& entry) { return entry.second == 0; });
+    std::map<int, int64_t> known;
     for (const auto& [shard, queue] : found_->outbox_.shards()) {
-      const auto known = snapshot_.last_seq.find(shard);
-      if (known == snapshot_.last_seq.end() || known->second != queue.last_seq()) {
-        return fail(Errc::kInvalid,
-                    "records are missing before file " + std::to_string(last_index_) + " in " + folder_);
-      }
+      if (queue.last_seq() > 0) known[shard] = queue.last_seq();
+    }
+    if (known != snapshot_.last_seq) {
+      return damaged("records are missing before file " + std::to_string(last_index_));
+    }
+    return {};
+  }
+
+  // A shard of which nothing is known yet begins there.
+  Result<void> take_snapshot() {
+    for (const auto& [key, units] : snapshot_.spent) found_->spent_[key] = std::max(found_->spent_[key], units);
+    for (const auto& [shard, seq] : snapshot_.last_seq) {
+      if (!found_->outbox_.shards().contains(shard)) found_->outbox_.shard(shard).watermark = seq;
     }
     return {};
   }
@@ -142,8 +194,12 @@ class Recovery {
     if (!framed) return tl::unexpected(framed.error());
     auto record = redis_contract::decode(framed->second);
     if (!record) return tl::unexpected(record.error());
-    if (record->seq != found_->outbox_.shard(framed->first).last_seq() + 1) {
-      return fail(Errc::kInvalid, "usage log: a record is missing before " + std::string(framed->second));
+    if (record->incarnation != incarnation_) return damaged("a record of " + record->incarnation + " is among it");
+    const auto& shards = found_->outbox_.shards();
+    const auto shard = shards.find(framed->first);
+    if (record->seq != (shard == shards.end() ? 0 : shard->second.last_seq()) + 1) {
+      if (found_->torn_) return {};  // behind a gap: the ledger could not book it
+      return damaged("a record is missing before " + std::string(framed->second));
     }
     for (const auto& bucket : record->buckets) {
       add_saturating(&found_->spent_[{record->epoch, redis_contract::member(record->tenant, bucket)}], record->units);
@@ -158,15 +214,19 @@ class Recovery {
   Result<void> complete();
 
   std::string folder_, boot_id_;
+  std::string incarnation_;
   HeadFile head_;
+  bool has_head_ = false;
   std::unique_ptr<Predecessor> found_;
   std::map<uint32_t, Definition> definitions_;
-  Snapshot snapshot_;         // of the file being read
-  bool in_snapshot_ = false;  // nothing but snapshot frames so far
+  enum class Place { kTitle, kSnapshot, kRest };
+  Snapshot snapshot_;            // of the file being read
+  Place place_ = Place::kTitle;  // in it
   bool first_ = false, last_ = false;
   uint32_t last_index_ = 0;
-  uint64_t whole_bytes_ = 0;  // of the last file: sound frames
-  uint64_t sound_bytes_ = 0;  // the same, without those of an uncommitted batch
+  uint64_t bytes_before_ = 0;  // of the file before
+  uint64_t whole_bytes_ = 0;   // of the last file: sound frames
+  uint64_t sound_bytes_ = 0;   // the same, without those of an uncommitted batch
 };
 
 // What no committed batch covers.
@@ -174,7 +234,7 @@ Result<Recovery::Sums> Recovery::sum_unbooked() {
   const uint32_t committed = head_.batch();
   Sums sums;
   std::string wrong;
-  auto scanned = Segments::scan(folder_, [&](const Slot& slot, size_t max_charges) {
+  auto scanned = Segments::scan(folder_, head_.segments(), [&](const Slot& slot, size_t max_charges) {
     if (slot.mark != kMarkInFlight && slot.mark >= kFirstBatch && slot.mark <= committed) return;
     const auto definition = definitions_.find(slot.definition);
     const size_t n = definition == definitions_.end() ? 0 : definition->second.charges.size();
@@ -239,57 +299,6 @@ Result<void> Recovery::complete() {
 
 Result<std::unique_ptr<Predecessor>> Predecessor::recover(const std::string& folder, const std::string& boot_id) {
   return Recovery(folder, boot_id).run();
-}
-
-DataFolder::~DataFolder() {
-  if (lock_fd_ >= 0) close(lock_fd_);
-}
-
-Result<void> DataFolder::open(const std::string& path) {
-  path_ = path;
-  const auto because = [](const std::string& what) {
-    return fail(Errc::kInternal, what + ": " + std::strerror(errno));
-  };
-  if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return because("cannot make the data folder " + path);
-  const std::string lock = path + "/lock";
-  lock_fd_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (lock_fd_ < 0) return because("cannot open " + lock);
-  if (flock(lock_fd_, LOCK_EX | LOCK_NB) != 0) {
-    return fail(Errc::kConflict, "the data folder " + path + " is in use by another sidecar; give each one its own");
-  }
-  return {};
-}
-
-std::vector<std::string> DataFolder::incarnations() const {
-  std::vector<std::pair<int64_t, std::string>> found;
-  DIR* dir = opendir(path_.c_str());
-  if (dir == nullptr) return {};
-  while (const dirent* entry = readdir(dir)) {
-    if (std::strncmp(entry->d_name, "inc-", 4) != 0) continue;
-    const std::string folder = path_ + "/" + entry->d_name;
-    struct statx info{};
-    if (statx(AT_FDCWD, folder.c_str(), 0, STATX_BTIME | STATX_MTIME, &info) != 0) continue;
-    // When it was made. Its last change, which says little, only where the file system does not know.
-    const auto& when = (info.stx_mask & STATX_BTIME) != 0 ? info.stx_btime : info.stx_mtime;
-    found.emplace_back(when.tv_sec * 1'000'000'000 + when.tv_nsec, folder);
-  }
-  closedir(dir);
-  std::sort(found.begin(), found.end());
-  std::vector<std::string> folders;
-  for (auto& [when, folder] : found) folders.push_back(std::move(folder));
-  return folders;
-}
-
-void DataFolder::remove(const std::string& folder) {
-  DIR* dir = opendir(folder.c_str());
-  if (dir == nullptr) return;
-  // The head goes first: without it the folder counts as never begun.
-  unlink((folder + "/head").c_str());
-  while (const dirent* entry = readdir(dir)) {
-    if (entry->d_name[0] != '.') unlink((folder + "/" + entry->d_name).c_str());
-  }
-  closedir(dir);
-  rmdir(folder.c_str());
 }
 
 }  // namespace tallygate::sidecar

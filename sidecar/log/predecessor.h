@@ -3,7 +3,8 @@
 // recover() completes the log: unbooked slots become records under the predecessor's own name and numbers, once,
 // however often recovery itself is interrupted. If the node has rebooted in between, slots are not to be trusted: whole
 // records are sent, nothing else is booked, nothing is returned, and the ledger is told (torn()). So too where the
-// files are not as we left them (damage()): a record formed now could bear a number under which another one was sent.
+// files are not as we left them (damage()): changed, cut, gone, or the copy of a folder whose process may live. A
+// record formed now could bear a number under which another one was sent.
 #pragma once
 
 #include <memory>
@@ -18,7 +19,7 @@ namespace tallygate::sidecar {
 
 class Predecessor {
  public:
-  // kNotFound: the folder holds no finished head, so nothing was ever admitted through it.
+  // `folder`: "…/inc-" and its incarnation. kNotFound: it was never finished, so nothing was ever admitted through it.
   // kExhausted, kInternal: the disk refuses; try again.
   static Result<std::unique_ptr<Predecessor>> recover(const std::string& folder, const std::string& boot_id);
 
@@ -44,26 +45,6 @@ class Predecessor {
   size_t recovered_admissions_ = 0;
 
   friend class Recovery;
-};
-
-// The data folder of a sidecar: locked against a second process, one folder inside per incarnation.
-class DataFolder {
- public:
-  DataFolder() = default;
-  ~DataFolder();
-  DataFolder(const DataFolder&) = delete;
-
-  // Makes it if needed and locks it. kConflict: another process has it.
-  Result<void> open(const std::string& path);
-  std::string incarnation_folder(const std::string& incarnation) const { return path_ + "/inc-" + incarnation; }
-  // Folders of incarnations, oldest first.
-  std::vector<std::string> incarnations() const;
-  // Deletes an incarnation's folder and what is in it.
-  static void remove(const std::string& folder);
-
- private:
-  std::string path_;
-  int lock_fd_ = -1;
 };
 
 }  // namespace tallygate::sidecar

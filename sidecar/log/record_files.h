@@ -1,5 +1,5 @@
-// The records files of one incarnation's folder and its mapped head. Appending is one write(2); deleting whole files is
-// how space comes back.
+// The records files of one incarnation's folder. Appending is one write(2); deleting whole files is how space
+// comes back.
 #pragma once
 
 #include <cstdint>
@@ -10,54 +10,9 @@
 #include <vector>
 
 #include "core/result.h"
+#include "sidecar/log/head_file.h"
 
 namespace tallygate::sidecar {
-
-// The mapped first page of an incarnation's folder.
-struct Head {
-  uint64_t magic;
-  char boot_id[64];
-  char incarnation[96];
-  // The two high bits: finished (recovered or drained; no slot is unbooked any more), torn. The rest: the last
-  // committed batch. One 8-byte store commits them all.
-  uint64_t committed;
-  // How far the records files are sound: file << 40 | bytes. What is missing below was lost by the disk, not by a
-  // crash.
-  uint64_t end;
-
-  static constexpr uint64_t kFinished = uint64_t{1} << 63;
-  static constexpr uint64_t kTorn = uint64_t{1} << 62;
-};
-
-class HeadFile {
- public:
-  HeadFile() = default;
-  ~HeadFile();
-  HeadFile(const HeadFile&) = delete;
-  static constexpr uint64_t kMagic = 0x3230474f4c554754;  // "TGULOG02", little endian
-
-  // `batch` is the first committed one. The magic is written last: without it nothing was ever admitted.
-  Result<void> create(const std::string& folder, const std::string& boot_id, const std::string& incarnation,
-                      uint32_t batch, uint64_t end);
-  Result<void> open(const std::string& folder);
-  uint32_t batch() const;
-  bool finished() const { return (load() & Head::kFinished) != 0; }
-  bool torn() const { return (load() & Head::kTorn) != 0; }
-  void commit(uint32_t batch);
-  void finish(uint32_t batch, bool torn);
-  static uint64_t pack_end(uint32_t file, uint64_t bytes) { return uint64_t{file} << 40 | bytes; }
-  void set_end(uint64_t end);
-  uint64_t end() const;
-  std::string boot_id() const { return head_->boot_id; }
-  std::string incarnation() const { return head_->incarnation; }
-  int descriptor() const { return fd_; }
-
- private:
-  Result<void> map(const std::string& path);
-  uint64_t load() const;
-  int fd_ = -1;
-  Head* head_ = nullptr;
-};
 
 // Appends to records-N; knows which files exist.
 class RecordFiles {
@@ -99,8 +54,5 @@ class RecordFiles {
   uint32_t oldest_ = 0;
   uint64_t size_ = 0;
 };
-
-// posix_fallocate(3), again where a signal interrupts it. 0, or an error number.
-int allocate_file(int fd, size_t bytes);
 
 }  // namespace tallygate::sidecar

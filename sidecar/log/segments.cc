@@ -6,26 +6,34 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <charconv>
 #include <cstddef>
 #include <cstring>
 
-#include "sidecar/log/record_files.h"
+#include "sidecar/log/file_identity.h"
 
 namespace tallygate::sidecar {
 namespace {
 
-constexpr size_t kSegmentBytes = 1 << 20;
 constexpr size_t kHeaderBytes = 64;
-constexpr uint64_t kMagic = 0x3147455354554754;  // "TGUTSEG1", little endian
+constexpr uint64_t kMagic = 0x3247455354554754;  // "TGUTSEG2", little endian
 constexpr uint32_t kSlotBytes[] = {32, 96};
 constexpr size_t kSlotHead = offsetof(Slot, units);
 
 struct SegmentHeader {
   uint64_t magic;
   uint32_t slot_bytes;
+  uint32_t index;
+  FileIdentity file;
+  uint64_t sum;  // CRC-32 of what is above
 };
+static_assert(sizeof(SegmentHeader) <= kHeaderBytes);
+
+uint64_t sum_of(const SegmentHeader& header) {
+  return crc32(0, reinterpret_cast<const Bytef*>(&header), offsetof(SegmentHeader, sum));
+}
 
 std::string errno_text(const std::string& what) {
   char text[128] = {};
@@ -36,7 +44,8 @@ uint32_t slots_in(uint32_t slot_bytes) { return static_cast<uint32_t>((kSegmentB
 
 }  // namespace
 
-Segments::Segments(std::string folder, size_t max_segments) : folder_(std::move(folder)), max_segments_(max_segments) {
+Segments::Segments(std::string folder, size_t max_segments, HeadFile& head)
+    : folder_(std::move(folder)), max_segments_(max_segments), head_(head) {
   segments_.reserve(max_segments_);
 }
 
@@ -53,7 +62,7 @@ Segments::Segment* Segments::make(uint32_t slot_bytes) {
     return nullptr;
   }
   const std::string path = folder_ + "/segment-" + std::to_string(segments_.size());
-  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) {
     last_error_ = errno_text("cannot create " + path);
     return nullptr;
@@ -68,9 +77,12 @@ Segments::Segment* Segments::make(uint32_t slot_bytes) {
     unlink(path.c_str());
     return nullptr;
   }
-  const SegmentHeader header{kMagic, slot_bytes};
+  const auto index = static_cast<uint32_t>(segments_.size());
+  SegmentHeader header{kMagic, slot_bytes, index, FileIdentity::of(fd).value_or(FileIdentity{}), 0};
+  header.sum = sum_of(header);
   std::memcpy(base, &header, sizeof header);
   segments_.push_back({static_cast<char*>(base), fd, slot_bytes, 0, 0, 0});
+  head_.set_segments(index + 1);
   return &segments_.back();
 }
 
@@ -146,8 +158,17 @@ int64_t count_segments(const std::string& folder) {
   return last + 1 == files ? files : -1;
 }
 
+// Where `bytes` are a segment's: its header, and that it is the file that was made as the `index`-th.
+bool read_header(const std::string& path, const std::string& bytes, uint32_t index, SegmentHeader* header) {
+  if (bytes.size() != kSegmentBytes) return false;
+  std::memcpy(header, bytes.data(), sizeof *header);
+  const auto file = FileIdentity::of(path);
+  return header->magic == kMagic && header->sum == sum_of(*header) && header->index == index && file &&
+         header->file == *file && (header->slot_bytes == kSlotBytes[0] || header->slot_bytes == kSlotBytes[1]);
+}
+
 Result<std::string> read_segment(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) return fail(Errc::kInternal, errno_text("cannot open " + path));
   std::string bytes(kSegmentBytes, '\0');
   size_t done = 0;
@@ -167,19 +188,21 @@ Result<std::string> read_segment(const std::string& path) {
 
 }  // namespace
 
-Result<void> Segments::scan(const std::string& folder, const std::function<void(const Slot&, size_t)>& fn) {
+bool Segments::exist(const std::string& folder) { return count_segments(folder) != 0; }
+
+Result<void> Segments::scan(const std::string& folder, uint32_t known,
+                            const std::function<void(const Slot&, size_t)>& fn) {
   const int64_t count = count_segments(folder);
-  if (count < 0) return fail(Errc::kInvalid, "a segment file is missing in " + folder);
-  for (int64_t index = 0; index < count; ++index) {
+  if (count < known) return fail(Errc::kInvalid, "a segment file is missing in " + folder);
+  for (uint32_t index = 0; index < count; ++index) {
     const std::string path = folder + "/segment-" + std::to_string(index);
     auto bytes = read_segment(path);
     if (!bytes) return tl::unexpected(bytes.error());
     SegmentHeader header{};
-    if (bytes->size() == kSegmentBytes) std::memcpy(&header, bytes->data(), sizeof header);
-    if (header.magic != kMagic || (header.slot_bytes != kSlotBytes[0] && header.slot_bytes != kSlotBytes[1])) {
-      // The last one may have died before its header was written: no slot is in it.
-      if (index + 1 == count && header.magic == 0) return {};
-      return fail(Errc::kInvalid, path + " is not a segment");
+    if (!read_header(path, *bytes, index, &header)) {
+      // The last one may have died before the head knew of it: no slot of it was taken.
+      if (index >= known && index + 1 == count) return {};
+      return fail(Errc::kInvalid, path + " is not the segment that was made");
     }
     const size_t max_charges = (header.slot_bytes - kSlotHead) / sizeof(int64_t);
     for (uint32_t i = 0; i < slots_in(header.slot_bytes); ++i) {

@@ -14,9 +14,11 @@
 #include <vector>
 
 #include "core/result.h"
+#include "sidecar/log/head_file.h"
 
 namespace tallygate::sidecar {
 
+inline constexpr size_t kSegmentBytes = 1 << 20;
 inline constexpr uint32_t kMarkInFlight = 1;
 inline constexpr uint32_t kFirstBatch = 16;
 
@@ -33,8 +35,8 @@ struct Slot {
 
 class Segments {
  public:
-  // At most `max_segments` files of 1 MiB in `folder`, which exists.
-  Segments(std::string folder, size_t max_segments);
+  // At most `max_segments` files of 1 MiB in `folder`, which exists. `head` outlives this; it is told of each.
+  Segments(std::string folder, size_t max_segments, HeadFile& head);
   ~Segments();
   Segments(const Segments&) = delete;
 
@@ -49,8 +51,11 @@ class Segments {
   const std::string& last_error() const { return last_error_; }
 
   // Calls `fn` for each slot of each segment file in `folder` whose mark is not 0. For recovery; reads, never writes.
-  // kInvalid: the files are not as we left them.
-  static Result<void> scan(const std::string& folder, const std::function<void(const Slot&, size_t max_charges)>& fn);
+  // kInvalid: the files are not as we left them; there were at least `known` of them.
+  static Result<void> scan(const std::string& folder, uint32_t known,
+                           const std::function<void(const Slot&, size_t max_charges)>& fn);
+  // Whether there are any.
+  static bool exist(const std::string& folder);
 
  private:
   struct Segment {
@@ -67,6 +72,7 @@ class Segments {
 
   std::string folder_;
   size_t max_segments_;
+  HeadFile& head_;
   std::vector<Segment> segments_;  // reserved: pointers stay
   Segment* current_[kClasses] = {};
   size_t in_flight_ = 0;

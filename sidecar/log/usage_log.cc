@@ -47,7 +47,7 @@ UsageLog::UsageLog(std::string folder, LogIdentity identity, LogLimits limits)
       identity_(std::move(identity)),
       limits_(limits),
       files_(folder_),
-      segments_(folder_, limits.max_segments),
+      segments_(folder_, limits.max_segments, head_),
       outbox_(identity_.incarnation) {}
 
 UsageLog::~UsageLog() {
@@ -59,12 +59,16 @@ Result<std::unique_ptr<UsageLog>> UsageLog::create(std::string folder, LogIdenti
   if (!redis_contract::is_incarnation(identity.incarnation)) {
     return fail(Errc::kInvalid, "\"" + identity.incarnation + "\" is no incarnation; wanted: [a-z0-9.-]{1,80}");
   }
+  if (!folder.ends_with("/inc-" + identity.incarnation)) {
+    return fail(Errc::kInvalid, folder + " is no folder of incarnation " + identity.incarnation);
+  }
   if (mkdir(folder.c_str(), 0700) != 0) {
     return fail(Errc::kInternal, "cannot make the folder " + folder + ": " + std::strerror(errno));
   }
   std::unique_ptr<UsageLog> log(new UsageLog(std::move(folder), std::move(identity), limits));
   log->folder_fd_ = open(log->folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   std::string bytes;
+  append_title_frame(&bytes, {0, 0, log->identity_.incarnation});
   for (const auto& part : encode_snapshot({}, {})) append_frame(&bytes, FrameKind::kSnapshot, 0, part);
   if (auto r = log->files_.start(0, bytes); !r) return tl::unexpected(r.error());
   if (auto r = log->head_.create(log->folder_, log->identity_.boot_id, log->identity_.incarnation, kFirstBatch - 1,
@@ -124,10 +128,12 @@ void UsageLog::collect_released() {
 
 Result<void> UsageLog::append(std::string_view bytes) {
   auto written = files_.append(bytes);
-  if (written)
+  if (written) {
     head_.set_end(files_.end());
-  else
+  } else {
     last_error_ = written.error().message;
+    write_failed_ = true;
+  }
   return written;
 }
 
@@ -173,8 +179,8 @@ Result<void> UsageLog::report_torn(int shard, const std::string& incarnation) {
 Slot* UsageLog::admit(uint32_t definition, std::span<const int64_t> units, int64_t second) {
   Entry& entry = entries_[definition];
   TG_ASSERT(units.size() == entry.definition.charges.size());
-  if (outbox_.size() >= limits_.max_unacked || finished_) [[unlikely]] {
-    last_error_ = finished_ ? "the log is finished" : "too many records wait for the ledger";
+  if (outbox_.size() >= limits_.max_unacked || closed_) [[unlikely]] {
+    last_error_ = finished_ ? "the log is finished" : closed_ ? gone_ : "too many records wait for the ledger";
     return nullptr;
   }
   if (!entry.logged) [[unlikely]] {
@@ -183,6 +189,7 @@ Slot* UsageLog::admit(uint32_t definition, std::span<const int64_t> units, int64
   Slot* slot = segments_.take(units.size(), open_batch_ - 1);
   if (slot == nullptr) [[unlikely]] {
     last_error_ = segments_.last_error();
+    write_failed_ = true;
     return nullptr;
   }
   slot->definition = definition;
@@ -301,15 +308,17 @@ void UsageLog::rotate() {
   std::map<int, int64_t> last_seq;
   for (const auto& [number, shard] : outbox_.shards()) last_seq[number] = shard.last_seq();
   std::string bytes;
+  const uint32_t closing = files_.index();
+  append_title_frame(&bytes, {closing + 1, files_.size(), identity_.incarnation});
   for (const auto& part : encode_snapshot(spent_, last_seq)) append_frame(&bytes, FrameKind::kSnapshot, 0, part);
   // Those in flight, which a successor may look up; and those just used, which would else be written one by one.
   for (uint32_t id = 0; id < entries_.size(); ++id) {
     if (entries_[id].in_flight == 0 && !entries_[id].recent) continue;
     append_frame(&bytes, FrameKind::kDefinition, 0, encode_definition(id, entries_[id].definition));
   }
-  const uint32_t closing = files_.index();
   if (auto started = files_.start(closing + 1, bytes); !started) {
     last_error_ = started.error().message;
+    write_failed_ = true;
     return;
   }
   head_.set_end(files_.end());
@@ -337,6 +346,7 @@ void UsageLog::trim() {
       if (outbox_.shard(shard).watermark < seq) return false;
     }
     file_end_.erase(it);
+    head_.set_oldest_file(index + 1);  // before it goes
     return true;
   });
 }
@@ -344,7 +354,20 @@ void UsageLog::trim() {
 void UsageLog::finish() {
   TG_ASSERT(in_flight() == 0 && !settled_since_commit_);
   head_.finish(open_batch_ - 1, false);
-  finished_ = true;
+  finished_ = closed_ = true;
+}
+
+Result<void> UsageLog::examine(const Result<void>& around) {
+  std::vector<int> fds = segments_.descriptors();
+  for (const int fd : files_.descriptors()) fds.push_back(fd);
+  fds.push_back(head_.descriptor());
+  const auto there = around ? still_there(folder_, folder_fd_, fds) : around;
+  gone_ = there ? "" : there.error().message;
+  closed_ = finished_ || !gone_.empty();
+  if (!there) return there;
+  auto room = has_room(folder_, kSegmentBytes, write_failed_);
+  if (room) write_failed_ = false;
+  return room;
 }
 
 std::vector<int> UsageLog::duplicate_descriptors() const {

@@ -36,7 +36,7 @@ struct LogLimits {
 
 class UsageLog {
  public:
-  // Makes `folder`, which must not exist.
+  // Makes `folder`, which must not exist; its name is "inc-" and the incarnation.
   ~UsageLog();
   static Result<std::unique_ptr<UsageLog>> create(std::string folder, LogIdentity identity, LogLimits limits = {});
 
@@ -65,6 +65,11 @@ class UsageLog {
 
   // Units in records so far, per (epoch, "tenant|bucket").
   const Spent& spent() const { return spent_; }
+  // Looks whether a successor would find the folder, and whether there is room in it; `around`: what is known of the
+  // data folder. kConflict: it would not, for the folder or a file of it was deleted or replaced: nothing is admitted
+  // until it is back. kExhausted: the disk is full, or a write has failed and would again.
+  Result<void> examine(const Result<void>& around);
+
   // Forgets what was spent in windows that ended before `second`: nobody leases from those any more, so what a
   // successor would return to them matters to nobody. Without it the totals of a long life would fill the memory.
   void forget_ended(int64_t second);
@@ -127,6 +132,9 @@ class UsageLog {
   std::vector<uint32_t> dirty_;
   std::vector<uint32_t> released_, free_ids_;
   bool finished_ = false;
+  bool closed_ = false;                                  // finished, or gone_
+  std::string gone_;                                     // why no successor would find the folder
+  bool write_failed_ = false;                            // since examine() last found room
   std::map<uint32_t, std::map<int, int64_t>> file_end_;  // per file: last seq of each shard in it or before
   std::string last_error_;
 };

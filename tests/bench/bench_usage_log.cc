@@ -32,7 +32,7 @@ struct Case {
 
 void run(const std::string& folder, const Case& c) {
   Env& env = system_env();
-  auto created = UsageLog::create(folder, {"bench", "boot", "pod"});
+  auto created = UsageLog::create(folder, {folder.substr(folder.rfind("/inc-") + 5), "boot", "pod"});
   if (!created) {
     std::printf("%s\n", created.error().message.c_str());
     return;

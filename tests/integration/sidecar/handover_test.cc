@@ -2,6 +2,8 @@
 #include <signal.h>
 #include <sys/mman.h>
 
+#include <filesystem>
+
 #include "tests/integration/sidecar/world.h"
 
 namespace tallygate::testing {
@@ -82,6 +84,52 @@ TEST(Return, AnEpochThatIsLostMeanwhileIsWaitedFor) {
   world.op.fund(kTenant, world.bucket(), 50);
   ASSERT_TRUE(world.until([&] { return returned; }));
   EXPECT_EQ(world.op.field(kTenant, world.bucket(), "free"), 50) << "it had nothing of this epoch";
+}
+
+// Booked is not all: as long as its units were not given back, the folder alone knows what it had spent.
+TEST(Handover, TheFolderStaysUntilTheUnitsAreBack) {
+  World world;
+  world.ready(200, 200);
+  const std::string folder = world.temporary_folder();
+  {
+    Pod& pod = world.pod({.folder = folder});
+    EXPECT_EQ(world.admitted_of(pod, 7), 7);
+    world.drop(pod);  // as a crash: nothing is given back
+  }
+  world.op.call({"FLUSHALL"});
+  world.op.forget_streams();
+  world.basics(200);
+  Pod& successor = world.pod({.folder = folder});
+  ASSERT_EQ(successor.handover->pending(), 1u);
+  const auto folders = successor.folder->incarnations().size();
+  ASSERT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 7; }));
+  world.run_ms(600);
+  EXPECT_EQ(successor.handover->returning(), 1u);
+  EXPECT_EQ(successor.folder->incarnations().size(), folders);
+  world.op.open();
+  world.op.fund(kTenant, world.bucket(), 50);
+  ASSERT_TRUE(world.until([&] { return successor.handover->pending() == 0; }));
+  EXPECT_EQ(successor.folder->incarnations().size(), folders - 1);
+}
+
+// The pod lives on, a second one starts on a copy of its folder: what the first has leased is the first's.
+TEST(Handover, ACopyOfALiveFolderGivesNothingBack) {
+  World world;
+  world.ready(300, 300);
+  const std::string folder = world.temporary_folder(), copy = world.temporary_folder();
+  Pod& pod = world.pod({.folder = folder});
+  int64_t admitted = world.admitted_of(pod, 40);
+  std::filesystem::copy(folder, copy, std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing);
+  Pod& second = world.pod({.folder = copy});
+  admitted += world.admitted_of(second, 400);
+  ASSERT_TRUE(world.until([&] {
+    admitted += world.outcome(pod) == "admitted" ? 1 : 0;
+    admitted += world.outcome(second) == "admitted" ? 1 : 0;
+    return admitted >= 300;
+  })) << admitted;
+  admitted += world.admitted_of(pod, 20) + world.admitted_of(second, 20);
+  EXPECT_EQ(admitted, 300);
+  EXPECT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 300; }));
 }
 
 // The child admits at full speed and is killed; what it admitted stands in memory that both see.

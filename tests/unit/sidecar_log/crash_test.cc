@@ -140,7 +140,7 @@ TEST(UsageLogCrash, KilledWhileItIsMadeLeavesNothingOrAnEmptyLog) {
     std::mt19937_64 random(seed);
     const pid_t pid = fork_child([&] {
       for (int i = 0; i < 1000; ++i) {
-        TG_ASSERT(UsageLog::create(temp / ("inc-" + std::to_string(i)), identity()).has_value());
+        TG_ASSERT(UsageLog::create(temp / ("inc-" + std::to_string(i)), identity(std::to_string(i))).has_value());
       }
     });
     spin(100'000 + random() % 3'000'000);
@@ -160,9 +160,7 @@ TEST(UsageLogCrash, KilledWhileItIsMadeLeavesNothingOrAnEmptyLog) {
 // The head comes last, so whoever finds it without records knows that they were lost.
 TEST(UsageLogCrash, AHeadWithoutRecordsFilesReturnsNothing) {
   TempFolder temp;
-  {
-    ASSERT_TRUE(UsageLog::create(temp / "inc-a", identity()).has_value());
-  }
+  { ASSERT_TRUE(UsageLog::create(temp / "inc-a", identity()).has_value()); }
   std::filesystem::remove((temp / "inc-a") + "/records-0");
   auto found = Predecessor::recover(temp / "inc-a", kBoot);
   ASSERT_TRUE(found.has_value());
@@ -222,8 +220,19 @@ TEST(UsageLogCrash, AnotherBootIdReturnsNothingAndBooksNoSlot) {
 
 TEST(UsageLogCrash, AnUnknownBootIdCountsAsAnotherBoot) {
   TempFolder temp;
+  { ASSERT_TRUE(UsageLog::create(temp / "inc-a", identity()).has_value()); }
+  auto found = Predecessor::recover(temp / "inc-a", "");
+  ASSERT_TRUE(found.has_value());
+  EXPECT_TRUE((*found)->torn());
+}
+
+// Two unknown ones are not the same: they might be of before and after a reboot.
+TEST(UsageLogCrash, ABootIdThatWasUnknownIsNotTheUnknownOneOfNow) {
+  TempFolder temp;
   {
-    ASSERT_TRUE(UsageLog::create(temp / "inc-a", identity()).has_value());
+    LogIdentity unknown = identity();
+    unknown.boot_id = "";
+    ASSERT_TRUE(UsageLog::create(temp / "inc-a", unknown).has_value());
   }
   auto found = Predecessor::recover(temp / "inc-a", "");
   ASSERT_TRUE(found.has_value());

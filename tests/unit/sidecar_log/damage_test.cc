@@ -1,48 +1,9 @@
 // A disk that lies. Whatever a file holds, recovery ends with an error or with the sound beginning: it never crashes,
 // never forms a record anew under a number that may have been sent, and never returns units that may have been spent.
-#include <fstream>
-
 #include "tests/unit/sidecar_log/log_world.h"
 
 namespace tallygate::sidecar::log_tests {
 namespace {
-
-namespace fs = std::filesystem;
-
-std::string read_all(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-void write_all(const fs::path& path, const std::string& bytes) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc)
-      .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-}
-
-// A log of a few files, with work in flight and unbooked.
-void make_log(const std::string& folder, Truth& truth, uint64_t seed) {
-  LogLimits limits;
-  limits.max_file_bytes = 4000;
-  auto log = UsageLog::create(folder, identity(), limits);
-  Driver driver(**log, truth, seed);
-  for (int i = 0; i < 300; ++i) {
-    TG_ASSERT(driver.admit(driver.below(16), kSecond + i / 100));
-    if (i % 5 != 0) driver.settle_any();
-    if (i % 25 == 0) TG_ASSERT(driver.commit().has_value());
-    if (i == 150) driver.acknowledge_some();
-  }
-}
-
-// What was seen may have been sent: it may be missing, not differ; and if anything is missing nothing is returned.
-std::string audit_damaged(const Truth& truth, Predecessor& found) {
-  std::string problem;
-  const Records seen = seen_records(truth);
-  Records all = seen;
-  add_outbox(found.outbox(), &all, &problem);
-  sum_records(all, &problem);
-  if (!found.torn()) problem += audit(truth, all, found.spent());
-  if (found.torn() && all.size() > seen.size()) problem += "a damaged log formed new records\n";
-  return problem;
-}
 
 TEST(DamagedLog, FlippedBytesInRecordsFiles) {
   int torn = 0, errors = 0;
@@ -147,7 +108,6 @@ TEST(DamagedLog, ADefinitionThatIsNotThereIsDamage) {
   auto found = Predecessor::recover(temp / "inc-a", kBoot);
   ASSERT_TRUE(found.has_value()) << "a pod must not be stuck for ever behind a bad disk";
   EXPECT_TRUE((*found)->torn());
-  // DAMAGE
 }
 
 TEST(DamagedLog, HeadsOfNoise) {

@@ -47,7 +47,7 @@ TEST(DataFolder, ListsIncarnationsAndRemovesThem) {
   ASSERT_TRUE(data.open(temp / "data").has_value());
   EXPECT_TRUE(data.incarnations().empty());
   for (const char* name : {"a", "b", "c"}) {
-    ASSERT_TRUE(UsageLog::create(data.incarnation_folder(name), identity()).has_value());
+    ASSERT_TRUE(UsageLog::create(data.incarnation_folder(name), identity(name)).has_value());
   }
   ASSERT_EQ(data.incarnations().size(), 3u);
   DataFolder::remove(data.incarnation_folder("b"));
@@ -62,7 +62,7 @@ TEST(DataFolder, OldestFirst) {
   ASSERT_TRUE(data.open(temp / "data").has_value());
   for (const char* name : {"z-old", "a-new"}) {
     system_env().sleep_ms(20);  // a file system's clock has ticks
-    ASSERT_TRUE(UsageLog::create(data.incarnation_folder(name), identity()).has_value());
+    ASSERT_TRUE(UsageLog::create(data.incarnation_folder(name), identity(name)).has_value());
   }
   const auto found = data.incarnations();
   ASSERT_EQ(found.size(), 2u);

@@ -3,6 +3,8 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 
+#include <fstream>
+
 #include "tests/unit/sidecar_log/log_world.h"
 
 namespace tallygate::sidecar::log_tests {
@@ -162,7 +164,7 @@ class TinyDisk {
  public:
   explicit TinyDisk(const std::string& path) : path_(path) {
     std::filesystem::create_directory(path);
-    mounted_ = mount("tmpfs", path.c_str(), "tmpfs", 0, "size=3m") == 0;
+    mounted_ = mount("tmpfs", path.c_str(), "tmpfs", 0, "size=4m") == 0;
   }
   ~TinyDisk() {
     if (mounted_) umount2(path_.c_str(), MNT_DETACH);
@@ -186,7 +188,8 @@ TEST(FullDisk, ARealOne) {
     auto log = UsageLog::create(root + "/inc-a", identity(), limits);
     ASSERT_TRUE(log.has_value()) << log.error().message;
     Driver driver(**log, *truth, 15);
-    const std::string ballast = root + "/ballast";
+    const std::string ballast = root + "/ballast", reserve = root + "/reserve";
+    std::ofstream(reserve) << std::string(1 << 20, 'x');  // recovery is to have room
     int refused = 0, failed = 0;
     for (int round = 0; round < 60; ++round) {
       // Filled to the last byte and freed again, in turns.
@@ -207,11 +210,51 @@ TEST(FullDisk, ARealOne) {
     }
     EXPECT_GT(failed, 0);
     std::filesystem::remove(ballast);
+    std::filesystem::remove(reserve);
     (void)refused;
   }
   auto found = Predecessor::recover(root + "/inc-a", kBoot);
   ASSERT_TRUE(found.has_value()) << found.error().message;
   EXPECT_EQ(audit_recovered(*truth, **found), "");
+}
+
+TEST(FullDisk, IsSeenWithoutARequestAndSeenToEnd) {
+  TempFolder temp;
+  const std::string root = temp / "disk";
+  TinyDisk disk(root);
+  if (!disk.mounted()) GTEST_SKIP() << "needs the right to mount a tmpfs";
+  auto log = UsageLog::create(root + "/inc-a", identity());
+  ASSERT_TRUE(log.has_value()) << log.error().message;
+  EXPECT_TRUE((*log)->examine({}).has_value());
+  {
+    std::ofstream ballast(root + "/ballast", std::ios::binary);
+    const std::string block(4096, 'x');
+    while (ballast.write(block.data(), static_cast<std::streamsize>(block.size())).flush()) {
+    }
+  }
+  const auto full = (*log)->examine({});
+  ASSERT_FALSE(full.has_value());
+  EXPECT_EQ(full.error().errc, Errc::kExhausted);
+  std::filesystem::remove(root + "/ballast");
+  EXPECT_TRUE((*log)->examine({}).has_value());
+}
+
+// A quota is not what a disk says of itself.
+TEST(FullDisk, AWriteThatFailedIsTriedUntilItWouldNot) {
+  TempFolder temp;
+  auto log = UsageLog::create(temp / "inc-a", identity());
+  const uint32_t id = (*log)->define(definition("shop/acme")).value();
+  const int64_t one[] = {1};
+  {
+    FileSizeLimit limit(64 * 1024);
+    EXPECT_TRUE((*log)->examine({}).has_value()) << "nothing has failed yet";
+    EXPECT_EQ((*log)->admit(id, one, kSecond), nullptr);
+    const auto full = (*log)->examine({});
+    ASSERT_FALSE(full.has_value());
+    EXPECT_EQ(full.error().errc, Errc::kExhausted);
+  }
+  EXPECT_TRUE((*log)->examine({}).has_value());
+  EXPECT_NE((*log)->admit(id, one, kSecond), nullptr);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <random>
 #include <string>
@@ -14,6 +15,7 @@
 
 #include "core/redis_contract/keys.h"
 #include "core/redis_contract/record.h"
+#include "sidecar/log/data_folder.h"
 #include "sidecar/log/predecessor.h"
 #include "sidecar/log/usage_log.h"
 
@@ -21,7 +23,7 @@ namespace tallygate::sidecar::log_tests {
 
 inline constexpr const char* kBoot = "3f0a9c52-0000-4000-8000-000000000001";
 inline constexpr const char* kOtherBoot = "3f0a9c52-0000-4000-8000-000000000002";
-inline constexpr const char* kIncarnation = "pod-7.abc123";
+inline constexpr const char* kIncarnation = "a";
 
 class TempFolder {
  public:
@@ -45,7 +47,21 @@ class TempFolder {
   std::string path_;
 };
 
-inline LogIdentity identity() { return {kIncarnation, kBoot, "shop/api-0"}; }
+namespace fs = std::filesystem;
+
+inline std::string read_all(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+// The file stays the same one where there is one.
+inline void write_all(const fs::path& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc)
+      .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+inline LogIdentity identity(const std::string& incarnation = kIncarnation) {
+  return {incarnation, kBoot, "shop/api-0"};
+}
 
 inline Definition definition(const std::string& tenant, size_t charges = 1, int64_t epoch = 3,
                              const std::string& route = "all") {
@@ -310,6 +326,32 @@ inline std::string audit(const Truth& truth, const Records& records, Spent spent
                  ": off by " + std::to_string(rest) + "\n";
     }
   }
+  return problem;
+}
+
+// A log of a few files, with work in flight and unbooked.
+inline void make_log(const std::string& folder, Truth& truth, uint64_t seed) {
+  LogLimits limits;
+  limits.max_file_bytes = 4000;
+  auto log = UsageLog::create(folder, identity(), limits);
+  Driver driver(**log, truth, seed);
+  for (int i = 0; i < 300; ++i) {
+    TG_ASSERT(driver.admit(driver.below(16), kSecond + i / 100));
+    if (i % 5 != 0) driver.settle_any();
+    if (i % 25 == 0) TG_ASSERT(driver.commit().has_value());
+    if (i == 150) driver.acknowledge_some();
+  }
+}
+
+// What was seen may have been sent: it may be missing, not differ; and if anything is missing nothing is returned.
+inline std::string audit_damaged(const Truth& truth, Predecessor& found) {
+  std::string problem;
+  const Records seen = seen_records(truth);
+  Records all = seen;
+  add_outbox(found.outbox(), &all, &problem);
+  sum_records(all, &problem);
+  if (!found.torn()) problem += audit(truth, all, found.spent());
+  if (found.torn() && all.size() > seen.size()) problem += "a damaged log formed new records\n";
   return problem;
 }
 

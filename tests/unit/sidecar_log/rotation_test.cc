@@ -70,6 +70,29 @@ TEST(UsageLogRotation, NumbersGoOnAfterEverythingOlderWasTrimmed) {
   EXPECT_EQ(audit_recovered(*truth, **found), "");
 }
 
+TEST(UsageLogRotation, AFileStaysUntilTheLastShardOfItIsBooked) {
+  TempFolder temp;
+  LogLimits limits;
+  limits.max_file_bytes = 1;  // each batch ends a file
+  const int64_t one[] = {1};
+  const std::string here = "shop/acme", there = "ns-1/globex";
+  ASSERT_NE(redis_contract::shard_of(here), redis_contract::shard_of(there));
+  {
+    auto log = UsageLog::create(temp / "inc-a", identity(), limits);
+    for (const auto& tenant : {here, there}) {
+      const uint32_t id = (*log)->define(definition(tenant)).value();
+      (*log)->settle((*log)->admit(id, one, kSecond), one);
+    }
+    ASSERT_TRUE((*log)->commit_batch().has_value());
+    ASSERT_TRUE((*log)->outbox().acknowledge(redis_contract::shard_of(here), 2));
+    (*log)->trim();
+  }
+  auto found = Predecessor::recover(temp / "inc-a", kBoot);
+  ASSERT_TRUE(found.has_value()) << found.error().message;
+  EXPECT_FALSE((*found)->torn());
+  EXPECT_EQ((*found)->outbox().shard(redis_contract::shard_of(there)).unacked.size(), 2u) << "hello and usage";
+}
+
 TEST(UsageLogRotation, ADefinitionIsLoggedAgainInTheFileThatNeedsIt) {
   TempFolder temp;
   LogLimits limits;

@@ -108,5 +108,36 @@ TEST(Slots, ARefusedBatchKeepsItsSlots) {
   EXPECT_EQ((*found)->recovered_admissions(), 1u);
 }
 
+// A segment's second round: what ended since it began is in no record yet, and stays until it is.
+TEST(Slots, OneThatEndsAheadOfTheRoundIsPassedOver) {
+  TempFolder temp;
+  LogLimits limits;
+  limits.max_segments = 1;
+  auto log = UsageLog::create(temp / "inc-a", identity(), limits);
+  const uint32_t id = (*log)->define(definition("shop/acme")).value();
+  const int64_t one[] = {1}, seven[] = {7};
+  std::vector<Slot*> streams;
+  for (size_t i = 0; i < kSmallSlots; ++i) {
+    Slot* slot = (*log)->admit(id, one, kSecond);
+    ASSERT_NE(slot, nullptr);
+    if (i % 4 == 0)
+      streams.push_back(slot);
+    else
+      (*log)->settle(slot, one);
+  }
+  ASSERT_TRUE((*log)->commit_batch().has_value());
+  int64_t spent = static_cast<int64_t>(kSmallSlots - streams.size());
+  ASSERT_NE((*log)->admit(id, one, kSecond), nullptr);
+  ++spent;
+  for (Slot* slot : streams) (*log)->settle(slot, seven);
+  spent += 7 * static_cast<int64_t>(streams.size());
+  while ((*log)->admit(id, one, kSecond) != nullptr) ++spent;
+  log->reset();  // as a crash
+  auto found = Predecessor::recover(temp / "inc-a", kBoot);
+  ASSERT_TRUE(found.has_value());
+  EXPECT_FALSE((*found)->torn());
+  EXPECT_EQ((*found)->spent().begin()->second, spent);
+}
+
 }  // namespace
 }  // namespace tallygate::sidecar::log_tests

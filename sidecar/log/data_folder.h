@@ -1,0 +1,33 @@
+// The data folder of a sidecar: locked against a second process, nobody else's, one folder inside per incarnation.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+
+namespace tallygate::sidecar {
+
+class DataFolder {
+ public:
+  DataFolder() = default;
+  ~DataFolder();
+  DataFolder(const DataFolder&) = delete;
+
+  // Makes it if needed and locks it. kConflict: another process has it. kInvalid: somebody else owns it, may write it,
+  // or has put a link into it: what stands in it would be booked and returned in our name.
+  Result<void> open(const std::string& path);
+  // kConflict: the name does not lead to this folder any more, or its lock is gone.
+  Result<void> check() const;
+  std::string incarnation_folder(const std::string& incarnation) const { return path_ + "/inc-" + incarnation; }
+  // Folders of incarnations, oldest first.
+  std::vector<std::string> incarnations() const;
+  // Deletes an incarnation's folder and what is in it.
+  static void remove(const std::string& folder);
+
+ private:
+  std::string path_;
+  int fd_ = -1, lock_fd_ = -1;
+};
+
+}  // namespace tallygate::sidecar
