@@ -8,6 +8,7 @@ namespace {
 constexpr int64_t kCommitMs = 1000;
 constexpr int64_t kWatchMs = 100;
 constexpr int64_t kRemindS = 10;
+constexpr int64_t kExamineEveryNs = 500'000'000;
 constexpr int64_t kForgetEveryNs = 60'000'000'000;
 constexpr int64_t kForgetAfterS = 3600;  // totals of a window serve to return its units: of no use once it is over
 
@@ -162,7 +163,9 @@ void Sidecar::find_app() {
 void Sidecar::commit() {
   commit_timer_ = loop_.after_ms(kCommitMs, [this] { commit(); });
   const bool pending = log_->settled_pending();
-  if (auto committed = log_->commit_batch(); !committed) {
+  const auto committed = log_->commit_batch();
+  commit_failing_.store(!committed, std::memory_order_relaxed);
+  if (!committed) {
     commit_failures_.fetch_add(1, std::memory_order_relaxed);
     static log::Throttle throttle(10);
     log::error(throttle, "usage cannot be written; kept and tried again", {{"error", committed.error().message}});
@@ -177,8 +180,32 @@ void Sidecar::commit() {
   syncer_.submit(log_->duplicate_descriptors());
 }
 
+// What is admitted must survive a kill: a folder that no successor would find takes nothing more. Put back (a mount, a
+// rename) it goes on; otherwise a restart is needed, for which a liveness probe sees /health.
+void Sidecar::examine_log() {
+  examined_ns_ = loop_.now_ns();
+  const auto sound = log_->examine(folder_.check());
+  const LogState state = sound                                   ? LogState::kSound
+                         : sound.error().errc == Errc::kConflict ? LogState::kGone
+                                                                 : LogState::kFull;
+  const LogState before = log_state_.exchange(state);
+  if (sound) {
+    if (before != state) log::info("the data folder can be written again");
+    return;
+  }
+  static log::Throttle gone(10), full(10);
+  if (state == LogState::kGone) {
+    log::error(gone, "the data folder was deleted or replaced: nothing more is admitted",
+               {{"error", sound.error().message},
+                {"remedy", "put it back, or restart this process: at its end it sends what it still knows"}});
+  } else {
+    log::error(full, "the data folder takes no more: not ready", {{"error", sound.error().message}});
+  }
+}
+
 void Sidecar::watch() {
   watch_timer_ = loop_.after_ms(kWatchMs, [this] { watch(); });
+  if (loop_.now_ns() - examined_ns_ > kExamineEveryNs) examine_log();
   if (directory_->policy() != nullptr && !policy_known_.exchange(true)) {
     log::info("policy in force", {{"policy", settings_.policy_id()}, {"version", directory_->policy()->version}});
   }
@@ -252,7 +279,10 @@ void Sidecar::await_ledger(int64_t until_ns) {
       DataFolder::remove(log_->folder());
       log::info("drained; everything is booked");
     } else {
-      log::warn("drained; the rest stays in the data folder for the next start", {{"records", left}});
+      log::warn(log_state_.load() == LogState::kGone
+                    ? "drained; the rest is lost with the data folder"
+                    : "drained; the rest stays in the data folder for the next start",
+                {{"records", left}});
     }
     return finish();
   }
@@ -304,8 +334,22 @@ void Sidecar::declare(telemetry::Health& health) {
     return {telemetry::ServiceState::kDegraded, no_policy()};
   });
   health.add_service("usageLog", [this]() -> telemetry::ServiceHealth {
-    if (syncer_.failures() == 0 && commit_failures_.load() == 0) return {};
-    return {telemetry::ServiceState::kDegraded, "writing to the data folder has failed"};
+    switch (log_state_.load()) {
+      case LogState::kGone:
+        return {telemetry::ServiceState::kDown, "the data folder was deleted or replaced: put it back, or restart"};
+      case LogState::kFull:
+        return {telemetry::ServiceState::kDegraded, "the data folder takes no more: its disk is full, or fails"};
+      case LogState::kSound:
+        break;
+    }
+    if (commit_failing_.load()) return {telemetry::ServiceState::kDegraded, "writing to the data folder fails"};
+    if (syncer_.failures() == 0) return {};
+    return {telemetry::ServiceState::kDegraded, "syncing the data folder has failed"};
+  });
+  health.add_readiness("usageLog", [this]() -> std::optional<std::string> {
+    if (log_state_.load() == LogState::kGone) return "the data folder was deleted or replaced";
+    if (log_state_.load() == LogState::kFull || commit_failing_.load()) return "the data folder takes no more";
+    return std::nullopt;
   });
   health.add_readiness("policy", [this]() -> std::optional<std::string> {
     if (policy_known_.load()) return std::nullopt;

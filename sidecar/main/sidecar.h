@@ -15,6 +15,7 @@
 #include "sidecar/escrow/courier.h"
 #include "sidecar/escrow/escrow.h"
 #include "sidecar/escrow/handover.h"
+#include "sidecar/log/data_folder.h"
 #include "sidecar/log/predecessor.h"
 #include "sidecar/log/syncer.h"
 #include "sidecar/log/usage_log.h"
@@ -49,6 +50,7 @@ class Sidecar {
   std::string redis_stalled() const;
   void watch();
   void begin_drain();
+  void examine_log();
   void drained();
   void give_back();
   void await_ledger(int64_t until_ns);
@@ -76,12 +78,15 @@ class Sidecar {
   bool draining_ = false;
   bool giving_back_ = false;
   bool returned_ = false;
-  int64_t forgot_ns_ = 0;
+  int64_t forgot_ns_ = 0, examined_ns_ = 0;
   EventLoop::TimerId commit_timer_ = 0, watch_timer_ = 0, drain_timer_ = 0;
 
   // What admin threads may see.
   mutable std::mutex stalled_mutex_;
   std::string redis_stalled_;  // Escrow::stalled()
+  enum class LogState : uint8_t { kSound, kFull, kGone };
+  std::atomic<LogState> log_state_{LogState::kSound};
+  std::atomic<bool> commit_failing_{false};  // the last one
   std::atomic<bool> redis_up_{false}, ledger_up_{false}, policy_known_{false}, app_known_{false}, is_draining_{false};
   std::atomic<uint64_t> tenants_{0}, purses_{0}, segments_{0}, in_flight_{0}, waiting_{0}, commit_failures_{0},
       recovered_{0};
