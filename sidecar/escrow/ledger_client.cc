@@ -113,9 +113,17 @@ class LedgerClient::Connection {
   }
 
   bool read_head() {
-    const auto progress = head_.parse(in_.data(), in_.size(), limits_);
-    if (progress == http1::Progress::kError) refuse("an unreadable answer from " + owner_.endpoint_.address.display());
-    if (progress != http1::Progress::kComplete) return false;
+    while (true) {
+      const auto progress = head_.parse(in_.data(), in_.size(), limits_);
+      const bool complete = progress == http1::Progress::kComplete;
+      if (progress == http1::Progress::kError || (complete && head_.status == 101)) {
+        refuse("an unreadable answer from " + owner_.endpoint_.address.display());
+      }
+      if (!complete || head_.status == 101) return false;
+      in_.erase(0, head_.size());
+      if (head_.status >= 200) break;
+      head_.start(http1::Head::Kind::kResponse);  // an interim one: the answer is yet to come
+    }
     head_done_ = true;
     if (head_.chunked)
       reader_.start_chunked();
@@ -123,7 +131,6 @@ class LedgerClient::Connection {
       reader_.start_length(static_cast<uint64_t>(head_.content_length));
     else
       reader_.start_until_close();
-    in_.erase(0, head_.size());
     return true;
   }
 

@@ -7,6 +7,8 @@
 #include <fstream>
 
 #include "core/counting.h"
+#include "core/ids.h"
+#include "core/redis_contract/bucket_id.h"
 #include "core/telemetry/log.h"
 
 namespace tallygate::sidecar {
@@ -31,11 +33,12 @@ LedgerLeases::~LedgerLeases() {
 
 // A line per pair: the epoch and the member. A line without its end was never acted upon.
 Result<void> LedgerLeases::write_note(const LeaseNote& note) {
-  if (fd_ < 0) fd_ = open((folder_ + kNotesFile).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  if (fd_ < 0) fd_ = open((folder_ + kNotesFile).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
   const std::string line = std::to_string(note.first) + ' ' + note.second + '\n';
+  const off_t before = fd_ < 0 ? 0 : lseek(fd_, 0, SEEK_END);
   if (fd_ < 0 || write(fd_, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
-    // Half a line would swallow the next one.
-    if (fd_ >= 0) [[maybe_unused]]
+    // Half a line would be read as another note, or swallow the next one.
+    if (fd_ >= 0 && ftruncate(fd_, before) != 0) [[maybe_unused]]
       const ssize_t n = write(fd_, "\n", 1);
     return fail(Errc::kExhausted, "cannot note a ledger lease in " + folder_);
   }
@@ -43,6 +46,7 @@ Result<void> LedgerLeases::write_note(const LeaseNote& note) {
   return {};
 }
 
+// What is no note of ours is dropped with a word: the ledger would refuse it for ever.
 std::set<LeaseNote> LedgerLeases::read_notes(const std::string& folder) {
   std::set<LeaseNote> notes;
   std::ifstream file(folder + kNotesFile);
@@ -50,8 +54,14 @@ std::set<LeaseNote> LedgerLeases::read_notes(const std::string& folder) {
     int64_t epoch = 0;
     const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), epoch);
     const auto at = static_cast<size_t>(end - line.data());
-    if (error != std::errc() || at >= line.size() || line[at] != ' ' || line.find('|') == std::string::npos) continue;
-    notes.emplace(epoch, line.substr(at + 1));
+    const std::string member = error == std::errc() && at < line.size() ? line.substr(at + 1) : "";
+    if (epoch > 0 && line[at] == ' ' && member.find('|') != std::string::npos && TenantId::parse(tenant_of(member)) &&
+        redis_contract::BucketId::parse(bucket_of(member))) {
+      notes.emplace(epoch, member);
+    } else if (!line.empty()) {
+      log::warn("a note of a lease from the ledger cannot be read; dropped",
+                {{"file", folder + kNotesFile}, {"line", line.substr(0, 300)}});
+    }
   }
   return notes;
 }

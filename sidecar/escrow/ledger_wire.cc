@@ -1,5 +1,6 @@
 #include "sidecar/escrow/ledger_wire.h"
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/money.h"
@@ -9,6 +10,26 @@ namespace tallygate::sidecar {
 namespace {
 
 using nlohmann::json;
+
+constexpr int kDepthMax = 32;
+
+// Looked at before it is parsed: what is nested without end overflows the stack of whoever walks it.
+bool within_depth(std::string_view body) {
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < body.size() && depth <= kDepthMax; ++i) {
+    const char c = body[i];
+    if (in_string && c == '\\')
+      ++i;
+    else if (c == '"')
+      in_string = !in_string;
+    else if (!in_string && (c == '[' || c == '{'))
+      ++depth;
+    else if (!in_string && (c == ']' || c == '}'))
+      --depth;
+  }
+  return depth <= kDepthMax;
+}
 
 // A member that is an integer from 0 to 2^53 − 1; −1: there is none.
 int64_t integer(const json& object, const char* name) {
@@ -56,12 +77,13 @@ bool read_buckets(const LeaseRequest& request, const json& list, LeaseAnswer* an
 // In the answer they stand in any order.
 bool read_closed(const LeaseRequest& request, const json& list, LeaseAnswer* answer) {
   if (!list.is_array()) return false;
+  if (request.closed.empty()) return true;
+  std::map<std::pair<std::string, int64_t>, int64_t> told;
+  for (const auto& object : list)
+    told[{text(object, "bucket"), integer(object, "epoch")}] = integer(object, "absorbed");
   for (const auto& wanted : request.closed) {
-    int64_t absorbed = -1;
-    for (const auto& object : list) {
-      if (text(object, "bucket") == wanted.bucket && integer(object, "epoch") == wanted.epoch)
-        absorbed = integer(object, "absorbed");
-    }
+    const auto found = told.find({wanted.bucket, wanted.epoch});
+    const int64_t absorbed = found == told.end() ? -1 : found->second;
     // Of an account that is not there nothing was lent.
     answer->absorbed.push_back(std::max<int64_t>(0, absorbed));
     if (absorbed > wanted.spent) return false;
@@ -103,6 +125,9 @@ std::string to_json(const LeaseRequest& request) {
 }
 
 Result<LeaseAnswer> lease_answer(const LeaseRequest& request, std::string_view body) {
+  if (!within_depth(body)) {
+    return fail(Errc::kInvalid, "the ledger's answer is nested deeper than " + std::to_string(kDepthMax));
+  }
   const json document = json::parse(body, nullptr, false);
   LeaseAnswer answer;
   answer.epoch = integer(document, "epoch");

@@ -1,10 +1,13 @@
 // The client of POST /v1/leases against servers that behave, that do not, and that are not there.
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
 #include <fstream>
 #include <mutex>
 #include <thread>
@@ -157,6 +160,43 @@ TEST_F(Client, ReadsChunkedAnswersAndThoseThatEndWithTheConnection) {
   EXPECT_EQ(post(c), "to the end");
 }
 
+TEST_F(Client, WaitsPastInterimAnswers) {
+  const std::string interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+  ScriptedServer server({{interim + ok("1"), interim + interim + ok("2"), "HTTP/1.1 101 Switching Protocols\r\n\r\n"}});
+  LedgerClient& c = client(server.port);
+  EXPECT_EQ(post(c), "1");
+  EXPECT_EQ(post(c), "2");
+  EXPECT_NE(post(c).find("unreadable"), std::string::npos);
+}
+
+// A disk that takes half a line: what stands in the file afterwards is that line, or nothing of it.
+TEST_F(Client, ANoteIsWrittenWholeOrNotAtAll) {
+  ScriptedServer server({{"wait"}});
+  sidecar::LedgerLeases leases(loop, client(server.port), folder, "pod.a");
+  const std::string member = "shop/acme|calls@1700000000+86400";
+  signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  rlimit half = before;
+  half.rlim_cur = 20;
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &half), 0);
+  leases.ask(member, 3, {"calls@1700000000+86400", 1, 2, 0}, [](Result<sidecar::LeaseAnswer>) {});
+  setrlimit(RLIMIT_FSIZE, &before);
+  EXPECT_EQ(std::filesystem::file_size(folder + "/ledger-leases"), 0u);
+  leases.ask(member, 4, {"calls@1700000000+86400", 1, 2, 0}, [](Result<sidecar::LeaseAnswer>) {});
+  EXPECT_EQ(sidecar::LedgerLeases::read_notes(folder), (std::set<sidecar::LeaseNote>{{4, member}}));
+  std::filesystem::remove(folder + "/ledger-leases");
+}
+
+TEST_F(Client, NotesThatAreNoneAreDropped) {
+  std::ofstream(folder + "/ledger-leases")
+      << "3 shop/acme|calls@1700000000+86400\n3 shop/acme|calls@17000\n3 shop/ac\n\n"
+         "x shop/acme|sms$\n-1 shop/acme|sms$\n4 shop/acme|sms$\n5 shop/acme|sm";
+  EXPECT_EQ(sidecar::LedgerLeases::read_notes(folder),
+            (std::set<sidecar::LeaseNote>{{3, "shop/acme|calls@1700000000+86400"}, {4, "shop/acme|sms$"}}));
+  std::filesystem::remove(folder + "/ledger-leases");
+}
+
 // An idle connection that the server ends just as a call goes out costs nothing but a second connection.
 TEST_F(Client, SendsAgainWhereAnIdleConnectionWasEnded) {
   ScriptedServer server({{ok("1"), ""}, {ok("2")}});
@@ -291,6 +331,29 @@ TEST(LedgerWire, RefusesWhatDoesNotFitTheRequest) {
   EXPECT_FALSE(sidecar::lease_answer(
       request, changed("\"closed\":[]", R"("closed":[{"bucket":"sms$","epoch":2,"absorbed":6}])")))
       << "more than was spent";
+}
+
+TEST(LedgerWire, BoundedDepthAndLongLists) {
+  sidecar::LeaseRequest request;
+  for (int i = 0; i < 1000; ++i) request.closed.push_back({"sms$", i, 5});
+  std::string list;
+  for (int i = 0; i < 20'000; ++i) {
+    list += (i > 0 ? "," : "") + std::string(R"({"bucket":"sms$","epoch":)") + std::to_string(i) + R"(,"absorbed":3})";
+  }
+  const auto answer_with = [](const std::string& closed, const std::string& tenant) {
+    return R"({"status":"WAIT","epoch":3,"version":4,"buckets":[],"closed":[)" + closed + R"(],"tenant":)" + tenant +
+           "}";
+  };
+  const auto answer = sidecar::lease_answer(request, answer_with(list, "{}"));
+  ASSERT_TRUE(answer) << answer.error().message;
+  EXPECT_EQ(answer->absorbed, std::vector<int64_t>(1000, 3));
+  const auto deep =
+      sidecar::lease_answer(request, answer_with("", std::string(100'000, '[') + std::string(100'000, ']')));
+  ASSERT_FALSE(deep);
+  EXPECT_NE(deep.error().message.find("deeper"), std::string::npos) << deep.error().message;
+  EXPECT_TRUE(sidecar::lease_answer(request, answer_with("", std::string(20, '[') + std::string(20, ']'))));
+  const std::string text = "\"" + std::string(100, '[') + "\\\"" + std::string(100, '{') + "\"";
+  EXPECT_TRUE(sidecar::lease_answer(request, answer_with("", text))) << "in a text it is no nesting";
 }
 
 }  // namespace
