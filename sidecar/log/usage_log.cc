@@ -176,21 +176,23 @@ Result<void> UsageLog::report_torn(int shard, const std::string& incarnation) {
   return log_now(shard, std::move(torn));
 }
 
+Slot* UsageLog::refuse(const char* why) {
+  last_error_ = why;
+  return nullptr;
+}
+
 Slot* UsageLog::admit(uint32_t definition, std::span<const int64_t> units, int64_t second) {
   Entry& entry = entries_[definition];
   TG_ASSERT(units.size() == entry.definition.charges.size());
-  if (outbox_.size() >= limits_.max_unacked || closed_) [[unlikely]] {
-    last_error_ = finished_ ? "the log is finished" : closed_ ? gone_ : "too many records wait for the ledger";
-    return nullptr;
-  }
+  if (outbox_.size() >= limits_.max_unacked || closed_) [[unlikely]]
+    return refuse(finished_ ? "the log is finished" : closed_ ? gone_.c_str() : "too many records wait for the ledger");
   if (!entry.logged) [[unlikely]] {
     if (!log_definition(definition)) return nullptr;
   }
   Slot* slot = segments_.take(units.size(), open_batch_ - 1);
   if (slot == nullptr) [[unlikely]] {
-    last_error_ = segments_.last_error();
     write_failed_ = true;
-    return nullptr;
+    return refuse(segments_.last_error().c_str());
   }
   slot->definition = definition;
   slot->second = static_cast<uint32_t>(second);

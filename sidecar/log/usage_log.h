@@ -111,6 +111,7 @@ class UsageLog {
   Result<void> log_hello(int shard);
   Result<void> log_now(int shard, redis_contract::Record record);
   Result<void> append(std::string_view bytes);
+  [[gnu::cold, gnu::noinline]] Slot* refuse(const char* why);
   void rotate();
   void add_sum(Entry& entry, const Slot& slot);
   void count_spent(Entry& entry, const Sum& sum);
