@@ -15,8 +15,15 @@ run=(
   redis-server postgresql postgresql-contrib nginx-light wrk openssl python3 python3-venv procps curl util-linux
   clang-format
 )
+# package:command, for the app servers that tests put behind a sidecar. A command from elsewhere will do.
+tools=(nodejs:node npm:npm golang-go:go)
 packages=("${build[@]}")
-[ "${1:-}" = build ] || packages+=("${run[@]}")
+if [ "${1:-}" != build ]; then
+  packages+=("${run[@]}")
+  for tool in "${tools[@]}"; do
+    PATH="$PATH:/usr/local/go/bin" command -v "${tool#*:}" >/dev/null || packages+=("${tool%:*}")
+  done
+fi
 
 missing=()
 for package in "${packages[@]}"; do

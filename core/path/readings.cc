@@ -1,7 +1,9 @@
 #include "core/path/readings.h"
 
+#include <emmintrin.h>
+
 #include <algorithm>
-#include <array>
+#include <cstring>
 #include <deque>
 
 #include "core/path/escapes.h"
@@ -12,16 +14,20 @@ namespace {
 constexpr size_t kReadingsMax = 96;
 constexpr size_t kBytesMax = 128 * 1024;  // of all readings that were formed, known ones too
 
-enum PlainClass : uint8_t { kNeverPlain = 1, kNotBehindSlash = 2, kSlash = 4 };
-
-constexpr std::array<uint8_t, 256> make_plain_classes() {
-  std::array<uint8_t, 256> table{};
-  for (const unsigned char c : {'%', '\\', ';'}) table[c] = kNeverPlain;
-  table['.'] = kNotBehindSlash;
-  table['/'] = kNotBehindSlash | kSlash;
-  return table;
+// One bit for each of the 16 bytes that is `c`.
+inline unsigned bytes_equal(__m128i bytes, char c) {
+  return static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(c))));
 }
-constexpr std::array<uint8_t, 256> kPlainClasses = make_plain_classes();
+
+// Not 0 where the 16 bytes at `p` are not plain. `behind_slash`: the byte before them is a slash; set for those after.
+inline unsigned find_in_block(const char* p, unsigned* behind_slash) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  const unsigned slashes = bytes_equal(bytes, '/');
+  const unsigned behind = slashes << 1 | *behind_slash;
+  *behind_slash = slashes >> 15;
+  return bytes_equal(bytes, '%') | bytes_equal(bytes, '\\') | bytes_equal(bytes, ';') |
+         (behind & (slashes | bytes_equal(bytes, '.')));
+}
 
 // --- Steps: each gives what is left of `text`, or has a fault ---------------------------------------------------
 
@@ -155,13 +161,13 @@ struct Reading {
 }  // namespace
 
 bool is_plain(std::string_view path) {
-  uint8_t allowed = kNeverPlain, found = 0;
-  for (const char c : path) {
-    const uint8_t classes = kPlainClasses[static_cast<unsigned char>(c)];
-    found |= classes & allowed;
-    allowed = static_cast<uint8_t>(kNeverPlain | (classes & kSlash) >> 1);  // kNotBehindSlash behind a slash
-  }
-  return found == 0;
+  const char* p = path.data();
+  size_t left = path.size();
+  unsigned found = 0, behind_slash = 0;
+  for (; left >= 16; p += 16, left -= 16) found |= find_in_block(p, &behind_slash);
+  char rest[16] = {};
+  if (left > 0) std::memcpy(rest, p, left);
+  return (found | find_in_block(rest, &behind_slash)) == 0;
 }
 
 std::string_view words(Fault fault) {

@@ -43,10 +43,11 @@ RouteTable::RouteTable(const Policy& policy)
 }
 
 bool RouteTable::begins(std::string_view path, std::string_view with) const {
+  if (path.size() < with.size()) return false;
+  // Most that differ do so in their last byte already.
   if (!ignore_case_) [[likely]]
-    return path.starts_with(with);
-  return path.size() >= with.size() &&
-         std::equal(with.begin(), with.end(), path.begin(), [](char a, char b) { return a == lower(b); });
+    return with.empty() || (path[with.size() - 1] == with.back() && path.starts_with(with));
+  return std::equal(with.begin(), with.end(), path.begin(), [](char a, char b) { return a == lower(b); });
 }
 
 // `slash_added`: the path is taken as if it had one more slash at its end.

@@ -1,9 +1,11 @@
+#include "core/path/normal_form.h"
 #include "operator/manifest/decode.h"
 #include "operator/manifest/formats.h"
 
 namespace tallygate::manifest {
 namespace {
 
+using tenant::AmbiguousPath;
 using tenant::Enforcement;
 using tenant::IdentityType;
 using tenant::OnUnavailable;
@@ -25,6 +27,9 @@ constexpr Choice<RouteAction> kActions[] = {
     {"Charge", RouteAction::kCharge}, {"Exempt", RouteAction::kExempt}, {"Deny", RouteAction::kDeny}};
 constexpr Choice<OnUnavailable> kOnUnavailable[] = {{"Allow", OnUnavailable::kAllow}, {"Deny", OnUnavailable::kDeny}};
 constexpr Choice<PathMatch> kPathMatches[] = {{"Exact", PathMatch::kExact}, {"PathPrefix", PathMatch::kPrefix}};
+constexpr Choice<AmbiguousPath> kAmbiguousPaths[] = {{"RefuseIfRoutesDiffer", AmbiguousPath::kRefuseIfRoutesDiffer},
+                                                     {"Refuse", AmbiguousPath::kRefuse},
+                                                     {"Normalise", AmbiguousPath::kNormalise}};
 constexpr Choice<bool> kChargeOn[] = {{"Success", true}, {"Always", false}};
 
 constexpr Form kHeader = {64, is_header_name, "a header name, such as X-Tenant-Id"};
@@ -185,12 +190,22 @@ void decode_charges(Fields& f, RouteSpec* r) {
 
 // --- Routes -----------------------------------------------------------------------------------------------------
 
+// In normal form; refused where no request could match it, however servers read its path.
+void decode_route_path(Fields& path, std::string* value) {
+  if (!path.text("value", kRequired,
+                 {1024, is_path, "an absolute path without query, empty segments, . or .., such as /v1/chat"}, value)) {
+    return;
+  }
+  auto normal = path::route_path(*value);
+  if (!normal) return path.invalid("value", "\"" + *value + "\" matches no request", normal.error().message);
+  *value = std::move(*normal);
+}
+
 void decode_match(Fields& f, tenant::RouteMatch* m) {
   f.texts("methods", kOptional, kMaxMethods, {16, is_method, "an HTTP method in capitals, such as POST"}, &m->methods);
   f.object("path", kOptional, [&](Fields& path) {
     path.choice("type", kRequired, kPathMatches, &m->path_match);
-    path.text("value", kRequired,
-              {1024, is_path, "an absolute path without query, empty segments, . or .., such as /v1/chat"}, &m->path);
+    decode_route_path(path, &m->path);
     if (m->path_match == PathMatch::kPrefix && m->path.size() > 1 && m->path.back() == '/') m->path.pop_back();
   });
   if (!f.has("methods") && !f.has("path")) {
@@ -266,6 +281,10 @@ void decode_policy(Fields& root, Metadata metadata, BillingPolicy* policy) {
       decode_source(f, &source);
       if (!source.header.empty()) headers.add(spec.sink(), source.header, f.line("type"), path);
       f.finish();
+    });
+    spec.object("paths", kOptional, [&](Fields& f) {
+      f.choice("ambiguous", kOptional, kAmbiguousPaths, &policy->paths.ambiguous);
+      f.flag("ignoreCase", kOptional, &policy->paths.ignore_case);
     });
     decode_routes(spec, policy);
     spec.object("defaultRoute", kRequired, [&](Fields& f) { decode_action(f, &policy->default_route); });

@@ -246,6 +246,7 @@ struct BillingPolicy {
   std::vector<int64_t> ports;
   tenant::Enforcement enforcement = tenant::Enforcement::kEnforce;
   std::vector<IdentitySpec> identity;
+  tenant::PathRules paths;
   std::vector<RouteSpec> routes;
   RouteSpec default_route;
   std::string streaming_on_exhausted;

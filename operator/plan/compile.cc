@@ -128,6 +128,7 @@ tenant::Policy compile_policy(const BillingPolicy& p, const Resources& resources
   tenant::Policy out;
   out.id = p.id;
   out.enforcement = p.enforcement;
+  out.paths = p.paths;
   for (const auto& source : p.identity) out.identity.push_back({source.type, source.header, source.from_cidrs});
   for (const auto& route : p.routes) out.routes.push_back(compile_route(route, resources));
   out.default_route = compile_route(p.default_route, resources);

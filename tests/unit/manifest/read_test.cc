@@ -36,9 +36,27 @@ TEST(Read, TheDocumentedExampleIsAccepted) {
   const auto& policy = std::get<BillingPolicy>(content.objects[2]);
   EXPECT_EQ(policy.identity.size(), 3u);
   EXPECT_EQ(policy.identity[2].header, "x-tenant-id");
+  EXPECT_EQ(policy.paths, (tenant::PathRules{tenant::AmbiguousPath::kNormalise, true}));
   EXPECT_EQ(policy.routes.size(), 3u);
   EXPECT_EQ(policy.routes[0].charges[0].from->type, "ResponseJSON");
   EXPECT_EQ(policy.routes[2].action, tenant::RouteAction::kExempt);
+}
+
+TEST(Read, ARoutesPathIsKeptInNormalForm) {
+  const auto path_of = [](const std::string& value) {
+    const FileContent content = read_manifest(
+        "a.yaml",
+        "apiVersion: billing.tallygate.dev/v1alpha1\nkind: BillingPolicy\nmetadata: {name: api, namespace: shop}\nspec:\n"
+        "  identity: [{type: APIKey, apiKey: {header: X-Api-Key}}]\n"
+        "  routes: [{name: a, action: Exempt, matches: [{path: {type: Exact, value: \"" +
+            value + "\"}}]}]\n  defaultRoute: {action: Deny}\n");
+    return content.objects.empty() ? all_of(content.faults)
+                                   : std::get<BillingPolicy>(content.objects.at(0)).routes.at(0).matches.at(0).path;
+  };
+  EXPECT_EQ(path_of("/v1/%63hat"), "/v1/chat");
+  EXPECT_EQ(path_of("/v1/chat%3acomplete"), "/v1/chat:complete");
+  EXPECT_EQ(path_of("/caf%c3%a9"), "/caf%C3%A9");
+  EXPECT_EQ(path_of("/.well-known/x/"), "/.well-known/x/");
 }
 
 TEST(Read, WhatIsNotInForceIsWarnedOfOnceAFeature) {
