@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "core/http1/head.h"
 
@@ -9,27 +10,28 @@ namespace tallygate::http1 {
 
 namespace detail {
 // `name` holds token characters only, so that or-ing 0x20 lowers letters and cannot turn anything else into one, nor
-// into '-' or a digit. Eight bytes at a time, the last eight overlapping.
+// into '-' or a digit. Eight or four bytes at a time, the last ones overlapping.
 template <size_t N>
 inline bool same_name(const char* name, const char (&lower_name)[N]) {
   constexpr size_t kSize = N - 1;
-  constexpr uint64_t kLower = 0x2020202020202020;
-  if constexpr (kSize < 8) {
+  if constexpr (kSize < 4) {
     for (size_t i = 0; i < kSize; ++i) {
       if ((name[i] | 0x20) != lower_name[i]) return false;
     }
     return true;
   } else {
+    using Block = std::conditional_t < kSize<8, uint32_t, uint64_t>;
+    constexpr size_t kBlock = sizeof(Block);
     const auto block = [&](size_t at) {
-      uint64_t a, b;
-      std::memcpy(&a, name + at, 8);
-      std::memcpy(&b, lower_name + at, 8);
-      return (a | kLower) == b;
+      Block a, b;
+      std::memcpy(&a, name + at, kBlock);
+      std::memcpy(&b, lower_name + at, kBlock);
+      return (a | static_cast<Block>(0x2020202020202020)) == b;
     };
-    for (size_t at = 0; at + 8 <= kSize; at += 8) {
+    for (size_t at = 0; at + kBlock <= kSize; at += kBlock) {
       if (!block(at)) return false;
     }
-    return kSize % 8 == 0 || block(kSize - 8);
+    return kSize % kBlock == 0 || block(kSize - kBlock);
   }
 }
 }  // namespace detail

@@ -1,5 +1,6 @@
 // The shell on real sockets: loopback, port 0.
 #include <arpa/inet.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -214,6 +215,30 @@ TEST(ProxySocket, ADenialReachesWhoSendsAllBeforeReading) {
   EXPECT_TRUE(whole);
   EXPECT_EQ(world.receive(fd).status(), 429);
   close(fd);
+}
+
+TEST(ProxySocket, WithoutDescriptorsItWaitsForSome) {
+  const App app(AF_INET, "", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+  World world(app.address());
+  const int first = world.dial();
+  send(first, kGet.data(), kGet.size(), MSG_NOSIGNAL);
+  EXPECT_EQ(world.receive(first).status(), 200) << "the app has a descriptor of its own";
+  const int fd = world.dial();
+  send(fd, kGet.data(), kGet.size(), MSG_NOSIGNAL);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int free = dup(fd);
+  close(free);
+  const rlimit none{static_cast<rlim_t>(free), before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  for (int turns = 0; turns < 30; ++turns) world.loop.run_once(5);
+  const uint64_t failures = world.proxy->counters().accept_failures.get();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_GE(failures, 1u);
+  EXPECT_LT(failures, 10u) << "it tries again now and then, not in each turn";
+  EXPECT_EQ(world.receive(fd).status(), 200);
+  close(fd);
+  close(first);
 }
 
 TEST(ProxySocket, DrainEndsWithTheLastConnection) {
