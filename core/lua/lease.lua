@@ -1,22 +1,32 @@
 -- Moves units of several buckets to one registered incarnation, all or nothing; takes back what it returns. Totals are
 -- cumulative per incarnation and bucket, so that a call repeated or answered late changes nothing twice.
 -- With no buckets it is the heartbeat: epoch and watermark.
--- KEYS 1 epoch, 2 registered, 3 closed, 4 want, 5 watermark, 6 held, 7… buckets.
--- ARGV 1 epoch, 2 incarnation, 3 this server's idea of now is not used: the caller's wall clock in ms, 4 channel,
+-- KEYS 1 epoch, 2 registered, 3 closed, 4 want, 5 watermark, 6 held, 7 minted, 8… buckets.
+-- ARGV 1 epoch, 2 incarnation, 3 the ledger's time in ms as the caller knows it, 4 channel,
 --   5 shard as two digits, then per bucket five: least total wanted, best total wanted, total returned, mint (units a
 --   Redis-only window starts with, else 0), member.
--- Reply: {status, epoch, watermark, {granted total, remaining, used, dry} …}: status GRANT, DRY (the ledger says
---   exhausted), WAIT (funding is under way), EPOCH (another is in force; no buckets follow) or REG (not registered; ditto).
+-- Reply: {status, epoch, watermark, the ledger's time in ms or 0, {granted total, remaining, used, dry} …}: status GRANT,
+--   DRY (the ledger says exhausted), WAIT (funding is under way), EPOCH (another is in force; no buckets follow), REG (not
+--   registered; ditto) or CLOCK (the caller's time is further off than the bound; ditto).
 --   remaining = free here + what the ledger could still fund, at most 2^53 - 1; dry = this bucket's ledger version, or '' .
 --include epoch_guard
-local e = current_epoch(KEYS[1])
+local bound_ms = 2000  -- docs/PROTOCOL.md, Clocks; core/ledger_clock.h has the same
+local e, off = current_epoch(KEYS[1])
+local time = redis.call('TIME')
+local now = e > 0 and time[1] * 1000 + math.floor(time[2] / 1000) + off or 0
 local watermark = tonumber(redis.call('HGET', KEYS[5], ARGV[2]) or '0')
-if e ~= tonumber(ARGV[1]) then return {'EPOCH', e, watermark} end
+if e ~= tonumber(ARGV[1]) then return {'EPOCH', e, watermark, now} end
 local inc = ARGV[2]
 if redis.call('SISMEMBER', KEYS[2], inc) == 0 or redis.call('SISMEMBER', KEYS[3], inc) == 1 then
-  return {'REG', e, watermark}
+  return {'REG', e, watermark, now}
 end
-local n = #KEYS - 6
+local n = #KEYS - 7
+if n > 0 and math.abs(tonumber(ARGV[3]) - now) > bound_ms then return {'CLOCK', e, watermark, now} end
+-- Of a limit the two latest windows that were minted stay known, whatever becomes of their buckets: none is minted twice.
+local function minted(name)
+  local a, b = string.match(redis.call('HGET', KEYS[7], name) or '-1 -1', '^(%S+) (%S+)$')
+  return tonumber(a), tonumber(b)
+end
 local holders = math.max(1, redis.call('SCARD', KEYS[2]) - redis.call('SCARD', KEYS[3]))
 local status = 'GRANT'
 local plan, seen = {}, {}
@@ -30,7 +40,7 @@ local function hold(member, now_s)
   redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', '(' .. now_s)
 end
 for i = 1, n do
-  local key, at = KEYS[6 + i], 5 + (i - 1) * 5
+  local key, at = KEYS[7 + i], 5 + (i - 1) * 5
   local lo, hi, ret, mint = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local h = redis.call('HMGET', key, 'f', 'free', 'avail', 'used', 'dry', 'low', 'kick', 'ro', 'g:' .. inc, 'r:' .. inc, 'need', 'want')
   local p = {key = key, member = ARGV[at + 5], known = h[1], free = tonumber(h[2] or '0'), avail = tonumber(h[3] or '0'),
@@ -39,11 +49,13 @@ for i = 1, n do
   if seen[key] then return redis.error_reply('ERR lease: a bucket is named twice') end
   seen[key] = true
   if not p.known and mint > 0 then
-    local start, length = string.match(p.member, '@(%d+)%+(%d+)$')
-    if not start then return redis.error_reply('ERR lease: only a window can be minted') end
-    -- The window's end and an hour: then the key expires, and must not be minted again by whoever is that late.
-    p.expires, p.ro = tonumber(start) + tonumber(length) + 3600, '1'
-    if p.expires > tonumber(redis.call('TIME')[1]) then p.mint, p.free = mint, mint end
+    local limit, start, length = string.match(p.member, '^(.*)@(%d+)%+(%d+)$')
+    if not limit then return redis.error_reply('ERR lease: only a window can be minted') end
+    p.limit, p.start, p.ro = limit .. '+' .. length, tonumber(start), '1'
+    p.left = (p.start + tonumber(length)) * 1000 - now
+    local a, b = minted(p.limit)
+    local is_now = p.left > -bound_ms and p.start * 1000 - now <= bound_ms
+    if is_now and p.start > b and p.start ~= a then p.mint, p.free = mint, mint end
   end
   if h[9] and ret > p.returned and ret <= p.granted then p.back = ret - p.returned end
   local free = p.free + p.back
@@ -59,23 +71,25 @@ for i = 1, n do
   end
   plan[i] = p
 end
-local reply = {status, e, watermark}
+local reply = {status, e, watermark, now}
 for i = 1, n do
   local p = plan[i]
   if status ~= 'GRANT' then p.give = 0 end
   local free = p.free + p.back - p.give
   if p.mint > 0 and p.give > 0 then
     redis.call('HSET', p.key, 'f', p.mint, 'rc', 0, 'free', p.mint, 'ro', 1)
-    redis.call('PEXPIREAT', p.key, p.expires * 1000)
+    redis.call('PEXPIRE', p.key, p.left + 3600000)
+    local a, b = minted(p.limit)
+    redis.call('HSET', KEYS[7], p.limit, math.max(a, p.start) .. ' ' .. math.max(b, math.min(a, p.start)))
   end
   if p.back > 0 then redis.call('HSET', p.key, 'r:' .. inc, p.returned + p.back) end
   if p.give > 0 then
     redis.call('HSET', p.key, 'g:' .. inc, p.granted + p.give)
-    hold(p.member, tonumber(redis.call('TIME')[1]))
+    hold(p.member, math.floor(now / 1000))
   end
   if p.back > 0 or p.give > 0 then redis.call('HSET', p.key, 'free', free) end
   if not p.ro and (p.give > 0 or p.short) then
-    redis.call('ZADD', KEYS[4], ARGV[3], p.member)
+    redis.call('ZADD', KEYS[4], now, p.member)
     if p.need then redis.call('HSET', p.key, 'need', p.need) end
     -- And how much would be taken at once.
     if p.more > p.wanted and p.more > free then redis.call('HSET', p.key, 'want', p.more) end

@@ -32,6 +32,7 @@ std::string want_key(int shard, int64_t epoch) { return epoch_prefix(shard, epoc
 std::string held_key(int shard, int64_t epoch, std::string_view incarnation) {
   return epoch_prefix(shard, epoch) + "held:" + std::string(incarnation);
 }
+std::string minted_key(int shard, int64_t epoch) { return epoch_prefix(shard, epoch) + "minted"; }
 std::string bucket_key(int shard, int64_t epoch, std::string_view tenant, std::string_view bucket) {
   return epoch_prefix(shard, epoch) + "b:" + member(tenant, bucket);
 }

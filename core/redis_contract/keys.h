@@ -1,8 +1,9 @@
 // Every key of ours in Redis. Nothing else in the tree spells one.
 //
-// Shards: all keys of a tenant share the hash tag of one of 64 shards, so that a script stays atomic on Redis Cluster and
-// the pump reads 64 streams, not one per tenant. What no tenant owns (policies, identities, the change index) is under
-// {pub}. What an epoch owns carries its number in the key: a new epoch starts with nothing, and needs nobody's memory.
+// Shards: all keys of a tenant share the hash tag of one of 64 shards, so that a script stays atomic on Redis Cluster
+// and the pump reads 64 streams, not one per tenant. What no tenant owns (policies, identities, the change index) is
+// under {pub}. What an epoch owns carries its number in the key: a new epoch starts with nothing, and needs nobody's
+// memory.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ int shard_of(std::string_view tenant);
 // "tg:{s07}:"
 std::string shard_prefix(int shard);
 
-// HASH n (number), run, repl (the ids of the server that it was opened on).
+// HASH n (number), run, repl (the ids of the server that it was opened on), off (how many ms the ledger's clock is
+// ahead of that server's).
 std::string epoch_key(int shard);
 // STREAM of records, one field "r".
 std::string usage_key(int shard);
@@ -31,8 +33,12 @@ std::string tenant_key(std::string_view tenant);
 // Of one epoch:
 std::string registered_key(int shard, int64_t epoch);  // SET of incarnations that may lease
 std::string closed_key(int shard, int64_t epoch);      // SET of incarnations that never will again
-std::string want_key(int shard, int64_t epoch);        // ZSET member() → ms of the last request for units
-std::string held_key(int shard, int64_t epoch, std::string_view incarnation);  // ZSET: member()s it has leased from, by when that no longer matters, in s
+std::string want_key(int shard, int64_t epoch);        // ZSET member() → the ledger's ms at the last request
+std::string held_key(
+    int shard, int64_t epoch,
+    std::string_view incarnation);  // ZSET: member()s it has leased from, by when that no longer matters, in s
+std::string minted_key(int shard,
+                       int64_t epoch);  // HASH "tenant|limit+length" → starts of the two latest windows minted
 // HASH f (funded, cumulative), rc (recalled, cumulative), free, avail (what the ledger could still fund, as last told),
 // used (ledger's count, for display), dry (version of the ledger's "exhausted"; absent: not exhausted), low (free below
 // which funding is asked for), kick (1: asked), need (units of the largest request that went short since the last
@@ -43,9 +49,9 @@ std::string bucket_key(int shard, int64_t epoch, std::string_view tenant, std::s
 std::string member(std::string_view tenant, std::string_view bucket);
 
 // Of the publication:
-std::string meta_key();                                                   // HASH generation, version
-std::string changes_key();                                                // ZSET "T<tenant>", "P<policy>", "I<kind>:<value>" → version
-std::string policy_key(std::string_view policy);                          // STRING the policy's document
+std::string meta_key();                           // HASH generation, version
+std::string changes_key();                        // ZSET "T<tenant>", "P<policy>", "I<kind>:<value>" → version
+std::string policy_key(std::string_view policy);  // STRING the policy's document
 std::string identity_key(std::string_view kind, std::string_view value);  // STRING the tenant's id
 
 // Pub/sub: "NN tenant|bucket" when a bucket needs funding. A lost message heals: the funder scans `want` each second.

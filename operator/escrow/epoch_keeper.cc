@@ -19,6 +19,7 @@ using redis_contract::kShards;
 
 constexpr int64_t kFollowerInterval_ms = 200;
 constexpr int64_t kBackoffMax_ms = 1000;
+constexpr int64_t kTimeAnswerMax_ms = 200;  // half of it is how wrong the offset may be
 constexpr int kTurnsPerRegistration =
     10;  // members are registered again that often, which heals what the pump could not
 
@@ -32,25 +33,44 @@ redis::ConnectionOptions quick_reconnect() {
 
 struct EpochKeeper::Worker {
   Worker(Env& env, const EpochKeeperOptions& options, EpochKeeperCounters& counters)
-      : loop(env),
+      : env(env),
+        loop(env),
         session(options.database_url),
         store(env, session),
         redis(env, options.redis, quick_reconnect()),
         counters(counters) {}
 
+  Env& env;
   EventLoop loop;  // only to wait on, so that lost() and stop() can end the wait
   ledger::Session session;
   ledger::EscrowStore store;
   redis::Client redis;
   EpochKeeperCounters& counters;
+  std::optional<int64_t> ahead_ms;
   int turn = 0;
   std::atomic<bool> stopping = false;
 
-  // The epoch that Redis may act under, per shard.
-  Result<std::vector<int64_t>> renew() {
+  // How far the ledger's clock is ahead of Redis'. A slow answer tells little: what is known then stays.
+  Result<void> measure_clock() {
+    const int64_t sent_ms = env.mono_ms(), ledger_ms = env.wall_ms();
+    const auto reply = redis::Client::check(redis.call({"TIME"}));
+    if (!reply) return tl::unexpected(reply.error());
+    const int64_t took_ms = env.mono_ms() - sent_ms;
+    if (took_ms > kTimeAnswerMax_ms || !reply->is_array() || reply->elements.size() != 2) return {};
+    const int64_t redis_ms = reply->elements[0].to_integer() * 1'000 + reply->elements[1].to_integer() / 1'000;
+    ahead_ms = ledger_ms + took_ms / 2 - redis_ms;
+    counters.redis_behind_ms = *ahead_ms;
+    return {};
+  }
+
+  // The epoch that Redis may act under, per shard. Where that is the ledger's, it is told of the ledger's clock.
+  Result<std::vector<int64_t>> renew(const std::vector<ShardEpoch>& numbers) {
     std::vector<redis::Client::Eval> calls;
-    for (int shard = 0; shard < kShards; ++shard)
-      calls.push_back({&redis_contract::kRenew, {redis_contract::epoch_key(shard)}, {}});
+    for (const ShardEpoch& e : numbers) {
+      std::vector<std::string> args;
+      if (ahead_ms) args = {std::to_string(e.number), std::to_string(*ahead_ms)};
+      calls.push_back({&redis_contract::kRenew, {redis_contract::epoch_key(e.shard)}, std::move(args)});
+    }
     std::vector<int64_t> epochs;
     for (auto& result : redis.eval_all(std::move(calls))) {
       result = redis::Client::check(std::move(result));
@@ -64,7 +84,9 @@ struct EpochKeeper::Worker {
   void send_open(const std::vector<ShardEpoch>& opened, std::vector<int64_t>* current) {
     std::vector<redis::Client::Eval> calls;
     for (const ShardEpoch& e : opened) {
-      calls.push_back({&redis_contract::kOpen, {redis_contract::epoch_key(e.shard)}, {std::to_string(e.number)}});
+      calls.push_back({&redis_contract::kOpen,
+                       {redis_contract::epoch_key(e.shard)},
+                       {std::to_string(e.number), std::to_string(ahead_ms.value_or(0))}});
     }
     auto results = redis.eval_all(std::move(calls));
     for (size_t i = 0; i < opened.size(); ++i) {
@@ -98,7 +120,8 @@ struct EpochKeeper::Worker {
   Result<void> run_turn(const std::vector<std::pair<int, int64_t>>& lost, std::vector<int64_t>* current) {
     const auto numbers = store.numbers();
     if (!numbers) return tl::unexpected(numbers.error());
-    auto in_redis = renew();
+    if (const auto measured = measure_clock(); !measured) return measured;
+    auto in_redis = renew(*numbers);
     if (!in_redis) return tl::unexpected(in_redis.error());
     std::vector<ShardEpoch> stale;
     for (const ShardEpoch& e : *numbers) {

@@ -3,7 +3,9 @@
 // Each turn: the ledger's numbers and members in one query, `renew` for all shards in one round trip. Where Redis may
 // act under another epoch or none (it was wiped, restarted, promoted), the next one is opened: a compare-and-set in the
 // ledger, then `open`, sent once and never retried (rule 3), then `register` with the members read after it (rule 5).
-// A thread and connections of its own; backs off while PostgreSQL or Redis is away.
+// Redis is told how far its clock is from the ledger's, so that the scripts know the ledger's time; that Env's wall
+// clock is meant to be (core/ledger_clock.h). A thread and connections of its own; backs off while PostgreSQL or Redis
+// is away.
 #pragma once
 
 #include <array>
@@ -31,9 +33,10 @@ struct EpochKeeperOptions {
 struct EpochKeeperCounters {
   std::atomic<int64_t> epochs_opened = 0;
   std::atomic<int64_t> registered = 0;
-  std::atomic<int64_t> failures = 0;      // turns that ended with PostgreSQL or Redis away
-  std::atomic<int64_t> shards_ready = 0;  // whose epoch in Redis was the ledger's at the last turn; 64 is healthy
-  std::atomic<int64_t> lost_buckets = 0;  // reports of lost(), each a new epoch
+  std::atomic<int64_t> failures = 0;         // turns that ended with PostgreSQL or Redis away
+  std::atomic<int64_t> shards_ready = 0;     // whose epoch in Redis was the ledger's at the last turn; 64 is healthy
+  std::atomic<int64_t> lost_buckets = 0;     // reports of lost(), each a new epoch
+  std::atomic<int64_t> redis_behind_ms = 0;  // the ledger's clock less Redis', as last measured
 };
 
 class EpochKeeper {

@@ -14,6 +14,9 @@ void collect_keeper(metrics::Scrape& scrape, const escrow::EpochKeeperCounters& 
   counter(scrape, "tallygate_operator_incarnations_registered_total", "Sidecar incarnations registered.", c.registered);
   counter(scrape, "tallygate_operator_epoch_failures_total", "Turns that PostgreSQL or Redis failed.", c.failures);
   counter(scrape, "tallygate_operator_lost_buckets_total", "Buckets of which Redis knew too little.", c.lost_buckets);
+  scrape.gauge("tallygate_operator_redis_clock_ahead_seconds",
+               "How far Redis' clock is ahead of the ledger's, which its scripts follow.", {},
+               -static_cast<double>(c.redis_behind_ms.load(std::memory_order_relaxed)) / 1000);
   scrape.gauge("tallygate_operator_shards_ready", "Shards whose epoch in Redis is the ledger's; 64 is healthy.", {},
                static_cast<double>(c.shards_ready.load(std::memory_order_relaxed)));
 }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdlib>
 
 #include "operator/main/operator.h"
 
@@ -44,6 +45,12 @@ ServiceHealth background_health(const Parts& parts, Env& env, const RunSettings&
   return {ServiceState::kOk, parts.leadership->is_leader() ? "leader" : "standby"};
 }
 
+std::string redis_clock_fault(int64_t behind_ms) {
+  if (std::abs(behind_ms) <= kClockBound_ms) return "";
+  return "its clock is " + std::to_string(std::abs(behind_ms) / 1000) + " s " +
+         (behind_ms > 0 ? "behind" : "ahead of") + " the ledger's, which is followed; have NTP keep it";
+}
+
 ServiceHealth clock_health(LedgerClock& clock) {
   std::string fault = clock.machine_fault();
   if (fault.empty()) return {};
@@ -66,6 +73,9 @@ void declare_readiness(telemetry::Health& health, const Parts& parts) {
   health.add_readiness("database",
                        [&] { return unless(parts.probe->database().up(), parts.probe->database().error()); });
   health.add_readiness("redis", [&] { return unless(parts.probe->redis().up(), parts.probe->redis().error()); });
+  health.add_readiness("redisEviction", [&]() -> std::optional<std::string> {
+    return unless(parts.probe->eviction() != Eviction::kAnything, parts.probe->eviction_fault());
+  });
   if (parts.publisher) {
     // A standby is ready: it takes over within seconds.
     health.add_readiness("publication", [&]() -> std::optional<std::string> {
@@ -86,7 +96,13 @@ void declare_readiness(telemetry::Health& health, const Parts& parts) {
 
 void declare_health(telemetry::Health& health, const Parts& parts, LedgerClock& clock, const RunSettings& settings) {
   health.add_service("database", [&] { return health_of(parts.probe->database()); });
-  health.add_service("redis", [&] { return health_of(parts.probe->redis()); });
+  health.add_service("redis", [&]() -> ServiceHealth {
+    if (!parts.probe->redis().up()) return health_of(parts.probe->redis());
+    std::string fault = parts.probe->eviction_fault();
+    if (fault.empty() && parts.keeper) fault = redis_clock_fault(parts.keeper->counters().redis_behind_ms.load());
+    if (fault.empty()) return {};
+    return {ServiceState::kDegraded, std::move(fault)};
+  });
   health.add_service("backgroundJobs", [&] { return background_health(parts, clock, settings); });
   health.add_service("clock", [&] { return clock_health(clock); });
   health.add_service("webhookQueue", [] {

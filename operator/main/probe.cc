@@ -8,6 +8,8 @@ namespace {
 
 constexpr int64_t kIntervalMs = 1'000;
 
+constexpr std::string_view kPolicyField = "maxmemory_policy:";
+
 Result<void> prepare_schema(ledger::Session& session, bool migrate) {
   if (!migrate) return ledger::check_schema(session);
   const auto applied = ledger::migrate(session);
@@ -20,6 +22,15 @@ Result<void> prepare_schema(ledger::Session& session, bool migrate) {
 bool is_away(const Error& error) { return error.errc == Errc::kUnavailable || error.errc == Errc::kTimeout; }
 
 }  // namespace
+
+Eviction eviction_of(std::string_view info, std::string* policy) {
+  const size_t at = info.find(kPolicyField);
+  if (at == std::string_view::npos) return Eviction::kNothing;
+  info.remove_prefix(at + kPolicyField.size());
+  *policy = info.substr(0, info.find('\r'));
+  if (policy->starts_with("volatile")) return Eviction::kExpiring;
+  return *policy == "noeviction" ? Eviction::kNothing : Eviction::kAnything;
+}
 
 WatchedService::WatchedService(const std::string& name, metrics::Registry& registry)
     : name_(name),
@@ -52,6 +63,8 @@ Probe::Probe(Env& env, ProbeOptions options, std::function<void(Result<void>)> o
       on_schema_(std::move(on_schema)),
       database_("database", registry),
       redis_("redis", registry),
+      may_evict_(registry.gauge("tallygate_operator_redis_may_evict",
+                                "What Redis may drop where its memory is full: 0 nothing, 1 keys that expire, 2 any.")),
       database_loop_(env),
       redis_loop_(env) {}
 
@@ -93,9 +106,34 @@ void Probe::watch_database() {
 void Probe::watch_redis() {
   redis::Client client(env_, options_.redis);
   while (!stopping_) {
-    redis_.set(redis::Client::check(client.call({"PING"})).map([](const auto&) {}));
+    const auto info = redis::Client::check(client.call({"INFO", "memory"}));
+    redis_.set(info.map([](const auto&) {}));
+    if (info) look_at_eviction(info->text);
     pause(redis_loop_);
   }
+}
+
+void Probe::look_at_eviction(std::string_view info) {
+  std::string policy;
+  const Eviction now = eviction_of(info, &policy);
+  {
+    const std::lock_guard lock(mutex_);
+    policy_ = std::move(policy);
+  }
+  const Eviction before = eviction_.exchange(now);
+  may_evict_.set(static_cast<double>(now));
+  if (now != Eviction::kNothing && now != before) {
+    log::warn("Redis may drop what it must keep", {{"error", eviction_fault()}});
+  }
+}
+
+std::string Probe::eviction_fault() const {
+  const Eviction now = eviction();
+  if (now == Eviction::kNothing) return "";
+  const std::lock_guard lock(mutex_);
+  return "maxmemory-policy is '" + policy_ + "': where memory is full Redis may drop " +
+         (now == Eviction::kAnything ? "quota that is in use" : "what is left of a minute's or a second's limit") +
+         "; set it to noeviction, in its configuration too";
 }
 
 }  // namespace tallygate::operator_main

@@ -1,11 +1,13 @@
-// Asks PostgreSQL and Redis once a second whether they answer, so that health can tell without going to look. First
-// waits for the schema: what needs the ledger is started only once it is this program's.
+// Asks PostgreSQL and Redis once a second whether they answer, so that health can tell without going to look, and Redis
+// what it may drop where its memory is full. First waits for the schema: what needs the ledger is started only once it
+// is this program's.
 #pragma once
 
 #include <atomic>
 #include <functional>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "core/env.h"
@@ -35,6 +37,11 @@ class WatchedService {
   std::string error_ = "not asked yet";  // under mutex_
 };
 
+// What a Redis of this maxmemory-policy may drop.
+enum class Eviction : uint8_t { kNothing, kExpiring, kAnything };
+// Of the answer to INFO memory; what cannot be read counts as nothing.
+Eviction eviction_of(std::string_view info, std::string* policy);
+
 struct ProbeOptions {
   std::string database_url;
   redis::Endpoint redis;
@@ -51,16 +58,25 @@ class Probe {
   void stop();
   const WatchedService& database() const { return database_; }
   const WatchedService& redis() const { return redis_; }
+  // Any thread.
+  Eviction eviction() const { return eviction_.load(std::memory_order_relaxed); }
+  // What is wrong with that, and the fix; empty where nothing is.
+  std::string eviction_fault() const;
 
  private:
   void watch_database();
   void watch_redis();
+  void look_at_eviction(std::string_view info);
   void pause(EventLoop& loop);
 
   Env& env_;
   const ProbeOptions options_;
   std::function<void(Result<void>)> on_schema_;
   WatchedService database_, redis_;
+  metrics::Gauge may_evict_;
+  std::atomic<Eviction> eviction_ = Eviction::kNothing;
+  mutable std::mutex mutex_;
+  std::string policy_;  // under mutex_
   std::atomic<bool> stopping_ = false;
   EventLoop database_loop_, redis_loop_;
   std::thread database_thread_, redis_thread_;

@@ -22,8 +22,13 @@ proxy::Ticket ticket_of(uint64_t key) { return {static_cast<uint32_t>(key), stat
 
 Admission::Admission(EventLoop& loop, Directory& directory, Escrow& escrow, UsageLog& log, const Spent& allowed_before,
                      std::string policy_namespace, AdmissionOptions options)
-    : loop_(loop), directory_(directory), escrow_(escrow), log_(log), namespace_(std::move(policy_namespace)),
-      options_(options), names_(AdmissionCounters::kRoutes) {
+    : loop_(loop),
+      directory_(directory),
+      escrow_(escrow),
+      log_(log),
+      namespace_(std::move(policy_namespace)),
+      options_(options),
+      names_(AdmissionCounters::kRoutes) {
   static_assert(sizeof(Held) <= sizeof(proxy::Admission::state));
   for (const auto& [key, units] : allowed_before) {
     if (key.first == 0) allowed_before_[key.second] += units;
@@ -45,11 +50,13 @@ Admission::~Admission() { loop_.cancel(timer_); }
 // Every 20 ms: the wall clock's offset, and requests that have waited long enough.
 void Admission::sweep() {
   timer_ = loop_.after_ms(kSweepMs, [this] { sweep(); });
-  wall_offset_ns_ = loop_.env().wall_ns() - loop_.env().mono_ns();
+  look_at_clock();
   for (const auto& [key, waiting] : waiting_) {
     if (loop_.now_ns() >= waiting.deadline_ns) resume_(ticket_of(key));
   }
 }
+
+void Admission::look_at_clock() { wall_offset_ns_ = loop_.env().wall_ns() - loop_.env().mono_ns(); }
 
 void Admission::policy_changed() {
   const tenant::Policy* policy = directory_.policy();
@@ -114,7 +121,8 @@ Verdict Admission::admit(const proxy::RequestView& view, std::string_view reques
   request.ticket = ticket;
   if (directory_.policy() == nullptr) [[unlikely]] {
     // Nobody can be identified before the policy is there; the client may simply come again.
-    return deny(request, Reason::kPolicyUnavailable, "the billing policy has not been published yet, or Redis is away", denial);
+    return deny(request, Reason::kPolicyUnavailable, "the billing policy has not been published yet, or Redis is away",
+                denial);
   }
   if (const std::string_view fault = find_route(request); !fault.empty()) [[unlikely]] {
     return refuse(request, Reason::kMalformedPath, fault, admission, denial);
@@ -144,7 +152,9 @@ Verdict Admission::readmit(proxy::Ticket ticket, proxy::Admission& admission, pr
   request.api_key = waiting.api_key;
   request.ticket = ticket;
   request.deadline_ns = waiting.deadline_ns;
-  if (directory_.policy() == nullptr) return deny(request, Reason::kPolicyUnavailable, "the billing policy was deleted", denial);
+  look_at_clock();  // what it waited for may have set the clock right
+  if (directory_.policy() == nullptr)
+    return deny(request, Reason::kPolicyUnavailable, "the billing policy was deleted", denial);
   std::string_view fault = find_route(request);
   // What is on its way to the app is the path as it was; no other is matched in its place.
   if (request.path != waiting.path) fault = "the policy has changed meanwhile: send the request again";
@@ -180,8 +190,11 @@ bool Admission::may_wait(const Request& request) const {
 
 Verdict Admission::wait(Request& request, std::vector<uint64_t>& list) {
   if (request.deadline_ns == 0) count(counters_.waited);
-  Waiting waiting{std::string(request.method), std::string(request.path), std::string(request.request_id),
-                  std::string(request.credential), request.api_key,
+  Waiting waiting{std::string(request.method),
+                  std::string(request.path),
+                  std::string(request.request_id),
+                  std::string(request.credential),
+                  request.api_key,
                   request.deadline_ns != 0 ? request.deadline_ns : loop_.now_ns() + options_.wait_ms * 1'000'000};
   waiting_.emplace(request.ticket.key(), std::move(waiting));
   list.push_back(request.ticket.key());
@@ -196,18 +209,22 @@ bool Admission::shadow(const Request& request) const {
 Verdict Admission::decide(Request& request, proxy::Admission& admission, proxy::Denial& denial) {
   IdentityEntry* known = directory_.identity(request.api_key, request.credential);
   if (known == nullptr) [[unlikely]] {
-    return refuse(request, Reason::kTooManyWaiting, "too many unknown credentials are being asked for", admission, denial);
+    return refuse(request, Reason::kTooManyWaiting, "too many unknown credentials are being asked for", admission,
+                  denial);
   }
   IdentityEntry& identity = *known;
-  const bool pending = identity.known == Known::kPending || (identity.known == Known::kYes && !identity.tenant->fetched);
+  const bool pending =
+      identity.known == Known::kPending || (identity.known == Known::kYes && !identity.tenant->fetched);
   if (pending) [[unlikely]] {
     if (escrow_.connected() && may_wait(request)) {
       return wait(request, identity.known == Known::kPending ? identity.waiting : identity.tenant->waiting);
     }
-    return refuse(request, Reason::kPolicyUnavailable, "the tenant's billing data is not known here yet", admission, denial);
+    return refuse(request, Reason::kPolicyUnavailable, "the tenant's billing data is not known here yet", admission,
+                  denial);
   }
   if (identity.known == Known::kNo || !identity.tenant->exists) {
-    if (request.api_key) return refuse(request, Reason::kInvalidCredential, "no tenant has this API key", admission, denial);
+    if (request.api_key)
+      return refuse(request, Reason::kInvalidCredential, "no tenant has this API key", admission, denial);
     return refuse(request, Reason::kUnknownTenant, "no tenant has this id", admission, denial);
   }
   request.tenant = identity.tenant;
@@ -226,7 +243,8 @@ Verdict Admission::decide_tenant(Request& request, proxy::Admission& admission, 
   const tenant::Route& rule = route(request.route);
   if (!rule.entitlement.empty() && !shadow(request) &&
       std::find(doc.entitlements.begin(), doc.entitlements.end(), rule.entitlement) == doc.entitlements.end()) {
-    return deny(request, Reason::kNotEntitled, "plan " + doc.plan.str() + " does not include " + rule.entitlement, denial);
+    return deny(request, Reason::kNotEntitled, "plan " + doc.plan.str() + " does not include " + rule.entitlement,
+                denial);
   }
   Reason reason = Reason::kAdmitted;
   std::string detail;

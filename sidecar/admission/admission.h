@@ -1,4 +1,5 @@
-// The Gate of the real sidecar: identify → admit before a request is forwarded, settle after it (README.md beside this).
+// The Gate of the real sidecar: identify → admit before a request is forwarded, settle after it (README.md beside
+// this).
 //
 // Threading: the event loop's thread only, but counters(), which any thread may read.
 #pragma once
@@ -24,7 +25,7 @@
 namespace tallygate::sidecar {
 
 struct AdmissionOptions {
-  int64_t wait_ms = 1000;      // how long a request may wait for its tenant or its units
+  int64_t wait_ms = 1000;  // how long a request may wait for its tenant or its units
   size_t waiting_max = 10'000;
 };
 
@@ -69,12 +70,12 @@ class Admission final : public proxy::Gate {
     std::string_view method, path, request_id, credential;
     bool api_key = false;
     proxy::Ticket ticket;
-    int64_t deadline_ns = 0;   // 0: has not waited yet
+    int64_t deadline_ns = 0;  // 0: has not waited yet
     size_t route = AdmissionCounters::kNoRoute;
     TenantEntry* tenant = nullptr;
   };
   struct Held {  // in proxy::Admission::state
-    Plan* plan;    // null: not metered
+    Plan* plan;  // null: not metered
     Slot* slot;
     int64_t epoch;  // 0: no lease stands behind it
     Reason reason;
@@ -107,6 +108,7 @@ class Admission final : public proxy::Gate {
   proxy::Verdict decided(size_t route, Reason reason, proxy::Verdict verdict);
   void policy_changed();
   void sweep();
+  void look_at_clock();
 
   EventLoop& loop_;
   Directory& directory_;

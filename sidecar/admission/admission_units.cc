@@ -29,7 +29,8 @@ Plan* Admission::plan_for(Request& request, Reason* reason, std::string* detail)
   if (tenant.plans.size() <= row) tenant.plans.resize(row + 1);
   const int64_t now_s = (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000;
   Plan*& cached = tenant.plans[row];
-  if (cached != nullptr && cached->tenant_serial == tenant.serial && cached->policy_serial == directory_.policy_serial() &&
+  if (cached != nullptr && cached->tenant_serial == tenant.serial &&
+      cached->policy_serial == directory_.policy_serial() && now_s >= cached->valid_from_s &&
       now_s < cached->valid_until_s &&
       (cached->items.empty() || cached->epoch == escrow_.shard(cached->items[0].purse->shard).epoch)) [[likely]] {
     return cached;
@@ -116,9 +117,9 @@ Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admis
     if (shadow(request)) return unavailable(request, plan, *exhausted, admission, denial);
     const PlanItem& item = *exhausted;
     const Reason reason = item.wallet ? Reason::kBalanceExhausted : Reason::kQuotaExhausted;
-    const std::string detail = item.wallet ? "the wallet cannot pay for more of " + item.meter + "; top it up"
-                                           : "limit " + item.limit + " of meter " + item.meter + " is used up until " +
-                                                 rfc3339(item.end_s);
+    const std::string detail =
+        item.wallet ? "the wallet cannot pay for more of " + item.meter + "; top it up"
+                    : "limit " + item.limit + " of meter " + item.meter + " is used up until " + rfc3339(item.end_s);
     return deny(request, reason, detail, denial, &plan, &item);
   }
   for (const PlanItem& item : plan.items) {
@@ -133,8 +134,8 @@ Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admis
 Verdict Admission::unavailable(Request& request, Plan& plan, const PlanItem& item, proxy::Admission& admission,
                                proxy::Denial& denial) {
   const tenant::Tenant& doc = request.tenant->doc;
-  const auto rule = route(request.route).on_unavailable.value_or(item.wallet ? doc.on_unavailable_wallet
-                                                                             : doc.on_unavailable_quota);
+  const auto rule =
+      route(request.route).on_unavailable.value_or(item.wallet ? doc.on_unavailable_wallet : doc.on_unavailable_quota);
   const bool free_pass = shadow(request);
   bool room = true;
   for (const auto& i : plan.items) {
@@ -142,9 +143,10 @@ Verdict Admission::unavailable(Request& request, Plan& plan, const PlanItem& ite
   }
   if (!free_pass && (rule == tenant::OnUnavailable::kDeny || !room)) {
     const char* why = !escrow_.connected() ? "Redis is away" : "no units came in time";
-    return deny(request, Reason::kQuotaUnavailable,
-                std::string(why) + (rule == tenant::OnUnavailable::kAllow ? ", and this pod's allowance is used up" : ""),
-                denial, &plan, &item);
+    return deny(
+        request, Reason::kQuotaUnavailable,
+        std::string(why) + (rule == tenant::OnUnavailable::kAllow ? ", and this pod's allowance is used up" : ""),
+        denial, &plan, &item);
   }
   if (!plan.has_allow_definition) {
     auto defined = log_.define(definition_of(route(request.route), plan, 0));
@@ -175,7 +177,8 @@ Verdict Admission::take(Request& request, Plan& plan, uint32_t definition, Reaso
     return refuse(request, Reason::kLogFull, log_.last_error(), admission, denial);
   }
   ++plan.in_flight;
-  *reinterpret_cast<Held*>(admission.state.data()) = {&plan, slot, reason == Reason::kAdmitted ? plan.epoch : 0, reason};
+  *reinterpret_cast<Held*>(admission.state.data()) = {&plan, slot, reason == Reason::kAdmitted ? plan.epoch : 0,
+                                                      reason};
   return decided(request.route, reason, Verdict::kAdmit);
 }
 

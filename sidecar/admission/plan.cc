@@ -45,6 +45,7 @@ void add_limit(Plan* plan, size_t charge, const tenant::Limit& limit, const Wind
   item.amount = limit.amount;
   item.capacity = limit.capacity;
   item.end_s = window.end_s;
+  plan->valid_from_s = std::max(plan->valid_from_s, window.start_s);
   plan->valid_until_s = std::min(plan->valid_until_s, window.end_s);
   plan->policy_header += plan->policy_header.empty() ? "RateLimit-Policy: " : ", ";
   plan->policy_header +=

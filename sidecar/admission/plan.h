@@ -17,10 +17,10 @@ struct PlanItem {  // one charge against one bucket
   Purse* purse = nullptr;
   bool wallet = false;
   bool soft = false;
-  bool grace = false;         // soft, with a grace that ends
-  std::string limit;          // the limit's name; for a wallet "wallet"
+  bool grace = false;  // soft, with a grace that ends
+  std::string limit;   // the limit's name; for a wallet "wallet"
   std::string meter;
-  int64_t amount = 0;         // the limit as people know it
+  int64_t amount = 0;  // the limit as people know it
   int64_t capacity = 0;
   int64_t end_s = 0;
 };
@@ -31,14 +31,14 @@ struct Plan {
   // Void as soon as one of these is no longer so.
   uint64_t tenant_serial = 0, policy_serial = 0;
   int64_t epoch = 0;
-  int64_t valid_until_s = 0;
+  int64_t valid_from_s = 0, valid_until_s = 0;  // where all its windows are the ones that are now
 
-  std::vector<int64_t> units;   // per charge
+  std::vector<int64_t> units;  // per charge
   std::vector<PlanItem> items;
-  uint32_t definition = 0;      // under `epoch`
+  uint32_t definition = 0;  // under `epoch`
   bool has_allow_definition = false;
   uint32_t allow_definition = 0;  // under no epoch: admitted without a lease
-  std::string policy_header;    // "RateLimit-Policy: …\r\n"; empty where there is no limit
+  std::string policy_header;      // "RateLimit-Policy: …\r\n"; empty where there is no limit
   bool charge_on_success = true;
   int64_t in_flight = 0;
   bool retired = false;

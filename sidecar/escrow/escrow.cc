@@ -41,7 +41,10 @@ void Escrow::tick() {
     const int64_t every_ms = s.epoch == 0 ? 100 : options_.heartbeat_ms;
     if (s.used && now_ns - std::max(s.last_beat_ns, s.last_reply_ns) > every_ms * 1'000'000) beat(n);
   }
-  if (now_ns - forgot_ns_ > 60'000'000'000) {
+  // The ledger's time is learned at once, and kept where nothing else is asked.
+  const int64_t time_ms = time_heard_ns_ == 0 ? 100 : options_.heartbeat_ms;
+  if (now_ns - std::max(time_heard_ns_, shards_[0].last_beat_ns) > time_ms * 1'000'000) beat(0);
+  if (now_ns - forgot_ns_ > options_.forget_every_ms * 1'000'000) {
     forgot_ns_ = now_ns;
     forget_ended(loop_.env().wall_s());
   }
@@ -83,8 +86,12 @@ int64_t Escrow::idle_ns(const Purse& purse) const {
 void Escrow::forget_ended(int64_t now_s) {
   std::erase_if(purses_, [&](const auto& entry) {
     Purse& p = *entry.second;
+    const bool ended = now_s > p.end_s + kForgetAfterS;
+    // Of a clock that was wrong: what it holds goes back first, as of any purse that nobody uses.
+    const bool early = now_s < p.start_s - kForgetAfterS && p.available() == 0 && p.returned == p.returned_known &&
+                       p.owed_to_ledger() == 0 && p.lent_returned == p.lent_returned_known;
     // A call under way is among the users.
-    const bool over = p.end_s != 0 && now_s > p.end_s + kForgetAfterS && p.waiting.empty() && p.users == 0;
+    const bool over = p.end_s != 0 && (ended || early) && p.waiting.empty() && p.users == 0;
     if (over) settle_lease(p);
     if (over) std::erase(by_tenant_[p.tenant], &p);
     if (over && p.awake) std::erase(awake_, &p);
@@ -105,6 +112,7 @@ Purse* Escrow::purse(const std::string& tenant, const std::string& bucket, int64
     slot->end_s = end_s;
     const auto id = rc::BucketId::parse(bucket);
     slot->redis_only = id && id->redis_only();
+    if (id) slot->start_s = id->start_s;
     slot->target = options_.target_min;
     slot->epoch = epoch(slot->shard);
     by_tenant_[tenant].push_back(slot.get());
@@ -160,8 +168,9 @@ void Escrow::reconsider(const std::string& tenant) {
 }
 
 std::vector<std::string> Escrow::lease_keys(int shard, int64_t epoch, const std::string& incarnation) const {
-  return {rc::epoch_key(shard),       rc::registered_key(shard, epoch), rc::closed_key(shard, epoch),
-          rc::want_key(shard, epoch), rc::watermark_key(shard),         rc::held_key(shard, epoch, incarnation)};
+  return {rc::epoch_key(shard),        rc::registered_key(shard, epoch), rc::closed_key(shard, epoch),
+          rc::want_key(shard, epoch),  rc::watermark_key(shard),         rc::held_key(shard, epoch, incarnation),
+          rc::minted_key(shard, epoch)};
 }
 
 std::vector<std::string> Escrow::lease_args(int shard, int64_t epoch, const std::string& incarnation) const {
@@ -206,7 +215,7 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
   wake(purse);
   purse.needed = purse.wanted = 0;  // whoever still waits is asked again, and says so again
   --purse.users;
-  if (!reply || !reply->is_array() || reply->elements.size() < 3) {
+  if (!reply || !reply->is_array() || reply->elements.size() < 4) {
     count(counters_.errors);
     if (reply) refused(*reply);
     if (redis_.connected()) retry_later(purse, 200);  // else the ledger is asked, at once
@@ -215,12 +224,13 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
   const auto& e = reply->elements;
   shards_[static_cast<size_t>(purse.shard)].last_reply_ns = loop_.now_ns();
   on_watermark_(purse.shard, e[2].to_integer());
+  hear_time(e[3], purse.asked_ns);
   hear_epoch(purse.shard, e[1].to_integer());
   if (purse.epoch != epoch) return on_change_(purse);  // a late answer of an epoch that is over (rule 7)
   refusal_.clear();
-  if (e[0].is_text("GRANT") && e.size() == 4) {
+  if (e[0].is_text("GRANT") && e.size() == 5) {
     purse.unmet_ns = 0;
-    granted(purse, e[3], returned);
+    granted(purse, e[4], returned);
   } else if (e[0].is_text("DRY") || e[0].is_text("WAIT")) {
     const bool dry = e[0].is_text("DRY");
     if (dry)
@@ -228,8 +238,8 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
     else
       refusal_ = "nobody funds its buckets: is an operator running, and does one lead?";
     count(dry ? counters_.dry : counters_.wait);
-    if (e.size() == 4 && e[3].elements.size() == 4) {
-      purse.elsewhere = e[3].elements[1].to_integer();
+    if (e.size() == 5 && e[4].elements.size() == 4) {
+      purse.elsewhere = e[4].elements[1].to_integer();
       purse.told = true;
     }
     purse.state = dry ? PurseState::kDry : PurseState::kFunding;
@@ -239,6 +249,11 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
     } else {
       retry_later(purse, 50);
     }
+  } else if (e[0].is_text("CLOCK")) {
+    // The same answer has set the clock right; what waits is asked again, for the window that is now.
+    count(counters_.clock_refused);
+    refusal_ = "this sidecar's clock was off, or its calls take seconds";
+    retry_later(purse, 50);
   } else if (e[0].is_text("REG")) {
     count(counters_.not_registered);
     refusal_ = "this sidecar is not registered: is an operator running, and does one lead?";
@@ -348,6 +363,14 @@ void Escrow::send_return(Purse& purse) {
   purse.target = target;
 }
 
+// 0: a server that acts under no epoch knows nothing of the ledger's time.
+void Escrow::hear_time(const redis::Reply& ledger_ms, int64_t sent_ns) {
+  const int64_t ms = ledger_ms.to_integer(0);
+  if (ms == 0) return;
+  time_heard_ns_ = loop_.env().mono_ns();
+  on_time_(ms * 1'000'000, sent_ns, time_heard_ns_);
+}
+
 void Escrow::beat(int number) {
   Shard& s = shards_[static_cast<size_t>(number)];
   if (s.beating || !redis_.connected()) return;
@@ -359,8 +382,9 @@ void Escrow::beat(int number) {
                 if (!*alive) return;
                 Shard& shard = shards_[static_cast<size_t>(number)];
                 shard.beating = false;
-                if (!reply || !reply->is_array() || reply->elements.size() < 3) return;
+                if (!reply || !reply->is_array() || reply->elements.size() < 4) return;
                 shard.last_reply_ns = loop_.now_ns();
+                hear_time(reply->elements[3], shard.last_beat_ns);
                 on_watermark_(number, reply->elements[2].to_integer());
                 hear_epoch(number, reply->elements[1].to_integer());
               });

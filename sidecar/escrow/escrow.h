@@ -29,6 +29,7 @@ struct EscrowOptions {
   int64_t idle_return_ms = 1500;        // unspent units of a purse that nobody used for so long go back
   int64_t idle_return_scarce_ms = 300;  // the same, where others have little else to lease
   int64_t heartbeat_ms = 1000;
+  int64_t forget_every_ms = 60'000;  // purses of windows that are long over, or not for long
   int64_t dry_recheck_ms = 250;
   int64_t redis_patience_ms = 200;  // requests wait for Redis alone for so long, then the ledger is asked too
   int64_t ledger_pause_ms = 500;    // after an answer of the ledger's that brings nothing
@@ -36,7 +37,7 @@ struct EscrowOptions {
 
 struct EscrowCounters {
   std::atomic<uint64_t> leases{0}, granted_units{0}, returned_units{0}, dry{0}, wait{0}, epoch_changes{0},
-      not_registered{0}, errors{0};
+      not_registered{0}, errors{0}, clock_refused{0};
 };
 
 class Escrow {
@@ -87,6 +88,9 @@ class Escrow {
   void on_change(std::function<void(Purse&)> fn) { on_change_ = std::move(fn); }
   // Called with (shard, incarnation, watermark) from every reply that carries one.
   void on_watermark(std::function<void(int, int64_t)> fn) { on_watermark_ = std::move(fn); }
+  // Called with (ns since the Unix epoch, sent, received) from every reply that tells the ledger's time; the last two
+  // by the monotonic clock.
+  void on_time(std::function<void(int64_t, int64_t, int64_t)> fn) { on_time_ = std::move(fn); }
   // A shard's epoch has become another.
   void on_epoch(std::function<void(int, int64_t)> fn) { on_epoch_ = std::move(fn); }
 
@@ -123,6 +127,7 @@ class Escrow {
   int64_t idle_ns(const Purse& purse) const;
   void granted(Purse& purse, const redis::Reply& bucket, int64_t before);
   void hear_epoch(int shard, int64_t epoch);
+  void hear_time(const redis::Reply& ledger_ms, int64_t sent_ns);
   void adopt(Purse& purse, int64_t epoch);
   void give_back_idle(Purse& purse);
   void send_return(Purse& purse);
@@ -148,8 +153,9 @@ class Escrow {
   std::function<void(Purse&)> on_change_ = [](Purse&) {};
   std::function<void(int, int64_t)> on_watermark_ = [](int, int64_t) {};
   std::function<void(int, int64_t)> on_epoch_ = [](int, int64_t) {};
+  std::function<void(int64_t, int64_t, int64_t)> on_time_ = [](int64_t, int64_t, int64_t) {};
   EventLoop::TimerId timer_ = 0;
-  int64_t forgot_ns_ = 0;
+  int64_t forgot_ns_ = 0, time_heard_ns_ = 0;
   std::string refusal_;  // what Redis last answered in place of units
   std::string stalled_;
   int64_t stalled_until_ns_ = 0;

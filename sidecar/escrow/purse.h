@@ -18,9 +18,9 @@ struct Purse {
   std::string bucket;  // bucket id
   std::string member;  // "tenant|bucket"
   int shard = 0;
-  bool redis_only = false;  // a window shorter than an hour: the ledger knows nothing of it
-  int64_t mint = 0;         // Redis-only window: the units it starts with; else 0
-  int64_t end_s = 0;        // the window's end; 0: none (wallet)
+  bool redis_only = false;         // a window shorter than an hour: the ledger knows nothing of it
+  int64_t mint = 0;                // Redis-only window: the units it starts with; else 0
+  int64_t start_s = 0, end_s = 0;  // the window's; 0: none (wallet)
 
   // Cumulative under `epoch`; starts from zero under a newer one.
   int64_t epoch = 0;

@@ -60,8 +60,8 @@ void fit_into_descriptors(Settings& settings) {
 
 int run(Settings settings) {
   Signals signals;
-  Env& env = system_env();
-  log::start({settings.telemetry.log_level, settings.telemetry.log_format}, env);
+  LedgerClock env(system_env());
+  log::start({settings.telemetry.log_level, settings.telemetry.log_format}, system_env());
   fit_into_descriptors(settings);
   EventLoop loop(env);
   auto sidecar = Sidecar::create(loop, env, settings);

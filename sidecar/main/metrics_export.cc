@@ -89,6 +89,9 @@ void Sidecar::export_metrics(metrics::Scrape& scrape) const {
   scrape.counter("tallygate_sidecar_allowed_units_total", "Units admitted without a lease.", {}, get(a.allowed_units));
   export_proxy(scrape, proxy_->counters());
 
+  scrape.gauge("tallygate_sidecar_clock_ahead_seconds",
+               "How far this machine's clock is ahead of the ledger's, which is followed.", {},
+               static_cast<double>(clock_.machine_ahead_ms()) / 1000);
   const EscrowCounters& e = escrow_->counters();
   scrape.counter("tallygate_sidecar_leases_total", "Lease calls.", {}, get(e.leases));
   scrape.counter("tallygate_sidecar_leased_units_total", "Units leased.", {}, get(e.granted_units));
@@ -99,6 +102,8 @@ void Sidecar::export_metrics(metrics::Scrape& scrape) const {
                  get(e.wait));
   scrape.counter("tallygate_sidecar_lease_answers_total", "Lease calls that brought nothing.",
                  {{"answer", "not_registered"}}, get(e.not_registered));
+  scrape.counter("tallygate_sidecar_lease_answers_total", "Lease calls that brought nothing.", {{"answer", "clock"}},
+                 get(e.clock_refused));
   scrape.counter("tallygate_sidecar_lease_errors_total", "Lease calls without an answer.", {}, get(e.errors));
   scrape.counter("tallygate_sidecar_epoch_changes_total", "Newer epochs heard of.", {}, get(e.epoch_changes));
 

@@ -14,18 +14,18 @@ constexpr int64_t kForgetAfterS = 3600;  // totals of a window serve to return i
 
 }  // namespace
 
-Sidecar::Sidecar(EventLoop& loop, Env& env, Settings settings)
-    : loop_(loop), env_(env), settings_(std::move(settings)) {}
+Sidecar::Sidecar(EventLoop& loop, LedgerClock& clock, Settings settings)
+    : loop_(loop), clock_(clock), settings_(std::move(settings)) {}
 
-Result<std::unique_ptr<Sidecar>> Sidecar::create(EventLoop& loop, Env& env, Settings settings) {
-  std::unique_ptr<Sidecar> s(new Sidecar(loop, env, std::move(settings)));
+Result<std::unique_ptr<Sidecar>> Sidecar::create(EventLoop& loop, LedgerClock& clock, Settings settings) {
+  std::unique_ptr<Sidecar> s(new Sidecar(loop, clock, std::move(settings)));
   // Before anything is left behind on the disk.
   const std::string listen = config::to_string(s->settings_.listen);
   if (auto found = proxy::look_up(listen); !found) return tl::unexpected(found.error());
   if (auto opened = s->folder_.open(s->settings_.data_dir); !opened) return tl::unexpected(opened.error());
   const std::string boot_id = kernel_boot_id();
   if (auto recovered = s->recover(boot_id); !recovered) return tl::unexpected(recovered.error());
-  const std::string incarnation = s->settings_.pod + "." + env.random_hex(6);
+  const std::string incarnation = s->settings_.pod + "." + clock.random_hex(6);
   auto made = UsageLog::create(s->folder_.incarnation_folder(incarnation), {incarnation, boot_id, s->settings_.pod});
   if (!made) return tl::unexpected(made.error());
   s->log_ = std::move(*made);
@@ -102,6 +102,9 @@ Result<void> Sidecar::start() {
       directory_->confirm(tenant, answer.suspended, answer.tenant);
     });
   }
+  escrow_->on_time([this](int64_t ledger_ns, int64_t sent_ns, int64_t received_ns) {
+    clock_.heard(ledger_ns, sent_ns, received_ns);
+  });
   directory_->on_fault([](const std::string& what) { log::error("published document refused", {{"error", what}}); });
   redis_->on_change([this](bool up) {
     redis_up_.store(up);
@@ -131,10 +134,10 @@ Result<void> Sidecar::start() {
   if (resolver_) find_app();
   watch();
   commit_timer_ = loop_.after_ms(kCommitMs, [this] { commit(); });
-  // Nobody is let in before it is known what to ask of them, and what predecessors left unspent is there again; but not
-  // for ever, lest a Redis that is away look like a process that hangs.
+  // Nobody is let in before it is known what to ask of them and which time it is, and what predecessors left unspent is
+  // there again; but not for ever, lest a Redis that is away look like a process that hangs.
   const int64_t until_ms = loop_.env().mono_ms() + settings_.admission_wait_ms;
-  while ((directory_->policy() == nullptr || handover_->returning() > 0 || !app_known_.load()) &&
+  while ((directory_->policy() == nullptr || handover_->returning() > 0 || !app_known_.load() || !clock_.known()) &&
          loop_.env().mono_ms() < until_ms) {
     loop_.run_once(5);
   }
@@ -173,7 +176,7 @@ void Sidecar::commit() {
   }
   if (loop_.now_ns() - forgot_ns_ > kForgetEveryNs) {
     forgot_ns_ = loop_.now_ns();
-    log_->forget_ended(env_.wall_s() - kForgetAfterS);
+    log_->forget_ended(clock_.wall_s() - kForgetAfterS);
   }
   if (!pending && log_->in_flight() == 0) return;
   courier_->kick();
@@ -225,6 +228,10 @@ void Sidecar::watch() {
   {
     const std::lock_guard lock(stalled_mutex_);
     redis_stalled_ = escrow_->stalled();
+  }
+  if (const std::string fault = clock_.machine_fault(); !fault.empty()) {
+    static log::Throttle throttle(60);
+    log::warn(throttle, "a clock is wrong", {{"error", fault}});
   }
   tenants_.store(directory_->tenants(), std::memory_order_relaxed);
   purses_.store(escrow_->purses(), std::memory_order_relaxed);
@@ -350,6 +357,11 @@ void Sidecar::declare(telemetry::Health& health) {
     if (log_state_.load() == LogState::kGone) return "the data folder was deleted or replaced";
     if (log_state_.load() == LogState::kFull || commit_failing_.load()) return "the data folder takes no more";
     return std::nullopt;
+  });
+  health.add_service("clock", [this]() -> telemetry::ServiceHealth {
+    std::string fault = clock_.machine_fault();
+    if (fault.empty()) return {};
+    return {telemetry::ServiceState::kDegraded, std::move(fault)};
   });
   health.add_readiness("policy", [this]() -> std::optional<std::string> {
     if (policy_known_.load()) return std::nullopt;

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/io/event_loop.h"
+#include "core/ledger_clock.h"
 #include "core/redis_client/connection.h"
 #include "core/telemetry/health.h"
 #include "core/telemetry/metrics.h"
@@ -28,7 +29,8 @@ namespace tallygate::sidecar {
 class Sidecar {
  public:
   // Locks the data folder and recovers what predecessors left in it. Opens no socket.
-  static Result<std::unique_ptr<Sidecar>> create(EventLoop& loop, Env& env, Settings settings);
+  // `clock`, which is also the loop's, learns the ledger's time from what Redis answers.
+  static Result<std::unique_ptr<Sidecar>> create(EventLoop& loop, LedgerClock& clock, Settings settings);
   ~Sidecar();
 
   Result<void> start();
@@ -42,7 +44,7 @@ class Sidecar {
   void export_metrics(metrics::Scrape& scrape) const;
 
  private:
-  Sidecar(EventLoop& loop, Env& env, Settings settings);
+  Sidecar(EventLoop& loop, LedgerClock& clock, Settings settings);
   Result<void> recover(const std::string& boot_id);
   void commit();
   void find_app();
@@ -57,7 +59,7 @@ class Sidecar {
   void finish();
 
   EventLoop& loop_;
-  Env& env_;
+  LedgerClock& clock_;
   Settings settings_;
   DataFolder folder_;
   std::unique_ptr<UsageLog> log_;

@@ -278,7 +278,7 @@ class Stack:
     def restart_operator(self, env=None):
         return self.operator.start(env=env)
 
-    def start_sidecar(self, name, policy, flags=(), wait_ready=True, listen=None, upstream=None):
+    def start_sidecar(self, name, policy, flags=(), wait_ready=True, listen=None, upstream=None, env=None):
         sidecar = self.sidecars.get(name)
         if sidecar is None:
             folder = self.folder / f"sidecar-{name}"
@@ -288,7 +288,7 @@ class Stack:
                     "--data-dir", folder / "data", *flags]
             (folder / "data").mkdir(parents=True, exist_ok=True)
             sidecar = self.sidecars[name] = Sidecar(f"sidecar-{name}", argv, folder, {})
-        return sidecar.start(wait_ready=wait_ready)
+        return sidecar.start(wait_ready=wait_ready, env=env)
 
     def restart_sidecar(self, name, same_port=True, wait_ready=True):
         """On its data folder, and on the port it had, so that clients find it again."""

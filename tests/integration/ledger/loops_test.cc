@@ -439,6 +439,39 @@ TEST_P(PumpKilled, BooksEachRecordOnce) {
             0);
 }
 
+// The ledger's clock is this machine's, shifted: what Redis' is behind it.
+class AheadEnv final : public Env {
+ public:
+  explicit AheadEnv(int64_t ahead_s) : ahead_ns_(ahead_s * 1'000'000'000) {}
+  int64_t mono_ns() override { return system_env().mono_ns(); }
+  int64_t wall_ns() override { return system_env().wall_ns() + ahead_ns_; }
+  void random_bytes(void* out, size_t size) override { system_env().random_bytes(out, size); }
+  void sleep_ms(int64_t ms) override { system_env().sleep_ms(ms); }
+
+ private:
+  const int64_t ahead_ns_;
+};
+
+TEST(Loops, ARedisWhoseClockIsWrongFollowsTheLedgers) {
+  for (const int64_t ahead_s : {5'400, -5'400}) {
+    AheadEnv ledger(ahead_s);
+    LoopsWorld w;
+    w.bucket = redis_contract::BucketId{"calls-hour", false, ledger.wall_s() / 3'600 * 3'600, 3'600}.str();
+    const auto record = tenant_record(w.tenant, {hard_limit("calls-hour", 7000)});
+    must(ledger::TenantStore(ledger, w.session).publish(std::span(&record, 1), {}));
+    w.start(ledger);
+    w.send(hello(w.shard, "a"));
+    w.caller_ahead_ms = ahead_s * 1'000;
+    ASSERT_TRUE(w.registered("a"));
+    EXPECT_EQ(w.lease_patiently("a", 10).granted, 10) << "the window that is now by the ledger's clock is funded";
+    EXPECT_EQ(w.lease_patiently("a", 5'500).status, "GRANT") << "and asked for again: the scan finds it";
+    EXPECT_NEAR(static_cast<double>(w.keeper->counters().redis_behind_ms), static_cast<double>(ahead_s * 1'000), 2'000);
+    w.caller_ahead_ms = 0;
+    EXPECT_EQ(w.lease("a", 20).status, "CLOCK");
+    EXPECT_EQ(w.epoch(), 1) << "nothing was opened anew for it";
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Seams, PumpKilled,
                          ::testing::Values("pump.after_read:exit", "pump.after_commit:exit", "pump.after_ack:exit"),
                          [](const auto& info) {

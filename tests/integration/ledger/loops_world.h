@@ -18,18 +18,21 @@ class LoopsWorld {
     bucket = today("calls-day");
   }
 
-  void start_pump() {
-    pump = std::make_unique<pump::Pump>(env, pump_options());
+  void start_pump() { start_pump(env); }
+  void start_pump(Env& clock) {
+    pump = std::make_unique<pump::Pump>(clock, pump_options());
     pump->start();
   }
-  void start() {
+  void start() { start(env); }
+  // `clock`: with the ledger's time.
+  void start(Env& clock) {
     keeper = std::make_unique<escrow::EpochKeeper>(
-        env, escrow::EpochKeeperOptions{.database_url = url, .redis = redis.endpoint()});
+        clock, escrow::EpochKeeperOptions{.database_url = url, .redis = redis.endpoint()});
     funder = std::make_unique<escrow::Funder>(
-        env, escrow::FunderOptions{.database_url = url, .redis = redis.endpoint()}, *keeper);
+        clock, escrow::FunderOptions{.database_url = url, .redis = redis.endpoint()}, *keeper);
     keeper->start();
     funder->start();
-    start_pump();
+    start_pump(clock);
   }
   void stop() {
     if (pump) pump->stop();
@@ -82,18 +85,18 @@ class LoopsWorld {
   Lease lease(const std::string& incarnation, int64_t total, int64_t returned = 0) {
     using namespace redis_contract;
     const int64_t e = epoch();
-    const auto reply =
-        client.eval(kLease,
-                    {epoch_key(shard), registered_key(shard, e), closed_key(shard, e), want_key(shard, e),
-                     watermark_key(shard), held_key(shard, e, incarnation), bucket_key(shard, e, tenant, bucket)},
-                    {std::to_string(e), incarnation, std::to_string(env.wall_ms()), want_channel(),
-                     std::string(shard < 10 ? "0" : "") + std::to_string(shard), std::to_string(total),
-                     std::to_string(total), std::to_string(returned), "0", member(tenant, bucket)});
+    const auto reply = client.eval(
+        kLease,
+        {epoch_key(shard), registered_key(shard, e), closed_key(shard, e), want_key(shard, e), watermark_key(shard),
+         held_key(shard, e, incarnation), minted_key(shard, e), bucket_key(shard, e, tenant, bucket)},
+        {std::to_string(e), incarnation, std::to_string(env.wall_ms() + caller_ahead_ms), want_channel(),
+         std::string(shard < 10 ? "0" : "") + std::to_string(shard), std::to_string(total), std::to_string(total),
+         std::to_string(returned), "0", member(tenant, bucket)});
     if (!reply || !reply->is_array() || reply->elements.empty()) return {};
     Lease lease{reply->elements[0].text};
-    if (reply->elements.size() > 3) {
-      lease.granted = reply->elements[3].elements[0].to_integer();
-      lease.remaining = reply->elements[3].elements[1].to_integer();
+    if (reply->elements.size() > 4) {
+      lease.granted = reply->elements[4].elements[0].to_integer();
+      lease.remaining = reply->elements[4].elements[1].to_integer();
     }
     return lease;
   }
@@ -110,6 +113,7 @@ class LoopsWorld {
   std::string tenant = "shop/acme";  // tests that change it stay in the shard
   const int shard = redis_contract::shard_of(tenant);
   std::string bucket;
+  int64_t caller_ahead_ms = 0;  // how far the clock of who leases is
   Env& env = system_env();
   std::string url;
   ledger::Session session{url};

@@ -160,6 +160,30 @@ TEST_F(OperatorTest, WaitsForPostgres) {
   EXPECT_TRUE(op.wait_ready()) << op.log();
 }
 
+TEST_F(OperatorTest, ARedisThatMayDropQuotaIsSaidAndOneThatMayDropAnyIsNotReady) {
+  folder.write("acme.yaml", tenant_yaml("acme", "cus_1"));
+  start();
+  ASSERT_TRUE(op.wait_ready()) << op.log();
+  const auto set_policy = [&](const std::string& policy, int level) {
+    (void)client.call({"CONFIG", "SET", "maxmemory-policy", policy});
+    return wait([&] { return op.metric("tallygate_operator_redis_may_evict") == level; });
+  };
+  EXPECT_EQ(op.metric("tallygate_operator_redis_may_evict"), 0);
+  ASSERT_TRUE(set_policy("volatile-lru", 1));
+  EXPECT_EQ(op.get("/readyz").status, 200);
+  EXPECT_NE(op.get("/health").body.find("maxmemory-policy is 'volatile-lru'"), std::string::npos)
+      << op.get("/health").body;
+  for (const char* policy : {"allkeys-lru", "allkeys-random"}) {
+    ASSERT_TRUE(set_policy(policy, 2));
+    EXPECT_TRUE(wait([&] { return op.get("/readyz").body.find(policy) != std::string::npos; }));
+    EXPECT_EQ(op.get("/readyz").status, 503);
+    EXPECT_NE(op.get("/readyz").body.find("set it to noeviction"), std::string::npos);
+    EXPECT_NE(op.get("/health").body.find("\"status\":\"degraded\""), std::string::npos);
+  }
+  ASSERT_TRUE(set_policy("noeviction", 0));
+  EXPECT_TRUE(op.wait_ready());
+}
+
 TEST_F(OperatorTest, PendingMigrationsRefuseTheStartOrAreApplied) {
   world.url = PostgresServer::shared().create_database(false);
   start();

@@ -23,8 +23,8 @@ class Model {
   std::map<std::string, Bucket> buckets;
 
   LeaseAnswer lease(const std::string& inc, const std::vector<Want>& wants) {
-    LeaseAnswer answer{"GRANT", 1, 0, {}};
-    if (!registered.contains(inc) || closed.contains(inc)) return {"REG", 1, 0, {}};
+    LeaseAnswer answer{"GRANT", 1, 0, {}, 0};
+    if (!registered.contains(inc) || closed.contains(inc)) return {"REG", 1, 0, {}, 0};
     std::vector<Bucket> after;
     std::vector<bool> short_of;
     for (const Want& want : wants) {

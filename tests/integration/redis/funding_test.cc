@@ -129,7 +129,8 @@ TEST_F(Funding_, AsksOnceUntilFunded) {
   EXPECT_EQ(listen_until(1), 1u);
   const std::string two = {static_cast<char>('0' + s.shard() / 10), static_cast<char>('0' + s.shard() % 10)};
   EXPECT_EQ(heard[0], two + " " + s.member(kDay));
-  EXPECT_EQ(s.call({"ZSCORE", rc::want_key(s.shard(), 1), s.member(kDay)}).text, "1700000000000");
+  const auto score = s.call({"ZSCORE", rc::want_key(s.shard(), 1), s.member(kDay)}).text;
+  EXPECT_NEAR(std::stod(score), static_cast<double>(system_env().wall_ms()), 5000);
   s.fund(1, kDay, {0, 100, 0, 0, "", 60});
   s.lease(1, "a", {{kDay, 30, 30}});
   EXPECT_EQ(listen_until(1), 1u) << "70 are above the low mark";

@@ -166,7 +166,8 @@ TEST_F(Lease, ARedisOnlyWindowIsMintedOnceAndExpires) {
   auto answer = s.lease(1, "a", {{bucket, 10, 10, 0, 100}});
   EXPECT_EQ(answer.status, "GRANT");
   EXPECT_EQ(answer.grants[0], (Grant{10, 90, 0, ""}));
-  EXPECT_EQ(s.call({"PEXPIRETIME", s.key(bucket, 1)}).integer, (now_s + 60 + 3600) * 1000);
+  EXPECT_NEAR(static_cast<double>(s.call({"PEXPIRETIME", s.key(bucket, 1)}).integer),
+              static_cast<double>((now_s + 60 + 3600) * 1000), 2000);
   EXPECT_EQ(s.lease(1, "b", {{bucket, 90, 90, 0, 100}}).status, "GRANT");
   answer = s.lease(1, "b", {{bucket, 91, 91, 0, 100}});
   EXPECT_EQ(answer.status, "DRY") << "there is no ledger to ask";
@@ -191,6 +192,8 @@ TEST_F(Lease, WindowsThatEndedLeaveWhatAnIncarnationHolds) {
   s.lease(1, "a", {{kDay, 1, 1}});
   const int64_t now_s = system_env().wall_s();
   for (int64_t start_s = now_s - 1500; start_s <= now_s; ++start_s) {
+    s.ahead_ms = (start_s - now_s) * 1000;  // the time that it is for everybody
+    s.run(redis_contract::kRenew, {redis_contract::epoch_key(s.shard())}, {"1", std::to_string(s.ahead_ms)});
     s.lease(1, "a", {{"each@" + std::to_string(start_s) + "+1", 1, 1, 0, 100}});
   }
   const auto held = s.close(1, "a");
@@ -198,6 +201,75 @@ TEST_F(Lease, WindowsThatEndedLeaveWhatAnIncarnationHolds) {
   EXPECT_GE(held.elements.size(), 60u);
   EXPECT_TRUE(
       std::any_of(held.elements.begin(), held.elements.end(), [&](const auto& e) { return e.text == s.member(kDay); }));
+}
+
+TEST_F(Lease, OnlyTheWindowThatIsNowIsMinted) {
+  const int64_t now_s = system_env().wall_s();
+  for (const int64_t start_s : {now_s + 10, now_s + 600, now_s - 70, now_s - 660}) {
+    EXPECT_EQ(s.lease(1, "a", {{minute(start_s), 1, 1, 0, 100}}).status, "DRY") << start_s - now_s;
+    EXPECT_EQ(s.call({"EXISTS", s.key(minute(start_s), 1)}).integer, 0);
+  }
+  EXPECT_EQ(s.lease(1, "a", {{minute(now_s - 50), 1, 1, 0, 100}}).status, "GRANT");
+}
+
+// As an eviction does to keys that expire, under maxmemory-policy volatile-*.
+TEST_F(Lease, AWindowWhoseBucketVanishedIsNotMintedAgain) {
+  const int64_t now_s = system_env().wall_s();
+  const std::string before = minute(now_s - 60), now = minute(now_s);
+  for (const auto& bucket : {now, before}) {  // the one before last: somebody's clock is a little behind
+    EXPECT_EQ(s.lease(1, "a", {{bucket, 100, 100, 0, 100}}).grants[0].granted, 100);
+  }
+  for (const auto& bucket : {before, now, before, now}) {
+    s.call({"DEL", s.key(bucket, 1)});
+    const auto answer = s.lease(1, "b", {{bucket, 1, 1, 0, 100}});
+    EXPECT_EQ(answer.status, "DRY") << bucket;
+    EXPECT_EQ(answer.grants[0].granted, 0);
+    EXPECT_EQ(s.call({"EXISTS", s.key(bucket, 1)}).integer, 0);
+  }
+  EXPECT_EQ(s.lease(1, "b", {{"other@" + std::to_string(now_s) + "+60", 1, 1, 0, 100}}).status, "GRANT");
+  EXPECT_EQ(s.call({"HLEN", redis_contract::minted_key(s.shard(), 1)}).integer, 2) << "one a limit, not a window";
+  EXPECT_EQ(s.call({"PTTL", redis_contract::minted_key(s.shard(), 1)}).integer, -1);
+}
+
+// Clocks (docs/PROTOCOL.md).
+
+TEST_F(Lease, ACallerWhoseClockIsOffIsToldTheTimeAndGivenNothing) {
+  s.fund(1, kDay, {0, 1000, 0, 0, "", 1});
+  const std::string before = s.dump();
+  for (const int64_t ahead_ms : {600'000, 2'500, -90'000}) {
+    s.ahead_ms = ahead_ms;
+    const auto answer = s.lease(1, "a", {{kDay, 10, 10}});
+    EXPECT_EQ(answer.status, "CLOCK") << ahead_ms;
+    EXPECT_TRUE(answer.grants.empty());
+    EXPECT_NEAR(static_cast<double>(answer.ledger_ms), static_cast<double>(system_env().wall_ms()), 1000);
+    EXPECT_EQ(s.lease(1, "a", {}).status, "GRANT") << "the heartbeat is how the time is learned";
+  }
+  EXPECT_EQ(s.dump(), before);
+  s.ahead_ms = 1'000;
+  EXPECT_EQ(s.lease(1, "a", {{kDay, 10, 10}}).status, "GRANT");
+}
+
+TEST_F(Lease, TheScriptsFollowTheLedgersClockNotTheServers) {
+  const auto tell = [&](int64_t epoch, int64_t ahead_ms) {
+    return s
+        .run(redis_contract::kRenew, {redis_contract::epoch_key(s.shard())},
+             {std::to_string(epoch), std::to_string(ahead_ms)})
+        .to_integer(-1);
+  };
+  EXPECT_EQ(tell(7, 999'000), 1) << "another epoch's: nothing is taken of it";
+  EXPECT_EQ(s.lease(1, "a", {{kDay, 1, 1}}).status, "WAIT");
+  EXPECT_EQ(tell(1, 600'000), 1);
+  EXPECT_EQ(s.lease(1, "a", {{kDay, 1, 1}}).status, "CLOCK");
+  s.ahead_ms = 600'000;
+  EXPECT_EQ(s.lease(1, "a", {{kDay, 1, 1}}).status, "WAIT");
+  const auto score = s.call({"ZSCORE", redis_contract::want_key(s.shard(), 1), s.member(kDay)}).text;
+  EXPECT_NEAR(std::stod(score), static_cast<double>(system_env().wall_ms() + 600'000), 2000);
+  const int64_t ledger_s = system_env().wall_s() + 600;
+  EXPECT_EQ(s.lease(1, "a", {{minute(ledger_s), 1, 1, 0, 100}}).status, "GRANT");
+  EXPECT_EQ(s.lease(1, "a", {{minute(ledger_s - 600), 1, 1, 0, 100}}).status, "DRY");
+  EXPECT_EQ(s.open(2), 2);
+  s.enrol(2, {"a"});
+  EXPECT_EQ(s.lease(2, "a", {{kDay, 1, 1}}).status, "CLOCK") << "an epoch is opened with an offset of its own";
 }
 
 TEST_F(Lease, ARefusedMintLeavesNothing) {

@@ -49,6 +49,7 @@ struct LeaseAnswer {
   std::string status;
   int64_t epoch = 0, watermark = 0;
   std::vector<Grant> grants;
+  int64_t ledger_ms = 0;
 };
 struct Funding {
   int64_t acknowledged = 0, total = 0, avail = 0, used = 0;
@@ -68,6 +69,8 @@ class Scripts {
     return redis_contract::bucket_key(shard_, epoch, tenant_, bucket);
   }
   std::string member(const std::string& bucket) const { return redis_contract::member(tenant_, bucket); }
+
+  int64_t ahead_ms = 0;  // how far the caller's clock is
 
   int64_t open(int64_t number);
   int64_t renew();

@@ -39,7 +39,8 @@ TEST(Edit, ARequestInFlightSurvivesItsPlan) {
   Call& old = world.ask(pod);
   for (int i = 0; i < 3; ++i) {
     world.op.put(world.tenant(60 + i));
-    ASSERT_TRUE(world.until([&] { return pod.headers(world.ask(pod)).find("q=" + std::to_string(60 + i)) != std::string::npos; }));
+    ASSERT_TRUE(world.until(
+        [&] { return pod.headers(world.ask(pod)).find("q=" + std::to_string(60 + i)) != std::string::npos; }));
   }
   EXPECT_NE(pod.headers(old).find("q=50"), std::string::npos);
   pod.settle(old);
@@ -91,7 +92,7 @@ TEST(Edit, WindowsEndWithoutAStormOfDenials) {
   EXPECT_EQ(world.admitted_of(pod, 30), 30);
   Call& across = world.ask(pod);
   // The next window begins; the operator has funded nothing there yet, and does once it is asked.
-  world.env.shift_s += 1001;
+  world.pass_s(1001);
   world.run_ms(40);
   std::vector<Call*> calls;
   for (int i = 0; i < 50; ++i) calls.push_back(&pod.begin());
@@ -99,11 +100,13 @@ TEST(Edit, WindowsEndWithoutAStormOfDenials) {
   for (Call* c : calls) EXPECT_TRUE(c->waits()) << c->denial.body;
   const std::string second = "calls@" + std::to_string(world.end_s) + "+100000";
   world.op.fund(kTenant, second, 100);
-  ASSERT_TRUE(world.until([&] { return std::all_of(calls.begin(), calls.end(), [](Call* c) { return c->admitted(); }); }));
+  ASSERT_TRUE(
+      world.until([&] { return std::all_of(calls.begin(), calls.end(), [](Call* c) { return c->admitted(); }); }));
   for (Call* c : calls) pod.settle(*c);
   pod.settle(across);
   EXPECT_EQ(world.admitted_of(pod, 100), 50);
-  EXPECT_TRUE(world.until([&] { return world.op.booked(kTenant, first) == 31 && world.op.booked(kTenant, second) == 100; }));
+  EXPECT_TRUE(
+      world.until([&] { return world.op.booked(kTenant, first) == 31 && world.op.booked(kTenant, second) == 100; }));
 }
 
 TEST(Edit, SecondsAreMintedBySidecarsAndLeaveNothingBehind) {
@@ -124,10 +127,10 @@ TEST(Edit, SecondsAreMintedBySidecarsAndLeaveNothingBehind) {
       }
       pod.settle(call);
     }
-    world.env.shift_s += 1;
+    world.pass_s(1);
     world.run_ms(60);
   }
-  world.env.shift_s += 5;
+  world.pass_s(5);
   ASSERT_TRUE(world.until([&] { return pod.log->outbox().empty(); }));
   std::map<std::string, int64_t> booked;
   for (const auto& [key, r] : world.op.records) {
@@ -136,7 +139,7 @@ TEST(Edit, SecondsAreMintedBySidecarsAndLeaveNothingBehind) {
   EXPECT_GE(booked.size(), 4u);
   for (const auto& [bucket, units] : booked) EXPECT_LE(units, 5) << bucket;
   // The windows are over: what was remembered of each goes.
-  world.env.shift_s += 3 * 3600;
+  world.pass_s(3 * 3600);
   EXPECT_EQ(world.outcome(pod), "admitted");
   world.run_ms(200);
   EXPECT_LE(pod.log->definitions(), 2u);

@@ -12,8 +12,9 @@ TEST(HardCap, ExactForOne) {
   EXPECT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 100; }));
 }
 
-// Both counted in one window of a day's seconds that the shifted clock begins afresh, so that no minute ends meanwhile.
-void begin_a_minute(World& world) { world.env.shift_s = 60 - system_env().wall_s() % 60; }
+// Both counted in one window of a day's seconds that the ledger's clock begins afresh, so that no minute ends
+// meanwhile.
+void begin_a_minute(World& world) { world.pass_s(60 - world.clock.wall_s() % 60); }
 
 TEST(HardCap, AMinutesBurstIsNoHigherCap) {
   World world;

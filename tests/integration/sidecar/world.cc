@@ -103,7 +103,7 @@ int64_t FakeOperator::open() {
   ++epoch;
   call({"PING"});  // a connection that a restart closed is noticed here
   for (int shard = 0; shard < rc::kShards; ++shard) {
-    auto opened = client_.eval(rc::kOpen, {rc::epoch_key(shard)}, {std::to_string(epoch)});
+    auto opened = client_.eval(rc::kOpen, {rc::epoch_key(shard)}, {std::to_string(epoch), std::to_string(ahead_ms_)});
     EXPECT_TRUE(opened && opened->to_integer() == epoch) << "shard " << shard;
   }
   for (const auto& [shard, who] : hellos_) {
@@ -112,6 +112,13 @@ int64_t FakeOperator::open() {
     (void)client_.eval(rc::kRegister, {rc::epoch_key(shard), rc::registered_key(shard, epoch)}, args);
   }
   return epoch;
+}
+
+void FakeOperator::set_ahead_ms(int64_t ms) {
+  ahead_ms_ = ms;
+  for (int shard = 0; shard < rc::kShards && epoch > 0; ++shard) {
+    (void)client_.eval(rc::kRenew, {rc::epoch_key(shard)}, {std::to_string(epoch), std::to_string(ms)});
+  }
 }
 
 void FakeOperator::fund(const std::string& tenant, const std::string& bucket, int64_t total, bool last, int64_t avail) {
@@ -221,6 +228,9 @@ Pod::Pod(World& world, Options options)
     });
   }
   escrow = std::make_unique<Escrow>(world.loop, redis, *log, options.escrow, ledger.get());
+  escrow->on_time([&world](int64_t ledger_ns, int64_t sent_ns, int64_t received_ns) {
+    world.clock.heard(ledger_ns, sent_ns, received_ns);
+  });
   courier = std::make_unique<Courier>(world.loop, redis, *escrow);
   handover = std::make_unique<Handover>(world.loop, redis, *escrow, *courier, ledger.get());
   directory = std::make_unique<Directory>(world.loop, redis, notices, options.policy);
@@ -403,6 +413,14 @@ void World::resume() {
   paused_ = false;
   operating = true;
   kill(own_server->pid(), SIGCONT);
+}
+
+void World::pass_s(int64_t seconds) {
+  env.shift_s += seconds;
+  passed_s_ += seconds;
+  op.set_ahead_ms(passed_s_ * 1'000);
+  const int64_t now_ns = env.mono_ns();
+  clock.heard(system_env().wall_ns() + passed_s_ * 1'000'000'000, now_ns, now_ns);
 }
 
 void World::turn(int64_t ms) {

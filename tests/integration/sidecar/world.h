@@ -1,5 +1,5 @@
-// Sidecars without their sockets on a real Redis: the test plays the operator (publishes, opens epochs, registers, funds,
-// books) and the clients (hands heads to Admission, turns the loop, settles).
+// Sidecars without their sockets on a real Redis: the test plays the operator (publishes, opens epochs, registers,
+// funds, books) and the clients (hands heads to Admission, turns the loop, settles).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "core/ledger_clock.h"
 #include "core/redis_client/client.h"
 #include "core/redis_contract/keys.h"
 #include "core/redis_contract/record.h"
@@ -68,6 +69,8 @@ class FakeOperator {
   // Reads the streams: registers who says hello; sets watermarks where `booking`.
   void step();
   void forget_streams() { read_to_.clear(); }
+  // How far the ledger's clock is ahead of Redis'.
+  void set_ahead_ms(int64_t ms);
   bool registering = true;
   bool booking = true;
   int64_t epoch = 0;
@@ -84,6 +87,7 @@ class FakeOperator {
   std::map<std::string, tenant::Tenant> tenants_;
   std::map<std::string, tenant::Policy> policies_;
   std::map<std::pair<std::string, std::string>, std::string> identities_;
+  int64_t ahead_ms_ = 0;
   int64_t version_ = 0;
   int generation_ = 0;
 };
@@ -167,37 +171,41 @@ struct World {
   tenant::Tenant tenant(int64_t amount, const std::string& id = kTenant);
   tenant::Limit limit(const std::string& name, int64_t amount, const std::string& meter = "api_calls");
   std::string bucket(const std::string& limit = "calls") const;
-  void basics(int64_t amount);           // publishes both, and the key
+  void basics(int64_t amount);                 // publishes both, and the key
   void ready(int64_t amount, int64_t funded);  // basics, an epoch, funds
 
   Pod& pod(Pod::Options options = {});
   void drop(Pod& pod);
   std::string temporary_folder();
   void pause();
+  // Time passes for everybody: the ledger, Redis, the sidecars.
+  void pass_s(int64_t seconds);
   void resume();
 
   void turn(int64_t ms = 2);
   void run_ms(int64_t ms);
   // Generous: what never comes is a failure.
   ::testing::AssertionResult until(const std::function<bool()>& done, int64_t ms = 8'000);
-  Call& ask(Pod& pod, const Ask& ask = {});                  // begins, and turns until decided
-  void warm(Pod& pod);                                       // policy known, epoch known, one admission and release
-  std::string outcome(Pod& pod, const Ask& what = {});       // "admitted" (then settled as 200), or "429 QuotaExhausted"
-  int64_t admitted_of(Pod& pod, int n, const Ask& what = {});  // of n requests one after the other; admitted ones settled
+  Call& ask(Pod& pod, const Ask& ask = {});             // begins, and turns until decided
+  void warm(Pod& pod);                                  // policy known, epoch known, one admission and release
+  std::string outcome(Pod& pod, const Ask& what = {});  // "admitted" (then settled as 200), or "429 QuotaExhausted"
+  int64_t admitted_of(Pod& pod, int n,
+                      const Ask& what = {});  // of n requests one after the other; admitted ones settled
 
   ShiftedEnv env;
-  EventLoop loop{env};
+  LedgerClock clock{env};  // the sidecars'; env.shift_s alone is a machine whose clock is wrong
+  EventLoop loop{clock};
   std::unique_ptr<RedisServer> own_server;
   redis::Endpoint endpoint;
   FakeOperator op;
   int64_t start_s = 0, end_s = 0;  // of the windows that limit() makes
   tenant::Policy policy;
-  bool operating = true;           // step() with the turns; off while Redis does not answer
+  bool operating = true;  // step() with the turns; off while Redis does not answer
   std::vector<std::unique_ptr<Pod>> pods;
 
  private:
   std::vector<std::string> folders_;
-  int64_t stepped_ms_ = 0;
+  int64_t stepped_ms_ = 0, passed_s_ = 0;
   bool paused_ = false;
 };
 
