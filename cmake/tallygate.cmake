@@ -35,6 +35,7 @@ target_link_libraries(tg_flags INTERFACE Threads::Threads)
 target_compile_definitions(tg_flags INTERFACE TALLYGATE_VERSION="${PROJECT_VERSION}"
   # What hiredis and spdlog ask of their users: the same everywhere, or the precompiled headers could not be shared.
   _FILE_OFFSET_BITS=64 SPDLOG_SHARED_LIB SPDLOG_COMPILED_LIB SPDLOG_FMT_EXTERNAL)
+include(hardening)
 set(CMAKE_CXX_COMPILE_OPTIONS_INVALID_PCH "")  # a target whose definitions differ does without
 if(TALLYGATE_SANITIZE)
   target_compile_options(tg_flags INTERFACE -fsanitize=${TALLYGATE_SANITIZE} -fno-sanitize-recover=all)
