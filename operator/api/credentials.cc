@@ -64,8 +64,9 @@ Result<Credentials> load_credentials(const ApiSettings& settings) {
   if (!tokens) return tl::unexpected(tokens.error());
   auto keys = load_jwt_keys(settings);
   if (!keys) return tl::unexpected(keys.error());
-  const JwtRules rules = {settings.jwt_issuer, settings.jwt_audience, settings.jwt_tenant_claim,
-                          settings.jwt_leeway_ms / 1000};
+  const JwtRules rules = {
+      settings.jwt_issuer,       settings.jwt_audience,   settings.jwt_tenant_claim, settings.jwt_leeway_ms / 1000,
+      settings.jwt_scope_prefix, settings.jwt_privileged, settings.jwt_type};
   Credentials credentials;
   credentials.jwt_keys = std::move(*keys);
   credentials.jwt_rules = rules;

@@ -1,10 +1,12 @@
 #include "operator/api/jwt.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "operator/api/base64url.h"
 #include "operator/api/json_strict.h"
 #include "operator/api/jwt_keys.h"
+#include "operator/api/principal.h"
 
 namespace tallygate::api {
 namespace {
@@ -25,8 +27,21 @@ Result<json> part_of(std::string_view text, const char* name) {
   return std::move(*parsed);
 }
 
+// As media types are compared (RFC 7515, 4.1.9).
+std::string media_type(std::string type) {
+  std::transform(type.begin(), type.end(), type.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  return type.starts_with("application/") ? type.substr(12) : type;
+}
+
 // The header's key, once its algorithm is known to be the header's.
-Result<const JwtKeys::Key*> key_for(const json& header, const JwtKeys& keys) {
+Result<const JwtKeys::Key*> key_for(const json& header, const JwtKeys& keys, const std::string& type) {
+  if (!type.empty()) {
+    const auto typ = header.find("typ");
+    if (typ == header.end() || !typ->is_string() || media_type(typ->get<std::string>()) != media_type(type)) {
+      return refuse("typ is not " + type);
+    }
+  }
   for (const char* name : {"crit", "b64", "zip", "enc"}) {
     if (header.contains(name)) return refuse(std::string("header has \"") + name + "\"");
   }
@@ -79,22 +94,25 @@ bool names_audience(const json& claims, const std::string& audience) {
   return named;
 }
 
-// "scope": words, or "scopes" or "scp": an array of them.
-Result<std::vector<std::string>> scopes_of(const json& claims) {
-  std::vector<std::string> scopes;
-  if (const auto found = claims.find("scope"); found != claims.end()) {
-    if (!found->is_string()) return refuse("scope is no string");
-    const auto& words = found->get_ref<const std::string&>();
-    for (size_t at = 0; at < words.size();) {
-      const size_t end = std::min(words.find(' ', at), words.size());
-      if (end > at) scopes.push_back(words.substr(at, end - at));
-      at = end + 1;
-    }
+void add_words(const std::string& words, std::vector<std::string>& out) {
+  for (size_t at = 0; at < words.size();) {
+    const size_t end = std::min(words.find(' ', at), words.size());
+    if (end > at) out.push_back(words.substr(at, end - at));
+    at = end + 1;
   }
-  for (const char* name : {"scopes", "scp"}) {
+}
+
+// "scope", "scopes" and "scp": words, or an array of them, for issuers differ.
+Result<std::vector<std::string>> all_scopes(const json& claims) {
+  std::vector<std::string> scopes;
+  for (const char* name : {"scope", "scopes", "scp"}) {
     const auto found = claims.find(name);
     if (found == claims.end()) continue;
-    if (!found->is_array()) return refuse(std::string(name) + " is no array");
+    if (found->is_string()) {
+      add_words(found->get_ref<const std::string&>(), scopes);
+      continue;
+    }
+    if (!found->is_array()) return refuse(std::string(name) + " is neither a string nor an array");
     for (const auto& one : *found) {
       if (!one.is_string()) return refuse(std::string(name) + " holds something else than strings");
       scopes.push_back(one.get<std::string>());
@@ -102,6 +120,18 @@ Result<std::vector<std::string>> scopes_of(const json& claims) {
   }
   if (scopes.size() > kScopesMax) return refuse("it has too many scopes");
   return scopes;
+}
+
+Result<std::vector<std::string>> scopes_of(const json& claims, const JwtRules& rules) {
+  const auto all = all_scopes(claims);
+  if (!all) return tl::unexpected(all.error());
+  std::vector<std::string> ours;
+  for (const std::string& scope : *all) {
+    if (!scope.starts_with(rules.scope_prefix)) continue;
+    std::string name = scope.substr(rules.scope_prefix.size());
+    if (rules.privileged || (scope_bit(name) & kPrivilegedScopes) == 0) ours.push_back(std::move(name));
+  }
+  return ours;
 }
 
 Result<JwtClaims> claims_of(const json& claims, const JwtRules& rules, int64_t now_s) {
@@ -114,7 +144,7 @@ Result<JwtClaims> claims_of(const json& claims, const JwtRules& rules, int64_t n
     if (!subject->is_string()) return refuse("sub is no string");
     out.subject = subject->get<std::string>();
   }
-  auto scopes = scopes_of(claims);
+  auto scopes = scopes_of(claims, rules);
   if (!scopes) return tl::unexpected(scopes.error());
   out.scopes = std::move(*scopes);
   auto external_id = text_at(claims, rules.tenant_claim);
@@ -134,7 +164,7 @@ Result<JwtClaims> verify_jwt(std::string_view token, const JwtKeys& keys, const 
   }
   const auto header = part_of(token.substr(0, first), "header");
   if (!header) return tl::unexpected(header.error());
-  const auto key = key_for(*header, keys);
+  const auto key = key_for(*header, keys, rules.type);
   if (!key) return tl::unexpected(key.error());
   const auto signature = base64url_decode(token.substr(second + 1));
   if (!signature || signature->empty()) return refuse("its signature is no base64url");

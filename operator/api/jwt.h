@@ -44,12 +44,16 @@ struct JwtRules {
   std::string audience;      // must be the aud, or among them
   std::string tenant_claim;  // JSON pointer, e.g. /app_metadata/org_id
   int64_t leeway_s = 30;
+  // An issuer serves many: of a token's scopes those count that begin so, without it; a bare "admin" is another's word.
+  std::string scope_prefix = "tallygate:";
+  bool privileged = false;  // whether admin and lease:write may come from a JWT at all
+  std::string type = "";    // what typ must say (RFC 8725, 3.11), in any case, "application/" left out; empty: anything
 };
 
 struct JwtClaims {
-  std::string subject;      // "" where there is none
-  std::string external_id;  // at the tenant claim; "" where there is none
-  std::vector<std::string> scopes;
+  std::string subject;              // "" where there is none
+  std::string external_id;          // at the tenant claim; "" where there is none
+  std::vector<std::string> scopes;  // ours, without the prefix
 };
 
 inline constexpr size_t kJwtBytesMax = 8192;

@@ -151,6 +151,15 @@ std::string der_of(const std::string& signature) {
   return out;
 }
 
+// By what it says of its use, and of its operations (RFC 7517, 4.2 and 4.3).
+bool is_for_signatures(const nlohmann::json& jwk) {
+  if (jwk.value("use", "sig") != "sig") return false;
+  const auto operations = jwk.find("key_ops");
+  if (operations == jwk.end()) return true;
+  if (!operations->is_array()) return false;
+  return std::find(operations->begin(), operations->end(), "verify") != operations->end();
+}
+
 }  // namespace
 
 std::string_view to_string(JwtAlgorithm algorithm) {
@@ -214,7 +223,7 @@ Result<JwtKeys> JwtKeys::parse_jwks(std::string_view json) {
     size_t place = 0;
     for (const auto& jwk : document["keys"]) {
       ++place;
-      if (jwk.is_object() && jwk.value("use", "sig") != "sig") continue;
+      if (jwk.is_object() && !is_for_signatures(jwk)) continue;
       Result<Key> key = jwk.is_object() ? key_of(jwk) : fail(Errc::kInvalid, "it is no object");
       if (key && set.has(key->kid)) key = fail(Errc::kInvalid, "its kid is another's too, or both have none");
       if (key) {

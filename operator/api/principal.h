@@ -11,6 +11,10 @@ namespace tallygate::api {
 
 enum class Scope : uint8_t { kWalletRead = 1, kWalletWrite = 2, kUsageWrite = 4, kAdmin = 8, kLeaseWrite = 16 };
 
+// What only the platform's own may have, never a tenant's user.
+inline constexpr uint8_t kPrivilegedScopes =
+    static_cast<uint8_t>(Scope::kAdmin) | static_cast<uint8_t>(Scope::kLeaseWrite);
+
 // "wallet:read", "wallet:write", "usage:write", "lease:write", "admin".
 std::string_view to_string(Scope scope);
 // 0 for a name that no scope has.

@@ -136,6 +136,17 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
       .env()
       .fallback("/app_metadata/org_id")
       .help("where a JWT holds the tenant's external ID");
+  options.add("api-jwt-scope-prefix", &s.jwt_scope_prefix, config::text(1, 255))
+      .env()
+      .fallback("tallygate:")
+      .help("what a JWT's scopes must begin with to count: tallygate:wallet:read");
+  options.add("api-jwt-privileged", &s.jwt_privileged, config::boolean())
+      .env()
+      .fallback("false")
+      .help("let JWTs carry the scopes admin and lease:write: only where the issuer gives them to nobody else");
+  options.add("api-jwt-type", &s.jwt_type, config::text(1, 127))
+      .env()
+      .help("the typ that JWTs must have, such as at+jwt; without it any");
   options.add("api-jwt-leeway", &s.jwt_leeway_ms, config::duration_ms(0, 300'000))
       .env()
       .fallback("30s")

@@ -17,7 +17,9 @@ struct ApiSettings {
   std::optional<config::ListenAddress> listen;  // absent: no API
   std::string tls_certificate_file, tls_key_file;
   bool insecure = false;
-  std::string jwks_file, jwt_secret, jwt_public_key_file, jwt_issuer, jwt_audience, jwt_tenant_claim;
+  std::string jwks_file, jwt_secret, jwt_public_key_file, jwt_issuer, jwt_audience, jwt_tenant_claim, jwt_type;
+  std::string jwt_scope_prefix = "tallygate:";
+  bool jwt_privileged = false;
   int64_t jwt_leeway_ms = 30'000;
   std::string service_tokens_file, providers_file;
   int64_t io_threads = 2;

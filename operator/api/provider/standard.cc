@@ -8,6 +8,8 @@
 //                                                         "startedAt": "…", "endedAt": "…"}}
 //   {"type": "message.status", "timestamp": "…", "data": {"messageId": "m-1", …, "status": "delivered", "price":
 //   0.0079}}
+#include <functional>
+
 #include "core/telemetry/json_text.h"
 #include "operator/api/base64url.h"
 #include "operator/api/provider/adapter.h"
@@ -48,14 +50,16 @@ class Standard final : public ProviderAdapter {
       return false;
     }
     const std::string signed_text = std::string(*id) + '.' + std::string(*timestamp) + '.' + request.body;
+    // Once a key, however many signatures are sent: whoever sends them has proven nothing yet.
+    ProviderSecrets expected;
+    for (const auto& key : keys_) expected.push_back(base64_encode(hmac_sha256(key, signed_text)));
     std::string_view rest = *signatures;
     for (size_t count = 0; !rest.empty() && count < kSignaturesMax; ++count) {
       const size_t end = std::min(rest.find(' '), rest.size());
       const std::string_view one = rest.substr(0, end);
       rest.remove_prefix(std::min(end + 1, rest.size()));
       if (!one.starts_with(kVersion)) continue;  // of another scheme
-      const auto sign = [&](const std::string& key) { return base64_encode(hmac_sha256(key, signed_text)); };
-      if (fits_any(keys_, one.substr(kVersion.size()), sign)) return true;
+      if (fits_any(expected, one.substr(kVersion.size()), std::identity())) return true;
     }
     why = "no signature fits";
     return false;

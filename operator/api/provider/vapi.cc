@@ -6,6 +6,7 @@
 #include <array>
 
 #include "core/telemetry/json_text.h"
+#include "core/telemetry/log.h"
 #include "operator/api/provider/adapter.h"
 #include "operator/api/provider/payload.h"
 #include "operator/api/text.h"
@@ -172,6 +173,10 @@ std::unique_ptr<const ProviderAdapter> make(ProviderSecrets secrets, Fields& opt
   out.timestamp_header = header_name(options, "timestampHeader");
   out.signature_prefix = options.text("signaturePrefix", 32, false);
   if (out.signature_header.empty()) out.signature_header = "x-signature";
+  if (out.scheme == VapiOptions::Scheme::kHmac && out.timestamp_header.empty()) {
+    log::warn("Vapi's signatures carry no time: what was sent once can be sent again at any time",
+              {{"fix", "have its credential sign a timestamp header, and name it in options.timestampHeader"}});
+  }
   out.assistant_id = options.text("assistantId", 128, false);
   out.refusal = options.text("refusalMessage", 500, false);
   if (out.refusal.empty()) out.refusal = "Sorry, this account has not enough credit for a call.";

@@ -2,7 +2,11 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
+#include <fstream>
+
 #include "operator/api/base64url.h"
+#include "operator/api/call.h"
+#include "operator/api/service_tokens.h"
 #include "tests/integration/api/world.h"
 
 namespace tallygate::testing {
@@ -11,7 +15,7 @@ namespace {
 constexpr char kHeader[] = R"({"alg":"HS256","typ":"JWT"})";
 
 std::string payload(const std::string& more = "", const std::string& org = "ext-acme",
-                    const std::string& scope = "wallet:read wallet:write") {
+                    const std::string& scope = "tallygate:wallet:read tallygate:wallet:write") {
   const int64_t now = system_env().wall_s();
   return R"({"iss":"https://issuer.example/","aud":["other","tallygate"],"sub":"user-1","exp":)" +
          std::to_string(now + 600) + R"(,"scope":")" + scope + R"(","app_metadata":{"org_id":")" + org + R"("})" +
@@ -95,7 +99,7 @@ std::vector<BadToken> bad_tokens() {
       {"audience with a number", with_payload(replaced(payload(), "\"other\"", "1"))},
       {"no audience", with_payload(replaced(payload(), "\"aud\"", "\"au\""))},
       {"sub a number", with_payload(replaced(payload(), "\"user-1\"", "1"))},
-      {"scope an array", with_payload(replaced(payload(), "\"wallet:read wallet:write\"", "[\"wallet:read\"]"))},
+      {"scope a number", with_payload(replaced(payload(), "\"tallygate:wallet:read tallygate:wallet:write\"", "[7]"))},
       {"tenant's claim a number", with_payload(replaced(payload(), "\"ext-acme\"", "7"))},
       {"too long", with_payload(payload(",\"x\":\"" + std::string(9000, 'x') + "\""))},
       {"unknown service token", "tgs_0123456789abcdef0123456789abcdef"},
@@ -150,11 +154,89 @@ TEST(ApiAccess, AJwtWithoutATenantOrScopeGetsNowhere) {
   ApiWorld world;
   EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload("", "ext-nobody"))}).member("reason"), "NoTenant");
   EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload("", "' or ''='"))}).status, 403);
-  EXPECT_EQ(world.send({.token = sign_hs256(kHeader, payload("", "ext-acme", "openid"))}).member("reason"),
-            "ScopeMissing");
+  EXPECT_EQ(
+      world.send({.token = sign_hs256(kHeader, payload("", "ext-acme", "openid tallygate:openid"))}).member("reason"),
+      "ScopeMissing");
   EXPECT_EQ(
       world.send({.method = "POST", .path = "/v1/deductions", .body = "{}", .token = kReadToken, .key = "k"}).status,
       403);
+}
+
+// Each route × each kind of caller × each scope, cell by cell.
+TEST(ApiAccess, EachRouteIsForItsScopeAndAdminAlone) {
+  const std::vector<std::string> scopes = {"wallet:read", "wallet:write", "usage:write", "lease:write", "admin"};
+  const auto token_of = [](const std::string& scope) { return "tgs_of_" + api::sha256_hex(scope).substr(0, 32); };
+  struct Kind {
+    const char* name;
+    bool privileged;  // the flag
+    std::function<std::string(const std::string& scope)> token;
+    std::function<bool(const std::string& scope)> counts;  // whether the scope that is said is had
+  };
+  const auto jwt = [](const std::string& scope) { return sign_hs256(kHeader, payload("", "ext-acme", scope)); };
+  const auto ordinary = [](const std::string& scope) { return scope != "admin" && scope != "lease:write"; };
+  const auto always = [](const std::string&) { return true; };
+  const auto never = [](const std::string&) { return false; };
+  const std::vector<Kind> kinds = {
+      {"service token", false, token_of, always},
+      {"JWT", false, [&](const std::string& s) { return jwt("openid tallygate:" + s); }, ordinary},
+      {"JWT without the prefix", false, [&](const std::string& s) { return jwt("openid " + s); }, never},
+      {"JWT with another's prefix", false,
+       [&](const std::string& s) { return jwt("other:" + s + " tallygate" + s + " tallygate:x:" + s); }, never},
+      {"JWT, privileged", true, [&](const std::string& s) { return jwt("tallygate:" + s); }, always},
+      {"JWT without the prefix, privileged", true, jwt, never},
+  };
+  for (const bool privileged : {false, true}) {
+    ApiWorld world("", [&](ApiWorld& before) {
+      before.settings.jwt_privileged = privileged;
+      std::string tokens;
+      for (const auto& scope : scopes) {
+        tokens += (tokens.empty() ? "" : ",") + service_token("of" + std::to_string(tokens.size()), token_of(scope),
+                                                              '"' + scope + '"', R"("shop/acme")");
+      }
+      std::ofstream(before.settings.service_tokens_file) << R"({"tokens":[)" << tokens << "]}";
+    });
+    for (const api::ApiRoute& route : api::api_routes()) {
+      if (!route.scope) continue;  // providers prove who they are by their own schemes
+      std::string path(route.pattern);
+      while (path.find('{') != std::string::npos)
+        path.replace(path.find('{'), path.find('}') - path.find('{') + 1, "x1");
+      const auto send = [&](const std::string& token) {
+        return world.send({.method = std::string(route.method),
+                           .path = path,
+                           .body = std::string_view(route.method) == "GET" ? "" : "{}",
+                           .token = token,
+                           .key = "k"});
+      };
+      EXPECT_EQ(send("").status, 401) << route.pattern;
+      for (const Kind& kind : kinds) {
+        if (kind.privileged != privileged) continue;
+        for (const auto& scope : scopes) {
+          const Answer answer = send(kind.token(scope));
+          const bool may = kind.counts(scope) && (scope == "admin" || scope == to_string(*route.scope));
+          const bool did = answer.status != 401 && answer.status != 403;
+          EXPECT_EQ(did, may) << route.method << ' ' << route.pattern << ", " << kind.name << ", " << scope << ": "
+                              << answer.status << answer.body;
+          if (!may) {
+            EXPECT_EQ(answer.member("reason"), "ScopeMissing") << route.pattern << ", " << kind.name << ", " << scope;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ApiAccess, AUsersTokenThatSaysAdminGetsNoMoney) {
+  ApiWorld world;
+  world.credit("shop/acme", 1'000'000);
+  for (const char* scope : {"openid admin", "tallygate:admin", "openid tallygate:admin tallygate:wallet:read"}) {
+    const Answer answer = world.send({.method = "POST",
+                                      .path = "/v1/wallet/adjustments",
+                                      .body = R"({"amount":"1000000","reason":"mine"})",
+                                      .token = sign_hs256(kHeader, payload("", "ext-acme", scope)),
+                                      .key = "k"});
+    EXPECT_EQ(answer.status, 403) << scope << answer.body;
+  }
+  EXPECT_EQ(world.get("/v1/wallet").member("balance"), "1.00");
 }
 
 TEST(ApiAccess, NoTokenReachesAnotherTenant) {

@@ -95,8 +95,9 @@ TEST(ApiLeases, AreForWhoHasTheScope) {
                                    std::to_string(now + 60) + R"(,"scope":")" + scope +
                                    R"(","app_metadata":{"org_id":"ext-acme"}})");
   };
-  EXPECT_EQ(w.lease(text, jwt("wallet:read wallet:write usage:write")).member("reason"), "ScopeMissing");
-  EXPECT_EQ(w.lease(text, jwt("lease:write")).status, 200);
+  EXPECT_EQ(w.lease(text, jwt("tallygate:wallet:read tallygate:wallet:write tallygate:usage:write")).member("reason"),
+            "ScopeMissing");
+  EXPECT_EQ(w.lease(text, jwt("lease:write tallygate:lease:write")).member("reason"), "ScopeMissing");
   EXPECT_EQ(w.send({.method = "POST", .path = kPath, .body = text, .token = kLeaseToken, .tenant = "shop/globex"})
                 .member("reason"),
             "TenantNotAllowed");

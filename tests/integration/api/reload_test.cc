@@ -94,7 +94,7 @@ std::string jwt(const std::string& secret, const std::string& header = kHeader) 
   return sign_hs256(header,
                     R"({"iss":"https://issuer.example/","aud":"tallygate","exp":)" +
                         std::to_string(system_env().wall_s() + 600) +
-                        R"(,"scope":"wallet:read","app_metadata":{"org_id":"ext-acme"}})",
+                        R"(,"scope":"tallygate:wallet:read","app_metadata":{"org_id":"ext-acme"}})",
                     secret);
 }
 std::string jwks(const std::string& secret, const std::string& kid) {

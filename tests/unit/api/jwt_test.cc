@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kNow = 1'795'000'000;
 const JwtRules kRules{"iss", "aud", "/app_metadata/org_id", 30};
 const std::string kPayload =
-    R"({"iss":"iss","aud":"aud","sub":"s","exp":1795000600,"scopes":["admin"],"app_metadata":{"org_id":"o-1"}})";
+    R"({"iss":"iss","aud":"aud","sub":"s","exp":1795000600,"scopes":["openid","tallygate:wallet:read"],"app_metadata":{"org_id":"o-1"}})";
 
 struct KeyPair {
   explicit KeyPair(bool rsa, unsigned bits = 2048) : key(rsa ? EVP_RSA_gen(bits) : EVP_EC_gen("P-256")) {}
@@ -92,7 +92,7 @@ TEST(Jwt, TakesRs256AndEs256ByPemAndByJwks) {
     const auto claims = verify_jwt(one, *set, kRules, kNow);
     ASSERT_TRUE(claims) << claims.error().message;
     EXPECT_EQ(claims->external_id, "o-1");
-    EXPECT_EQ(claims->scopes, std::vector<std::string>{"admin"});
+    EXPECT_EQ(claims->scopes, std::vector<std::string>{"wallet:read"});
   }
   EXPECT_TRUE(verify_jwt(rs, *JwtKeys::from_pem(rsa.pem(), "r"), kRules, kNow));
   EXPECT_TRUE(verify_jwt(es, *JwtKeys::from_pem(ec.pem(), "e"), kRules, kNow));
@@ -197,6 +197,82 @@ TEST(Jwt, RefusesKeysThatAreWeakPrivateOrConfused) {
         std::string(R"({"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]})"), std::string(R"({"keys":[{"kty":1}]})")}) {
     EXPECT_FALSE(JwtKeys::parse_jwks(jwks)) << jwks;
   }
+}
+
+const std::string kSecret = "a secret of at least thirty-two bytes";
+
+std::string hs256(const std::string& header, const std::string& payload) {
+  const std::string text = base64url_encode(header) + '.' + base64url_encode(payload);
+  unsigned char mac[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  HMAC(EVP_sha256(), kSecret.data(), static_cast<int>(kSecret.size()),
+       reinterpret_cast<const unsigned char*>(text.data()), text.size(), mac, &size);
+  return text + '.' + base64url_encode(std::string(reinterpret_cast<char*>(mac), size));
+}
+
+std::string with_scopes(const std::string& members) {
+  return R"({"iss":"iss","aud":"aud","exp":1795000600,"app_metadata":{"org_id":"o-1"},)" + members + "}";
+}
+
+// Issuers write them as words or as lists, under three names; those of ours are told by their prefix.
+TEST(Jwt, ScopesAreOursByTheirPrefix) {
+  const auto keys = JwtKeys::from_secret(kSecret);
+  const auto scopes = [&](const std::string& members, const JwtRules& rules) {
+    const auto claims = verify_jwt(hs256(R"({"alg":"HS256"})", with_scopes(members)), *keys, rules, kNow);
+    EXPECT_TRUE(claims) << members;
+    std::string all;
+    for (const auto& scope : claims ? claims->scopes : std::vector<std::string>{}) all += scope + " ";
+    return all;
+  };
+  for (const char* name : {"scope", "scopes", "scp"}) {
+    const std::string member = '"' + std::string(name) + "\":";
+    EXPECT_EQ(scopes(member + R"("openid  tallygate:wallet:read admin tallygate:usage:write")", kRules),
+              "wallet:read usage:write ");
+    EXPECT_EQ(scopes(member + R"(["openid","tallygate:wallet:read","admin"])", kRules), "wallet:read ");
+    EXPECT_EQ(scopes(member + R"("tallygate:admin tallygate:lease:write lease:write")", kRules), "");
+    JwtRules privileged = kRules;
+    privileged.privileged = true;
+    EXPECT_EQ(scopes(member + R"("admin tallygate:admin tallygate:lease:write")", privileged), "admin lease:write ");
+    JwtRules url = kRules;
+    url.scope_prefix = "https://api.example/";
+    EXPECT_EQ(scopes(member + R"("https://api.example/wallet:read tallygate:wallet:write")", url), "wallet:read ");
+    EXPECT_FALSE(verify_jwt(hs256(R"({"alg":"HS256"})", with_scopes(member + "7")), *keys, kRules, kNow));
+    EXPECT_FALSE(verify_jwt(hs256(R"({"alg":"HS256"})", with_scopes(member + "[7]")), *keys, kRules, kNow));
+  }
+}
+
+// A logout token is signed by the same issuer with the same key (RFC 8725, 3.11).
+TEST(Jwt, ATypeThatIsRequired) {
+  const auto keys = JwtKeys::from_secret(kSecret);
+  JwtRules rules = kRules;
+  rules.type = "at+jwt";
+  const auto takes = [&](const std::string& header) {
+    return verify_jwt(hs256(header, with_scopes(R"("sub":"s")")), *keys, rules, kNow).has_value();
+  };
+  EXPECT_TRUE(takes(R"({"alg":"HS256","typ":"at+jwt"})"));
+  EXPECT_TRUE(takes(R"({"alg":"HS256","typ":"application/AT+JWT"})"));
+  for (const char* header : {R"({"alg":"HS256","typ":"logout+jwt"})", R"({"alg":"HS256","typ":"JWT"})",
+                             R"({"alg":"HS256"})", R"({"alg":"HS256","typ":7})"}) {
+    EXPECT_FALSE(takes(header)) << header;
+  }
+  rules.type.clear();
+  EXPECT_TRUE(takes(R"({"alg":"HS256","typ":"logout+jwt"})"));
+}
+
+TEST(Jwt, KeysForOtherThingsThanSignaturesAreSkipped) {
+  const std::string jwk = R"({"kty":"oct","kid":"a","k":")" + base64url_encode(kSecret) + '"';
+  const std::string token = hs256(R"({"alg":"HS256"})", with_scopes(R"("sub":"s")"));
+  const auto takes = [&](const std::string& more) {
+    const auto keys = JwtKeys::parse_jwks(R"({"keys":[)" + jwk + more + "}]}");
+    return keys && verify_jwt(token, *keys, kRules, kNow);
+  };
+  EXPECT_TRUE(takes(""));
+  EXPECT_TRUE(takes(R"(,"key_ops":["sign","verify"])"));
+  EXPECT_FALSE(takes(R"(,"key_ops":["encrypt","decrypt"])"));
+  EXPECT_FALSE(takes(R"(,"key_ops":["sign"])"));
+  EXPECT_FALSE(takes(R"(,"key_ops":[])"));
+  EXPECT_FALSE(takes(R"(,"key_ops":"verify")"));
+  EXPECT_FALSE(takes(R"(,"use":"enc")"));
 }
 
 }  // namespace
