@@ -19,7 +19,7 @@ inline constexpr std::string_view kReasons[] = {
     "UpstreamClosed", "UpstreamLimitReached", "UpstreamMalformedResponse", "UpstreamTimeout", "UpstreamUnreachable",
     // Who asks, and whether it may.
     "InvalidCredential", "NoTenant", "NotEntitled", "RateLimited", "RouteDenied", "ScopeMissing", "Suspended",
-    "TenantDeleted", "TenantNotAllowed", "Unauthenticated", "UnknownProvider", "UnknownTenant", "UntrustedSource",
+    "TenantDeleted", "TenantNotAllowed", "Unauthenticated", "UnknownTenant", "UntrustedSource",
     // What is left of quotas and money.
     "BalanceExhausted", "DebtLimitExceeded", "InsufficientBalance", "MeterNotInPlan", "NoCost", "NoRate", "NoWallet",
     "QuotaExhausted", "UnsupportedCharge", "ZeroBalance",

@@ -21,6 +21,7 @@
 
 namespace tallygate::api {
 
+class Front;
 struct Provider;
 
 // What handlers use; outlives the server.
@@ -47,7 +48,8 @@ struct Call {
   int64_t until_ms = 0;  // monotonic: all its work in the database ends by then
   std::shared_ptr<const Snapshot> snapshot;
   bool as_admin = false;               // writes that only tallygate_admin may make
-  const Provider* provider = nullptr;  // set where it is the caller; `tenant` is then the handler's to find
+  const Provider* provider = nullptr;  // set where it is the caller; `tenant` is then the handler's to find …
+  Front* front = nullptr;              // … and to ask this for its share
 };
 
 // A call that is answered later, and lives until then.

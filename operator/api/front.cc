@@ -10,8 +10,6 @@ namespace tallygate::api {
 namespace {
 
 constexpr char kTenantHeader[] = "tallygate-tenant";
-// While Redis is away each pod asks a few times a second for each bucket in use.
-constexpr int64_t kLeaseRateFactor = 10;
 constexpr size_t kActorBytesMax = 200;
 constexpr size_t kQuickBodyBytesMax = 4096;
 
@@ -42,6 +40,17 @@ std::optional<http::Response> refuse_media(const http::Request& request) {
   return std::nullopt;
 }
 
+http::Response rate_limited(int64_t wait_ms, std::string detail) {
+  return http::problem_response({429, "RateLimited", std::move(detail), "", {}},
+                                {{"Retry-After", std::to_string((wait_ms + 999) / 1000)}});
+}
+
+Share share_of(const ApiRoute& route, const Principal& principal) {
+  if (route.scope == Scope::kLeaseWrite) return Share::kLeases;
+  if (principal.is_user) return Share::kUsers;
+  return std::string_view(route.pattern) == "/v1/status-check" ? Share::kStatus : Share::kServices;
+}
+
 http::Response not_ready() {
   return http::problem_response({503, "NotReady", "The manifests are not loaded yet. Repeat the request.", "", {}},
                                 {{"Retry-After", "1"}});
@@ -60,9 +69,7 @@ Front::Front(Services services, const CredentialStore& credentials, FrontOptions
     : services_(services),
       credentials_(credentials),
       options_(std::move(options)),
-      limiter_(options_.rate_limit, options_.rate_limited_tenants_max),
-      lease_limiter_({kLeaseRateFactor * options_.rate_limit.per_second, kLeaseRateFactor * options_.rate_limit.burst},
-                     options_.rate_limited_tenants_max) {}
+      shares_(options_.rate_limit, options_.rate_limited_tenants_max) {}
 
 void Front::add_routes(http::Router& router) {
   for (const ApiRoute& route : api_routes()) {
@@ -154,6 +161,7 @@ std::shared_ptr<const Principal> Front::authenticate(const http::Request& reques
     return nullptr;
   }
   Principal principal;
+  principal.is_user = true;
   principal.actor =
       "jwt:" + (is_clean_text(claims->subject) ? std::string(cut_text(claims->subject, kActorBytesMax)) : "");
   for (const auto& scope : claims->scopes) principal.scopes |= scope_bit(scope);
@@ -195,29 +203,27 @@ tl::unexpected<http::Response> Front::unauthenticated(const http::Request& reque
   return refuse(std::move(response));
 }
 
-std::optional<http::Response> Front::limit_rate(RateLimiter& limiter, const std::string& key, const char* whose) {
-  const int64_t wait_ms = limiter.take(key, services_.env.mono_ns());
+std::optional<http::Response> Front::limit_rate(Share share, const std::string& tenant, const Principal& caller) {
+  const int64_t wait_ms = shares_.take(share, tenant, caller.actor, services_.env.mono_ns());
   if (wait_ms <= 0) return std::nullopt;
   stats_.rate_limited.fetch_add(1, std::memory_order_relaxed);
-  return http::problem_response({429, "RateLimited", std::string("Too many requests for this ") + whose + ".", "", {}},
-                                {{"Retry-After", std::to_string((wait_ms + 999) / 1000)}});
+  return rate_limited(wait_ms, "Too many requests of this caller, or of all callers of its tenant.");
 }
 
 tl::expected<const Provider*, http::Response> Front::prove(const Credentials& credentials,
                                                            const http::Request& request) {
+  // One answer, at one moment, to whoever proves nothing: which providers there are is nobody's business.
   const Provider* provider = credentials.providers->find(request.param("provider"));
-  if (provider == nullptr)
-    return refuse(http::problem_response({404, "UnknownProvider", "There is no such provider.", "", {}}));
-  std::string why;
-  if (provider->adapter->authenticate(request, services_.env.wall_s(), why)) return provider;
-  provider->count(EventResult::kUnauthenticated);
+  std::string why = "no such provider";
+  if (provider != nullptr && provider->adapter->authenticate(request, services_.env.wall_s(), why)) return provider;
+  if (provider != nullptr) provider->count(EventResult::kUnauthenticated);
   return unauthenticated(request, why, http::problem_response({401, "Unauthenticated", "", "", {}}));
 }
 
 std::optional<http::Response> Front::check_provider_head(const http::Request& request) {
   const auto credentials = credentials_.current();
   const Provider* provider = credentials->providers->find(request.param("provider"));
-  if (provider != nullptr && !provider->adapter->proves_by_head()) return std::nullopt;
+  if (provider == nullptr || !provider->adapter->proves_by_head()) return std::nullopt;
   auto proven = prove(*credentials, request);
   return proven ? std::nullopt : std::optional(std::move(proven.error()));
 }
@@ -240,11 +246,6 @@ Front::Admitted Front::admit_provider(const http::Request& request) {
   const auto proven = prove(*credentials, request);
   if (!proven) return refuse(proven.error());
   const Provider* provider = *proven;
-  // No tenant's name has a colon.
-  if (auto refused = limit_rate(limiter_, provider->principal.actor, "provider")) {
-    provider->count(EventResult::kRateLimited);
-    return refuse(std::move(*refused));
-  }
   auto snapshot = services_.directory.snapshot();
   if (!snapshot) return refuse(not_ready());
   return Call{services_,
@@ -257,7 +258,8 @@ Front::Admitted Front::admit_provider(const http::Request& request) {
               request.received_ns / 1'000'000 + options_.deadline_ms,
               std::move(snapshot),
               false,
-              provider};
+              provider,
+              this};
 }
 
 tl::expected<Front::Caller, http::Response> Front::allow(const ApiRoute& route, const http::Request& request) {
@@ -280,9 +282,8 @@ tl::expected<Front::Caller, http::Response> Front::allow(const ApiRoute& route, 
 Front::Admitted Front::admit(const ApiRoute& route, const http::Request& request) {
   auto caller = allow(route, request);
   if (!caller) return refuse(std::move(caller.error()));
-  // Sidecars that lease must not use up what the tenant's own callers may ask, nor the other way round.
-  RateLimiter& limiter = route.scope == Scope::kLeaseWrite ? lease_limiter_ : limiter_;
-  if (auto refused = limit_rate(limiter, caller->tenant, "tenant")) return refuse(std::move(*refused));
+  const Share share = share_of(route, *caller->principal);
+  if (auto refused = limit_rate(share, caller->tenant, *caller->principal)) return refuse(std::move(*refused));
   if (auto refused = refuse_media(request)) return refuse(std::move(*refused));
   Call call{services_,
             request,

@@ -14,7 +14,7 @@
 #include "core/http/router.h"
 #include "operator/api/call.h"
 #include "operator/api/credentials.h"
-#include "operator/api/rate_limiter.h"
+#include "operator/api/rate_shares.h"
 
 namespace tallygate::api {
 
@@ -39,6 +39,8 @@ class Front {
   // Adds every route of the API, and GET /openapi.yaml. The router must not outlive this.
   void add_routes(http::Router& router);
   const FrontStats& stats() const { return stats_; }
+  // Takes one from the share of the caller and of its tenant. Nothing where the request may go on, else the refusal.
+  std::optional<http::Response> limit_rate(Share share, const std::string& tenant, const Principal& caller);
 
  private:
   using Admitted = tl::expected<Call, http::Response>;
@@ -62,8 +64,6 @@ class Front {
   tl::expected<const Provider*, http::Response> prove(const Credentials& credentials, const http::Request& request);
   tl::unexpected<http::Response> unauthenticated(const http::Request& request, const std::string& why,
                                                  http::Response response);
-  // Nothing where the request may go on.
-  std::optional<http::Response> limit_rate(RateLimiter& limiter, const std::string& key, const char* whose);
   // The caller, or nothing: `why` is for logs.
   std::shared_ptr<const Principal> authenticate(const http::Request& request, const Snapshot* snapshot,
                                                 std::string& why) const;
@@ -73,7 +73,7 @@ class Front {
   Services services_;
   const CredentialStore& credentials_;
   const FrontOptions options_;
-  RateLimiter limiter_, lease_limiter_;
+  RateShares shares_;
   FrontStats stats_;
 };
 

@@ -3,6 +3,7 @@
 #include "core/telemetry/json_text.h"
 #include "core/telemetry/log.h"
 #include "operator/api/call.h"
+#include "operator/api/front.h"
 #include "operator/api/provider/providers.h"
 #include "operator/api/wallet_sql.h"
 
@@ -270,6 +271,10 @@ http::Response receive_provider_event(Call& call) {
   const auto tenant = tenant_of(call, *reading);
   if (!tenant) return unknown_tenant(call, *reading);
   call.tenant = *tenant;
+  const bool status = std::holds_alternative<StatusCheck>(reading->event);
+  if (auto refused = call.front->limit_rate(status ? Share::kStatusEvents : Share::kEvents, *tenant, *call.principal)) {
+    return refuse(call, EventResult::kRateLimited, std::move(*refused));
+  }
   return std::visit([&call](const auto& event) { return receive(call, event); }, reading->event);
 }
 

@@ -24,6 +24,7 @@ struct Principal {
   std::string actor;                 // for the audit log: "jwt:<subject>", "token:<name>", "provider:<name>"
   uint8_t scopes = 0;                // bits of Scope
   bool all_tenants = false;          // service tokens only
+  bool is_user = false;              // by a JWT, which the tenant's own people may have
   std::vector<std::string> tenants;  // namespace/name, those it may act for
   // admin holds every scope.
   bool has(Scope scope) const {

@@ -168,7 +168,10 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
   options.add("api-rate", &s.rate_per_second, config::integer(1, 1'000'000))
       .env()
       .fallback("200")
-      .help("requests a second per tenant; ten times as many leases of its sidecars");
+      .help(
+          "requests a second per tenant: of its services, of its users' JWTs, of each provider's events for it, and of "
+          "status checks, each apart; "
+          "ten times as many leases of its sidecars");
   options.add("api-burst", &s.rate_burst, config::integer(1, 1'000'000))
       .env()
       .fallback("400")

@@ -225,6 +225,32 @@ TEST(ApiAccess, EachRouteIsForItsScopeAndAdminAlone) {
   }
 }
 
+// A page in a browser that asks and asks keeps the tenant's backend from nothing.
+TEST(ApiAccess, AUsersTokenUsesUpNobodyElsesRate) {
+  ApiWorld world("", [](ApiWorld& before) { before.settings.rate_per_second = before.settings.rate_burst = 40; });
+  world.credit("shop/acme", 100'000'000);
+  ApiClient browser(world.server->port()), backend(world.server->port());
+  const Ask check{.method = "POST",
+                  .path = "/v1/status-check",
+                  .body = R"({"callId":"c"})",
+                  .token = sign_hs256(kHeader, payload("", "ext-acme", "tallygate:wallet:read"))};
+  int refused = 0;
+  for (int i = 0; i < 200; ++i) refused += browser.send(check).status == 429;
+  EXPECT_GT(refused, 100);
+  for (int i = 0; i < 20; ++i) {
+    const Answer paid = backend.send({.method = "POST",
+                                      .path = "/v1/deductions",
+                                      .body = R"({"amount":"1"})",
+                                      .token = kAcmeToken,
+                                      .key = "k" + std::to_string(i)});
+    EXPECT_EQ(paid.status, 201) << paid.body;
+    EXPECT_EQ(
+        backend.send({.method = "POST", .path = "/v1/status-check", .body = R"({"callId":"c"})", .token = kAcmeToken})
+            .status,
+        200);
+  }
+}
+
 TEST(ApiAccess, AUsersTokenThatSaysAdminGetsNoMoney) {
   ApiWorld world;
   world.credit("shop/acme", 1'000'000);

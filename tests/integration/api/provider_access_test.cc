@@ -6,11 +6,11 @@ namespace {
 
 using World = ProviderWorld;
 
-TEST(ProviderAccess, AnUnknownProviderIs404AndAnUnsignedRequest401AndNothingElseIsSaid) {
+TEST(ProviderAccess, AnUnknownProviderAndAnUnsignedRequestAre401AndNothingElseIsSaid) {
   World world;
   world.credit("shop/acme", 10'000'000);
   const std::string books = world.books();
-  EXPECT_EQ(world.send(World::standard("call.starting", World::of("c"), "nobody")).status, 404);
+  const Ask nobodys = World::standard("call.starting", World::of("c"), "nobody");
   Ask unsigned_event = World::standard("call.starting", World::of("c"));
   unsigned_event.headers.clear();
   Ask tampered = World::standard("call.starting", World::of("c"));
@@ -25,7 +25,7 @@ TEST(ProviderAccess, AnUnknownProviderIs404AndAnUnsignedRequest401AndNothingElse
   twice.headers.push_back(twice.headers[0]);
   Ask other_url = World::twilio("sent", "m");
   other_url.path += "&x=1";
-  for (const auto& ask : {unsigned_event, tampered, stale, with_token, wrong_secret, twice, other_url}) {
+  for (const auto& ask : {unsigned_event, tampered, stale, with_token, wrong_secret, twice, other_url, nobodys}) {
     const Answer answer = world.send(ask);
     EXPECT_EQ(answer.status, 401) << answer.body;
     EXPECT_EQ(answer.member("reason"), "Unauthenticated");
@@ -36,7 +36,7 @@ TEST(ProviderAccess, AnUnknownProviderIs404AndAnUnsignedRequest401AndNothingElse
   const std::string metrics = world.registry->text();
   EXPECT_NE(metrics.find(R"(provider_events_total{provider="dialer",result="unauthenticated"} 4)"), std::string::npos)
       << metrics;
-  EXPECT_NE(metrics.find("tallygate_operator_api_unauthenticated_total 7"), std::string::npos) << metrics;
+  EXPECT_NE(metrics.find("tallygate_operator_api_unauthenticated_total 8"), std::string::npos) << metrics;
 }
 
 // What needs no body is asked for before it; and only providers may send so much.
@@ -150,6 +150,24 @@ TEST(ProviderAccess, AProvidersRateIsLimited) {
     EXPECT_TRUE(answer.status == 200 || answer.head.find("Retry-After: 1") != std::string::npos) << answer.head;
   }
   EXPECT_GE(limited, 1);
+}
+
+// What one tenant's calls report in numbers keeps no other tenant's kill switch waiting, nor its own.
+TEST(ProviderAccess, ATenantsEventsUseUpNobodyElsesRate) {
+  World world([](ApiWorld& before) { before.settings.rate_per_second = before.settings.rate_burst = 20; });
+  world.credit("shop/acme", 1'000'000'000);
+  world.credit("shop/globex", 10'000'000);
+  int limited = 0;
+  for (int i = 0; i < 100; ++i) {
+    limited +=
+        world.send(World::standard("call.ended", World::of("c" + std::to_string(i)) + R"(,"cost":"0.01")")).status ==
+        429;
+  }
+  EXPECT_GT(limited, 50);
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(world.send(World::standard("call.status", World::of("c"))).status, 200) << "acme's own kill switch";
+    EXPECT_EQ(world.send(World::standard("call.status", World::of("d", "ext-globex"))).status, 200);
+  }
 }
 
 TEST(ProviderAccess, WhileTheLedgerIsBusyTheProviderIsToSendItAgain) {

@@ -6,6 +6,7 @@
 
 #include "operator/api/base64url.h"
 #include "operator/api/rate_limiter.h"
+#include "operator/api/rate_shares.h"
 #include "operator/api/service_tokens.h"
 #include "operator/api/text.h"
 
@@ -60,6 +61,30 @@ TEST(ApiRateLimiter, GivesTheBurstThenTheRate) {
   for (int i = 0; i < 3; ++i) EXPECT_EQ(limiter.take("a", 3'600'000 * kMs), 0);
   EXPECT_GT(limiter.take("a", 3'600'000 * kMs), 0) << "no more than the burst, however long the rest";
   EXPECT_GT(limiter.take("a", 0), 0) << "a clock that goes back gives nothing";
+}
+
+TEST(ApiRateShares, NobodyUsesUpWhatOthersNeed) {
+  RateShares shares({40, 40}, 100);
+  const auto passed = [&](Share share, const char* tenant, const char* caller, int asked) {
+    int n = 0;
+    for (int i = 0; i < asked; ++i) n += shares.take(share, tenant, caller, 0) == 0;
+    return n;
+  };
+  EXPECT_EQ(passed(Share::kUsers, "shop/acme", "jwt:mallory", 1000), 10) << "a quarter";
+  EXPECT_EQ(passed(Share::kUsers, "shop/acme", "jwt:ann", 10), 10);
+  EXPECT_EQ(passed(Share::kUsers, "shop/acme", "jwt:bob", 1000) + passed(Share::kUsers, "shop/acme", "jwt:cid", 1000),
+            20);
+  EXPECT_EQ(passed(Share::kUsers, "shop/acme", "jwt:dan", 10), 0) << "all of the users' share";
+  EXPECT_EQ(passed(Share::kServices, "shop/acme", "token:a", 1000), 30) << "services have their own";
+  EXPECT_EQ(passed(Share::kServices, "shop/acme", "token:b", 1000), 10);
+  EXPECT_EQ(passed(Share::kStatus, "shop/acme", "token:a", 30), 30) << "and so has the kill switch";
+  EXPECT_EQ(passed(Share::kLeases, "shop/acme", "token:pods", 1000), 400);
+  EXPECT_EQ(passed(Share::kEvents, "shop/acme", "provider:voice", 1000), 40);
+  EXPECT_EQ(passed(Share::kEvents, "shop/globex", "provider:voice", 40), 40)
+      << "a provider's events for another tenant";
+  EXPECT_EQ(passed(Share::kEvents, "shop/acme", "provider:sms", 40), 40) << "another provider's";
+  EXPECT_EQ(passed(Share::kStatusEvents, "shop/acme", "provider:voice", 40), 40);
+  EXPECT_EQ(passed(Share::kUsers, "shop/globex", "jwt:mallory", 10), 10) << "another tenant";
 }
 
 TEST(ApiRateLimiter, IsBounded) {
