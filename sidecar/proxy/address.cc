@@ -60,6 +60,11 @@ Result<std::vector<Address>> look_up(std::string_view text) {
   if (colon == std::string_view::npos) return fail(Errc::kInvalid, "no port in address '" + std::string(text) + "'");
   std::string host(text.substr(0, colon));
   const std::string port(text.substr(colon + 1));
+  uint16_t number = 0;  // getaddrinfo would cut one that is out of range
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+  if (error != std::errc() || end != port.data() + port.size()) {
+    return fail(Errc::kInvalid, "bad port in address '" + std::string(text) + "'");
+  }
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);  // with a zone
   if (host.empty()) {
     std::vector<Address> every;

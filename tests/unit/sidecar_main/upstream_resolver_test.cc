@@ -120,7 +120,9 @@ TEST(LookUp, EveryForm) {
   EXPECT_EQ(proxy::to_string(proxy::look_up(":80")->back().get()), "0.0.0.0:80");
   EXPECT_EQ(proxy::look_up("localhost:80")->front().text, "localhost:80");
   EXPECT_EQ(proxy::look_up("no-such-host.invalid:80").error().errc, Errc::kUnavailable);
-  EXPECT_EQ(proxy::look_up("127.0.0.1").error().errc, Errc::kInvalid);
+  for (const char* bad : {"127.0.0.1", "127.0.0.1:99999", ":65536", "localhost:http", "localhost:", "localhost:-1"}) {
+    EXPECT_EQ(proxy::look_up(bad).error().errc, Errc::kInvalid) << bad;
+  }
 }
 
 }  // namespace
