@@ -5,9 +5,11 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "core/telemetry/log_format.h"
 
@@ -118,6 +120,17 @@ bool Throttle::admit(uint64_t& suppressed) {
     return false;
   }
   suppressed = suppressed_.exchange(0);
+  return true;
+}
+
+bool Sampler::admit(int64_t now_ns, uint64_t& suppressed) {
+  const int64_t full_ns = std::max(full_ns_, now_ns) + interval_ns_;
+  if (full_ns - now_ns > window_ns_) {
+    ++suppressed_;
+    return false;
+  }
+  full_ns_ = full_ns;
+  suppressed = std::exchange(suppressed_, 0);
   return true;
 }
 
