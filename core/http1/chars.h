@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <string_view>
 
 namespace tallygate::http1 {
@@ -79,7 +80,29 @@ inline const char* find_control(const char* begin, const char* p, const char* en
   return end;
 }
 
-inline char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
+constexpr char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
+
+namespace detail {
+constexpr std::array<char, 256> make_folds() {
+  std::array<char, 256> folds{};
+  for (size_t i = 0; i < folds.size(); ++i) {
+    const char c = lower(static_cast<char>(i));
+    folds[i] = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? c : '-';
+  }
+  return folds;
+}
+inline constexpr std::array<char, 256> kFolds = make_folds();
+}  // namespace detail
+
+// A character of a field name as apps may confuse them: many a server makes X-Tenant-Id, x_tenant_id and X.Tenant.Id
+// one variable (CGI, WSGI, PHP). Letters are lowered, and '-' stands for whatever is no letter and no digit.
+constexpr char fold_name_char(char c) { return detail::kFolds[static_cast<unsigned char>(c)]; }
+
+inline std::string fold_name(std::string_view name) {
+  std::string folded(name);
+  for (char& c : folded) c = fold_name_char(c);
+  return folded;
+}
 
 // skip_class(p, end, kTokenChar), fast for what field names are made of as a rule: letters, digits and '-'.
 inline const char* skip_token(const char* p, const char* end) {

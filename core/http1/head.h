@@ -88,6 +88,7 @@ class Head {
   bool expect_continue = false;
   bool has_forwarded_for = false;
   bool has_forwarded_proto = false;
+  bool lists_fields() const { return listed_count_ > 0; }  // Connection names fields, which are hop_by_hop thereby
   int request_id_count = 0;
   Slice request_id;  // the first
   size_t field_count = 0;

@@ -67,10 +67,18 @@ struct Tenant {
 
 enum class IdentityType : uint8_t { kApiKey, kTrustedHeader, kJwt };
 
+// Whether the app gets the credential that a source looks at. Other spellings of its header it never gets.
+enum class Forward : uint8_t {
+  kVerified,  // where it says whose the request is
+  kAlways,  // as the client sent it: for apps that check it themselves; never for kTrustedHeader, which proves nothing
+  kNever,
+};
+
 struct IdentitySource {
   IdentityType type = IdentityType::kApiKey;
   std::string header;                    // lower case; for kJwt "authorization"
   std::vector<std::string> from_cidrs;   // kTrustedHeader: canonical "a.b.c.d/n" or "v6/n"
+  Forward forward = Forward::kVerified;
   bool operator==(const IdentitySource&) const = default;
 };
 
@@ -116,11 +124,24 @@ struct PathRules {
   bool operator==(const PathRules&) const = default;
 };
 
+// Which web pages may read a denial (the Fetch standard's CORS protocol). The app's own answers are its own affair.
+struct Cors {
+  std::vector<std::string>
+      allow_origins;               // as browsers write them, "https://app.example.com", or "*" alone; empty: off
+  bool allow_credentials = false;  // not with "*"
+  bool operator==(const Cors&) const = default;
+};
+
+// The header that tells the app whose a request is: NAMESPACE/NAME.
+inline constexpr const char* kTenantHeader = "X-Tallygate-Tenant";
+
 struct Policy {
   PolicyId id;
   int64_t version = 0;
   Enforcement enforcement = Enforcement::kEnforce;
   std::vector<IdentitySource> identity;  // in order
+  std::string tenant_header = kTenantHeader;  // empty: the app is not told
+  Cors cors;
   PathRules paths;
   std::vector<Route> routes;  // first that matches
   Route default_route;

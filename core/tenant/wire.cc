@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/http1/chars.h"
 #include "core/tenant/wire_read.h"
 
 namespace tallygate::tenant {
@@ -32,6 +33,8 @@ constexpr Name<WindowKind> kWindows[] = {
     {WindowKind::kYear, "Year"},     {WindowKind::kBillingPeriod, "BillingPeriod"}};
 constexpr Name<IdentityType> kIdentityTypes[] = {
     {IdentityType::kApiKey, "APIKey"}, {IdentityType::kTrustedHeader, "TrustedHeader"}, {IdentityType::kJwt, "JWT"}};
+constexpr Name<Forward> kForwards[] = {
+    {Forward::kVerified, "Verified"}, {Forward::kAlways, "Always"}, {Forward::kNever, "Never"}};
 constexpr Name<RouteAction> kActions[] = {
     {RouteAction::kCharge, "Charge"}, {RouteAction::kExempt, "Exempt"}, {RouteAction::kDeny, "Deny"}};
 constexpr Name<PathMatch> kPathMatches[] = {{PathMatch::kExact, "Exact"}, {PathMatch::kPrefix, "PathPrefix"}};
@@ -89,8 +92,13 @@ Json encode(const Limit& l) {
 }
 
 Json encode(const IdentitySource& s) {
-  return {{"type", name_of(kIdentityTypes, s.type)}, {"header", s.header}, {"fromCIDRs", s.from_cidrs}};
+  return {{"type", name_of(kIdentityTypes, s.type)},
+          {"header", s.header},
+          {"fromCIDRs", s.from_cidrs},
+          {"forward", name_of(kForwards, s.forward)}};
 }
+
+Json encode(const Cors& c) { return {{"allowOrigins", c.allow_origins}, {"allowCredentials", c.allow_credentials}}; }
 
 Json encode(const Charge& c) {
   Json json = {{"meter", c.meter.str()}, {"units", c.units}};
@@ -154,6 +162,12 @@ void decode(Reader& in, IdentitySource* s) {
   read_enum(in, "type", kIdentityTypes, &s->type);
   in.text("header", &s->header);
   in.texts("fromCIDRs", &s->from_cidrs);
+  if (in.has("forward")) read_enum(in, "forward", kForwards, &s->forward);
+}
+
+void decode(Reader& in, Cors* c) {
+  in.texts("allowOrigins", &c->allow_origins);
+  in.flag("allowCredentials", &c->allow_credentials);
 }
 
 void decode(Reader& in, Charge* c) {
@@ -207,7 +221,12 @@ void decode(Reader& in, Policy* p) {
   in.count("version", &p->version);
   read_enum(in, "enforcement", kEnforcements, &p->enforcement);
   in.list("identity", [&](Reader& item) { decode(item, &p->identity.emplace_back()); });
-  // Not in documents of operators before it was.
+  // Not in documents of operators before they were.
+  if (in.has("tenantHeader") && in.text("tenantHeader", &p->tenant_header) &&
+      (p->tenant_header.size() > 64 || !http1::all_of_class(p->tenant_header, http1::kTokenChar))) {
+    in.fault("tenantHeader", "is not a header name");
+  }
+  if (in.has("cors")) in.object("cors", [&](Reader& cors) { decode(cors, &p->cors); });
   if (in.has("paths")) in.object("paths", [&](Reader& paths) { decode(paths, &p->paths); });
   in.list("routes", [&](Reader& item) { decode(item, &p->routes.emplace_back()); });
   in.object("defaultRoute", [&](Reader& route) { decode(route, &p->default_route); });
@@ -267,6 +286,8 @@ std::string to_json(const Policy& p) {
                {"enforcement", name_of(kEnforcements, p.enforcement)},
                {"identity", encode_list(p.identity)},
                {"paths", encode(p.paths)},
+               {"tenantHeader", p.tenant_header},
+               {"cors", encode(p.cors)},
                {"routes", encode_list(p.routes)},
                {"defaultRoute", encode(p.default_route)}});
 }

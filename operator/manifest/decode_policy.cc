@@ -1,3 +1,4 @@
+#include "core/http1/chars.h"
 #include "core/path/normal_form.h"
 #include "operator/manifest/decode.h"
 #include "operator/manifest/formats.h"
@@ -15,6 +16,7 @@ using tenant::RouteAction;
 constexpr size_t kMaxPorts = 16;
 constexpr size_t kMaxSources = 8;
 constexpr size_t kMaxCidrs = 32;
+constexpr size_t kMaxOrigins = 32;
 constexpr size_t kMaxRoutes = 64;
 constexpr size_t kMaxMatches = 16;
 constexpr size_t kMaxMethods = 9;
@@ -30,6 +32,8 @@ constexpr Choice<PathMatch> kPathMatches[] = {{"Exact", PathMatch::kExact}, {"Pa
 constexpr Choice<AmbiguousPath> kAmbiguousPaths[] = {{"RefuseIfRoutesDiffer", AmbiguousPath::kRefuseIfRoutesDiffer},
                                                      {"Refuse", AmbiguousPath::kRefuse},
                                                      {"Normalise", AmbiguousPath::kNormalise}};
+constexpr Choice<tenant::Forward> kForwards[] = {
+    {"Verified", tenant::Forward::kVerified}, {"Always", tenant::Forward::kAlways}, {"Never", tenant::Forward::kNever}};
 constexpr Choice<bool> kChargeOn[] = {{"Success", true}, {"Always", false}};
 
 constexpr Form kHeader = {64, is_header_name, "a header name, such as X-Tenant-Id"};
@@ -49,19 +53,39 @@ bool is_algorithm(std::string_view text) {
   return std::find(std::begin(kAlgorithms), std::end(kAlgorithms), text) != std::end(kAlgorithms);
 }
 
-// Headers that mean something to the framing or the hop: no one's identity.
-bool is_reserved_header(std::string_view lower) {
-  static constexpr std::string_view kReserved[] = {"connection", "content-length",    "host",    "keep-alive", "te",
-                                                   "trailer",    "transfer-encoding", "upgrade", "expect"};
-  return std::find(std::begin(kReserved), std::end(kReserved), lower) != std::end(kReserved);
+// Headers that mean something to the framing, to the hop or to the proxy itself: no one's identity, in no spelling.
+bool is_reserved_header(std::string_view folded) {
+  static constexpr std::string_view kReserved[] = {"connection",
+                                                   "content-length",
+                                                   "content-type",
+                                                   "expect",
+                                                   "host",
+                                                   "http2-settings",
+                                                   "keep-alive",
+                                                   "origin",
+                                                   "proxy-authenticate",
+                                                   "proxy-authorization",
+                                                   "proxy-connection",
+                                                   "te",
+                                                   "trailer",
+                                                   "transfer-encoding",
+                                                   "upgrade",
+                                                   "via",
+                                                   "x-forwarded-for",
+                                                   "x-forwarded-proto",
+                                                   "x-request-id"};
+  return std::find(std::begin(kReserved), std::end(kReserved), folded) != std::end(kReserved);
+}
+
+void check_not_reserved(Fields& f, std::string_view key, const std::string& header) {
+  if (!is_reserved_header(http1::fold_name(header))) return;
+  f.invalid(key, "\"" + header + "\" belongs to HTTP itself", "use a header of your own, such as X-Tenant-Id");
 }
 
 void decode_header(Fields& f, std::string_view key, std::string* header) {
   if (!f.text(key, kRequired, kHeader, header)) return;
   *header = to_lower(*header);
-  if (is_reserved_header(*header)) {
-    f.invalid(key, "\"" + *header + "\" belongs to HTTP itself", "use a header of your own, such as X-Tenant-Id");
-  }
+  check_not_reserved(f, key, *header);
 }
 
 void decode_cidrs(Fields& f, std::vector<std::string>* cidrs) {
@@ -91,6 +115,34 @@ void decode_jwt(Fields& f, JwtSpec* jwt) {
   f.text("claim", kRequired, kPointer, &jwt->claim);
 }
 
+// Apps may take X_Tenant_Id for X-Tenant-Id: so may we.
+void decode_tenant_header(Fields& spec, BillingPolicy* policy) {
+  const Node* given = spec.get("tenantHeader", kOptional);
+  if (given == nullptr) return;
+  if (given->kind == Node::Kind::kString && given->text.empty()) return policy->tenant_header.clear();
+  if (!spec.text("tenantHeader", kOptional, kHeader, &policy->tenant_header)) return;
+  check_not_reserved(spec, "tenantHeader", policy->tenant_header);
+  for (const IdentitySpec& source : policy->identity) {
+    if (http1::fold_name(source.header) != http1::fold_name(policy->tenant_header)) continue;
+    spec.fault("tenantHeader", Reason::kConflict, "\"" + policy->tenant_header + "\" is a header of identity too",
+               "use another, such as X-Tallygate-Tenant");
+  }
+}
+
+void decode_cors(Fields& f, tenant::Cors* cors) {
+  constexpr Form kOrigin = {256, [](std::string_view text) { return text == "*" || is_web_origin(text); },
+                            "an origin as browsers send it, such as https://app.example.com, or \"*\""};
+  f.texts("allowOrigins", kRequired, kMaxOrigins, kOrigin, &cors->allow_origins);
+  f.flag("allowCredentials", kOptional, &cors->allow_credentials);
+  const auto& origins = cors->allow_origins;
+  if (std::find(origins.begin(), origins.end(), "*") == origins.end()) return;
+  if (origins.size() > 1)
+    f.fault("allowOrigins", Reason::kConflict, "\"*\" is every origin", "remove the others, or \"*\"");
+  if (cors->allow_credentials) {
+    f.fault("allowCredentials", Reason::kConflict, "browsers allow no credentials with \"*\"", "name the origins");
+  }
+}
+
 // The member that belongs to the type is required; those of other types are refused.
 void decode_source(Fields& f, IdentitySpec* source) {
   const bool typed = f.choice("type", kRequired, kIdentityTypes, &source->type);
@@ -109,6 +161,7 @@ void decode_source(Fields& f, IdentitySpec* source) {
     }
     f.object(part.key, typed ? kRequired : kOptional, [&](Fields& body) {
       if (part.type == IdentityType::kApiKey) decode_header(body, "header", &source->header);
+      if (part.type != IdentityType::kTrustedHeader) body.choice("forward", kOptional, kForwards, &source->forward);
       if (part.type == IdentityType::kTrustedHeader) {
         decode_header(body, "name", &source->header);
         decode_cidrs(body, &source->from_cidrs);
@@ -279,13 +332,15 @@ void decode_policy(Fields& root, Metadata metadata, BillingPolicy* policy) {
       Fields f(spec.sink(), item, path);
       IdentitySpec& source = policy->identity.emplace_back();
       decode_source(f, &source);
-      if (!source.header.empty()) headers.add(spec.sink(), source.header, f.line("type"), path);
+      if (!source.header.empty()) headers.add(spec.sink(), http1::fold_name(source.header), f.line("type"), path);
       f.finish();
     });
     spec.object("paths", kOptional, [&](Fields& f) {
       f.choice("ambiguous", kOptional, kAmbiguousPaths, &policy->paths.ambiguous);
       f.flag("ignoreCase", kOptional, &policy->paths.ignore_case);
     });
+    decode_tenant_header(spec, policy);
+    spec.object("cors", kOptional, [&](Fields& f) { decode_cors(f, &policy->cors); });
     decode_routes(spec, policy);
     spec.object("defaultRoute", kRequired, [&](Fields& f) { decode_action(f, &policy->default_route); });
     if (spec.object("streaming", kOptional, [&](Fields& f) {

@@ -12,6 +12,7 @@ namespace {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_alpha(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
 bool is_alnum(char c) { return is_digit(c) || is_alpha(c); }
 bool is_hex(char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
 
@@ -255,6 +256,27 @@ bool is_https_url(std::string_view text) {
   }
   return is_host(host.substr(0, colon)) &&
          all(text, [](char c) { return c > 0x20 && c < 0x7F && c != '"' && c != '#'; });
+}
+
+bool is_web_origin(std::string_view text) {
+  const size_t end = text.find("://");
+  if (text.size() > 256 || end == std::string_view::npos || end == 0 || !is_lower(text[0])) return false;
+  const std::string_view scheme = text.substr(0, end);
+  if (!all(scheme, [](char c) { return is_lower(c) || is_digit(c) || c == '+' || c == '-' || c == '.'; })) return false;
+  std::string_view host = text.substr(end + 3);
+  std::string_view port;
+  const size_t colon = host.rfind(':');
+  if (colon != std::string_view::npos && host.find(']', colon) == std::string_view::npos) {
+    port = host.substr(colon + 1);
+    host = host.substr(0, colon);
+    if (port.empty() || port.size() > 5 || port[0] == '0' || !all(port, is_digit)) return false;
+    if ((scheme == "https" && port == "443") || (scheme == "http" && port == "80")) return false;
+  }
+  if (host.size() > 4 && host.front() == '[' && host.back() == ']') {
+    return all(host.substr(1, host.size() - 2),
+               [](char c) { return is_digit(c) || (c >= 'a' && c <= 'f') || c == ':' || c == '.'; });
+  }
+  return is_dns_subdomain(host);
 }
 
 bool is_api_key_hash(std::string_view text) {

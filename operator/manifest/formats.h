@@ -37,6 +37,7 @@ bool is_path(std::string_view text);             // absolute, normal, no query
 bool is_host(std::string_view text);             // DNS name, any case, no port
 bool is_email(std::string_view text);
 bool is_https_url(std::string_view text);
+bool is_web_origin(std::string_view text);  // scheme://host[:port] as browsers send it: lower case, no default port
 bool is_api_key_hash(std::string_view text);     // sha256: and 64 lower-case hex digits
 bool is_stripe_customer(std::string_view text);  // cus_…
 bool is_label_key(std::string_view text);        // [prefix/]name, as Kubernetes has it

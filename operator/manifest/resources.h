@@ -201,6 +201,7 @@ struct IdentitySpec {
   tenant::IdentityType type = tenant::IdentityType::kApiKey;
   std::string header;                   // lower case; kApiKey and kTrustedHeader
   std::vector<std::string> from_cidrs;  // kTrustedHeader
+  tenant::Forward forward = tenant::Forward::kVerified;
   std::optional<JwtSpec> jwt;           // kJwt
   bool operator==(const IdentitySpec&) const = default;
 };
@@ -247,6 +248,8 @@ struct BillingPolicy {
   tenant::Enforcement enforcement = tenant::Enforcement::kEnforce;
   std::vector<IdentitySpec> identity;
   tenant::PathRules paths;
+  std::string tenant_header = tenant::kTenantHeader;
+  tenant::Cors cors;
   std::vector<RouteSpec> routes;
   RouteSpec default_route;
   std::string streaming_on_exhausted;

@@ -129,7 +129,11 @@ tenant::Policy compile_policy(const BillingPolicy& p, const Resources& resources
   out.id = p.id;
   out.enforcement = p.enforcement;
   out.paths = p.paths;
-  for (const auto& source : p.identity) out.identity.push_back({source.type, source.header, source.from_cidrs});
+  for (const auto& source : p.identity) {
+    out.identity.push_back({source.type, source.header, source.from_cidrs, source.forward});
+  }
+  out.tenant_header = p.tenant_header;
+  out.cors = p.cors;
   for (const auto& route : p.routes) out.routes.push_back(compile_route(route, resources));
   out.default_route = compile_route(p.default_route, resources);
   return out;

@@ -6,6 +6,7 @@
 #include "core/telemetry/log.h"
 #include "sidecar/admission/problem.h"
 #include "sidecar/admission/quota_headers.h"
+#include "sidecar/proxy/rewrite.h"
 
 namespace tallygate::sidecar {
 
@@ -60,7 +61,8 @@ void Admission::look_at_clock() { wall_offset_ns_ = loop_.env().wall_ns() - loop
 
 void Admission::policy_changed() {
   const tenant::Policy* policy = directory_.policy();
-  identifier_ = std::make_unique<Identifier>(policy->identity);
+  identifier_ = std::make_unique<Identifier>(policy->identity, policy->tenant_header);
+  cors_ = Cors(policy->cors);
   routes_ = tenant::RouteTable(*policy);
   std::lock_guard lock(names_mutex_);
   for (auto& name : names_) name.clear();
@@ -93,7 +95,7 @@ Verdict Admission::decided(size_t route, Reason reason, Verdict verdict) {
 }
 
 Verdict Admission::deny(const Request& request, Reason reason, std::string_view detail, proxy::Denial& denial,
-                        const Plan* plan, const PlanItem* item) {
+                        const Plan* plan, const PlanItem* item, int64_t requested) {
   DenialFacts facts;
   facts.reason = reason;
   facts.detail = detail;
@@ -101,6 +103,7 @@ Verdict Admission::deny(const Request& request, Reason reason, std::string_view 
   if (request.tenant != nullptr) facts.tenant = request.tenant->id;
   facts.plan = plan;
   facts.item = item;
+  facts.requested = requested;
   if (identifier_) facts.challenge = identifier_->challenge();
   facts.now_s = (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000;
   if (item != nullptr && item->end_s > facts.now_s && reason == Reason::kQuotaExhausted) {
@@ -109,6 +112,10 @@ Verdict Admission::deny(const Request& request, Reason reason, std::string_view 
     facts.retry_after_s = 1;
   }
   write_denial(facts, &denial);
+  if (cors_.on()) {
+    cors_.append_denial(request.view != nullptr ? request.view->header("origin") : request.origin, &denial.headers);
+  }
+  denial_log_.note(facts, names_[request.route], loop_.now_ns());
   return decided(request.route, reason, Verdict::kDeny);
 }
 
@@ -117,6 +124,7 @@ Verdict Admission::admit(const proxy::RequestView& view, std::string_view reques
   Request request;
   request.method = view.method;
   request.path = view.path;
+  request.view = &view;
   request.request_id = request_id;
   request.ticket = ticket;
   if (directory_.policy() == nullptr) [[unlikely]] {
@@ -131,10 +139,14 @@ Verdict Admission::admit(const proxy::RequestView& view, std::string_view reques
   if (route(request.route).action != tenant::RouteAction::kCharge) return decide_route(request, admission, denial);
   const Identified who = identifier_->identify(view);
   if (who.reason != Reason::kAdmitted) {
+    if (who.reason == Reason::kUnauthenticated && cors_.is_preflight(view)) {
+      return admit_unmetered(request, Reason::kExempt, admission);
+    }
     const std::string detail = who.reason == Reason::kUnauthenticated ? "send " + identifier_->wanted() : who.detail;
     return refuse(request, who.reason, detail, admission, denial);
   }
   request.credential = who.value;
+  request.prefix = who.prefix;
   request.api_key = who.api_key;
   return decide(request, admission, denial);
 }
@@ -142,13 +154,16 @@ Verdict Admission::admit(const proxy::RequestView& view, std::string_view reques
 Verdict Admission::readmit(proxy::Ticket ticket, proxy::Admission& admission, proxy::Denial& denial) {
   const auto found = waiting_.find(ticket.key());
   TG_ASSERT(found != waiting_.end());
-  const Waiting waiting = std::move(found->second);
+  readmitted_ = std::move(found->second);
   waiting_.erase(found);
+  const Waiting& waiting = readmitted_;
   Request request;
   request.method = waiting.method;
   request.path = waiting.path;
   request.request_id = waiting.request_id;
   request.credential = waiting.credential;
+  request.prefix = waiting.prefix;
+  request.origin = waiting.origin;
   request.api_key = waiting.api_key;
   request.ticket = ticket;
   request.deadline_ns = waiting.deadline_ns;
@@ -194,8 +209,11 @@ Verdict Admission::wait(Request& request, std::vector<uint64_t>& list) {
                   std::string(request.path),
                   std::string(request.request_id),
                   std::string(request.credential),
+                  std::string(request.prefix),
+                  "",
                   request.api_key,
                   request.deadline_ns != 0 ? request.deadline_ns : loop_.now_ns() + options_.wait_ms * 1'000'000};
+  if (cors_.on()) waiting.origin = request.view != nullptr ? request.view->header("origin") : request.origin;
   waiting_.emplace(request.ticket.key(), std::move(waiting));
   list.push_back(request.ticket.key());
   return Verdict::kWait;
@@ -256,14 +274,48 @@ Verdict Admission::decide_tenant(Request& request, proxy::Admission& admission, 
 }
 
 Verdict Admission::admit_unmetered(Request& request, Reason reason, proxy::Admission& admission) {
-  *reinterpret_cast<Held*>(admission.state.data()) = {nullptr, nullptr, 0, reason};
+  hold(admission) = held(request, reason);
   return decided(request.route, reason, Verdict::kAdmit);
 }
 
+Admission::Held Admission::held(const Request& request, Reason reason) {
+  return {nullptr,
+          nullptr,
+          0,
+          request.tenant,
+          request.prefix.data(),
+          request.credential.data(),
+          static_cast<uint16_t>(request.prefix.size()),
+          static_cast<uint16_t>(request.credential.size()),
+          reason};
+}
+
+const proxy::NameSet& Admission::guarded() const {
+  static const proxy::NameSet kNone;  // before there is a policy nothing is let through
+  return identifier_ ? identifier_->guarded() : kNone;
+}
+
+// What was verified, and whose the request is by that. Where nobody was identified the app is told of nobody.
+size_t Admission::request_headers(proxy::Admission& admission, std::span<char> out) {
+  const Held& held = hold(admission);
+  if (held.tenant == nullptr) return 0;
+  const std::string_view prefix = identifier_->tenant_prefix(), id = held.tenant->id;
+  if (prefix.size() + id.size() + held.prefix_size + held.credential_size + 4 > out.size()) [[unlikely]]
+    return 0;
+  proxy::Out to{out.data()};
+  if (held.prefix_size > 0) to.field({held.prefix, held.prefix_size}, {held.credential, held.credential_size});
+  if (!prefix.empty()) to.field(prefix, id);
+  return static_cast<size_t>(to.at - out.data());
+}
+
 size_t Admission::response_headers(proxy::Admission& admission, std::span<char> out) {
-  const Held& held = *reinterpret_cast<const Held*>(admission.state.data());
+  const Held& held = hold(admission);
   if (held.plan == nullptr) return 0;
-  return write_quota_headers(*held.plan, (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000, out);
+  const size_t size = write_quota_headers(*held.plan, (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000, out);
+  const std::string_view expose = cors_.expose_line();
+  if (size == 0 || expose.size() > out.size() - size) return size;
+  std::copy(expose.begin(), expose.end(), out.begin() + static_cast<ptrdiff_t>(size));
+  return size + expose.size();
 }
 
 }  // namespace tallygate::sidecar

@@ -14,6 +14,8 @@
 #include <unordered_map>
 
 #include "core/tenant/route_table.h"
+#include "sidecar/admission/cors.h"
+#include "sidecar/admission/denial_log.h"
 #include "sidecar/admission/directory.h"
 #include "sidecar/admission/identify.h"
 #include "sidecar/admission/plan.h"
@@ -47,6 +49,8 @@ class Admission final : public proxy::Gate {
                        proxy::Admission& admission, proxy::Denial& denial) override;
   proxy::Verdict readmit(proxy::Ticket ticket, proxy::Admission& admission, proxy::Denial& denial) override;
   void abandon(proxy::Ticket ticket, proxy::Admission& admission) override;
+  const proxy::NameSet& guarded() const override;
+  size_t request_headers(proxy::Admission& admission, std::span<char> out) override;
   size_t response_headers(proxy::Admission& admission, std::span<char> out) override;
   void settle(proxy::Admission& admission, const proxy::Outcome& outcome) override;
 
@@ -62,12 +66,15 @@ class Admission final : public proxy::Gate {
 
  private:
   struct Waiting {  // what a request that waits is remembered by
-    std::string method, path, request_id, credential;
+    std::string method, path, request_id, credential, prefix, origin;
     bool api_key = false;
     int64_t deadline_ns = 0;
   };
   struct Request {  // what is known of the request being decided
     std::string_view method, path, request_id, credential;
+    std::string_view prefix;                   // of the field that says it to the app
+    const proxy::RequestView* view = nullptr;  // null once it has waited
+    std::string_view origin;                   // then; else it is in the view
     bool api_key = false;
     proxy::Ticket ticket;
     int64_t deadline_ns = 0;  // 0: has not waited yet
@@ -78,8 +85,13 @@ class Admission final : public proxy::Gate {
     Plan* plan;  // null: not metered
     Slot* slot;
     int64_t epoch;  // 0: no lease stands behind it
+    // For request_headers(), not valid later. No tenant: nobody was identified.
+    const TenantEntry* tenant;
+    const char *prefix, *credential;
+    uint16_t prefix_size, credential_size;
     Reason reason;
   };
+  static Held& hold(proxy::Admission& admission) { return *reinterpret_cast<Held*>(admission.state.data()); }
 
   proxy::Verdict decide_route(Request& request, proxy::Admission& admission, proxy::Denial& denial);
   proxy::Verdict decide(Request& request, proxy::Admission& admission, proxy::Denial& denial);
@@ -89,10 +101,11 @@ class Admission final : public proxy::Gate {
                              proxy::Denial& denial);
   proxy::Verdict take(Request& request, Plan& plan, uint32_t definition, Reason reason, proxy::Admission& admission,
                       proxy::Denial& denial);
+  static Held held(const Request& request, Reason reason);
   proxy::Verdict admit_unmetered(Request& request, Reason reason, proxy::Admission& admission);
   proxy::Verdict lacking(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial);
   proxy::Verdict deny(const Request& request, Reason reason, std::string_view detail, proxy::Denial& denial,
-                      const Plan* plan = nullptr, const PlanItem* item = nullptr);
+                      const Plan* plan = nullptr, const PlanItem* item = nullptr, int64_t requested = 0);
   // As deny(), but in shadow mode the request goes through, uncharged.
   proxy::Verdict refuse(Request& request, Reason reason, std::string_view detail, proxy::Admission& admission,
                         proxy::Denial& denial);
@@ -118,10 +131,13 @@ class Admission final : public proxy::Gate {
   std::string namespace_;
   AdmissionOptions options_;
   std::unique_ptr<Identifier> identifier_;
+  Cors cors_;
+  DenialLog denial_log_;
   tenant::RouteTable routes_;
   std::unordered_map<const Plan*, std::unique_ptr<Plan>> plans_;
   std::unordered_map<uint64_t, Waiting> waiting_;
-  std::string path_;  // room for a path in normal form
+  Waiting readmitted_;  // the last: request_headers() comes after readmit()
+  std::string path_;    // room for a path in normal form
   int64_t wall_offset_ns_ = 0;
   EventLoop::TimerId timer_ = 0;
   std::function<void(proxy::Ticket)> resume_ = [](proxy::Ticket) {};

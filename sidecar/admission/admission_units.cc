@@ -4,6 +4,7 @@
 #include "core/counting.h"
 #include "sidecar/admission/admission.h"
 #include "sidecar/admission/problem.h"
+#include "sidecar/admission/quota_headers.h"
 
 namespace tallygate::sidecar {
 
@@ -18,6 +19,25 @@ int64_t units_of(const Plan& plan, const Purse& purse) {
   int64_t units = 0;
   for (const auto& item : plan.items) units += item.purse == &purse ? plan.units[item.charge] : 0;
   return units;
+}
+
+// Whether `item` goes on denying for longer than `other`: a denial says when all that deny have started anew. A wallet
+// never does by itself, but who tops it up should not be denied by a limit then, so limits are told of first.
+bool outlasts(const PlanItem& item, const PlanItem& other) {
+  if (item.wallet != other.wallet) return other.wallet;
+  return item.end_s > other.end_s;
+}
+
+std::string exhausted_detail(const PlanItem& item, int64_t units) {
+  if (item.wallet) {
+    return "the wallet cannot pay for the " + std::to_string(units) + " of " + item.meter +
+           " that this request needs; top it up";
+  }
+  const std::string limit = "limit " + item.limit + " of meter " + item.meter;
+  const int64_t left = item.purse->told ? remaining_of(item) : 0;
+  if (left == 0) return limit + " is used up until " + rfc3339(item.end_s);
+  return limit + " has " + std::to_string(left) + " left until " + rfc3339(item.end_s) + ", and this request needs " +
+         std::to_string(units);
 }
 
 }  // namespace
@@ -101,26 +121,28 @@ Verdict Admission::decide_units(Request& request, Plan& plan, proxy::Admission& 
 Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial) {
   const PlanItem* exhausted = nullptr;
   const PlanItem* lacks = nullptr;
+  const PlanItem* due = nullptr;  // an answer is on its way: it may deny for longer than others
   bool fresh = false, may_come = true;
   for (const PlanItem& item : plan.items) {
     const int64_t units = units_of(plan, *item.purse);
     if (item.purse->available() >= units && item.purse->epoch == plan.epoch && plan.epoch != 0) continue;
     if (lacks == nullptr) lacks = &item;
     may_come = may_come && escrow_.may_lease(*item.purse);
-    if (!fresh && escrow_.exhausted(*item.purse, units, /*fresh=*/false)) {
-      exhausted = &item;
-      fresh = escrow_.exhausted(*item.purse, units, /*fresh=*/true);
+    if (!escrow_.exhausted(*item.purse, units, /*fresh=*/false)) {
+      if (item.purse->asking || item.purse->asking_ledger) due = &item;
+      continue;
     }
+    fresh = fresh || escrow_.exhausted(*item.purse, units, /*fresh=*/true);
+    if (exhausted == nullptr || outlasts(item, *exhausted)) exhausted = &item;
   }
+  if (fresh && due != nullptr && may_wait(request)) return wait(request, due->purse->waiting);
   const bool wait_is_possible = !fresh && may_come && may_wait(request);
   if (exhausted != nullptr && !wait_is_possible) {
     if (shadow(request)) return unavailable(request, plan, *exhausted, admission, denial);
     const PlanItem& item = *exhausted;
     const Reason reason = item.wallet ? Reason::kBalanceExhausted : Reason::kQuotaExhausted;
-    const std::string detail =
-        item.wallet ? "the wallet cannot pay for more of " + item.meter + "; top it up"
-                    : "limit " + item.limit + " of meter " + item.meter + " is used up until " + rfc3339(item.end_s);
-    return deny(request, reason, detail, denial, &plan, &item);
+    const int64_t units = units_of(plan, *item.purse);
+    return deny(request, reason, exhausted_detail(item, units), denial, &plan, &item, units);
   }
   for (const PlanItem& item : plan.items) {
     const int64_t units = units_of(plan, *item.purse);
@@ -146,7 +168,7 @@ Verdict Admission::unavailable(Request& request, Plan& plan, const PlanItem& ite
     return deny(
         request, Reason::kQuotaUnavailable,
         std::string(why) + (rule == tenant::OnUnavailable::kAllow ? ", and this pod's allowance is used up" : ""),
-        denial, &plan, &item);
+        denial, &plan, &item, units_of(plan, *item.purse));
   }
   if (!plan.has_allow_definition) {
     auto defined = log_.define(definition_of(route(request.route), plan, 0));
@@ -177,15 +199,17 @@ Verdict Admission::take(Request& request, Plan& plan, uint32_t definition, Reaso
     return refuse(request, Reason::kLogFull, log_.last_error(), admission, denial);
   }
   ++plan.in_flight;
-  *reinterpret_cast<Held*>(admission.state.data()) = {&plan, slot, reason == Reason::kAdmitted ? plan.epoch : 0,
-                                                      reason};
+  Held& now = hold(admission) = held(request, reason);
+  now.plan = &plan;
+  now.slot = slot;
+  if (reason == Reason::kAdmitted) now.epoch = plan.epoch;
   return decided(request.route, reason, Verdict::kAdmit);
 }
 
 // An app's 5xx or a failed connection releases the hold; a client that left pays for what the app was asked to do
 // (A13). What did not reach the app costs nothing, whatever the route says.
 void Admission::settle(proxy::Admission& admission, const proxy::Outcome& outcome) {
-  const Held& held = *reinterpret_cast<const Held*>(admission.state.data());
+  const Held& held = hold(admission);
   if (held.plan == nullptr) return;
   Plan& plan = *held.plan;
   const bool failed = outcome.end == proxy::End::kUpstreamFailed || outcome.status >= 500;

@@ -61,9 +61,14 @@ bool Cidr::contains(const sockaddr* address) const {
   return ((network.s6_addr[whole] ^ other.s6_addr[whole]) & mask) == 0;
 }
 
-Identifier::Identifier(const std::vector<tenant::IdentitySource>& sources) {
+Identifier::Identifier(const std::vector<tenant::IdentitySource>& sources, const std::string& tenant_header)
+    : tenant_prefix_(tenant_header.empty() ? "" : tenant_header + ": ") {
+  guarded_.add(tenant_header.empty() ? tenant::kTenantHeader : tenant_header);
   for (const auto& source : sources) {
-    Source s{source.type, source.header, {}};
+    const bool always =
+        source.forward == tenant::Forward::kAlways && source.type != tenant::IdentityType::kTrustedHeader;
+    Source s{source.type, source.header, {}, source.forward == tenant::Forward::kVerified ? source.header + ": " : ""};
+    guarded_.add(source.header, always);
     for (const auto& text : source.from_cidrs) {
       if (auto cidr = Cidr::parse(text)) s.from.push_back(*cidr);
     }
@@ -75,28 +80,30 @@ Identifier::Identifier(const std::vector<tenant::IdentitySource>& sources) {
 }
 
 Identified Identifier::identify(const proxy::RequestView& request) const {
+  const auto refuse = [](Reason reason, const char* detail) { return Identified{reason, false, {}, {}, detail}; };
   for (const Source& source : sources_) {
     const auto found = request.find(source.header);
     if (found.count == 0) continue;
-    if (found.count > 1) return {Reason::kInvalidCredential, false, {}, "the credential's header is given more than once"};
+    if (found.count > 1) return refuse(Reason::kInvalidCredential, "the credential's header is given more than once");
     if (source.type == tenant::IdentityType::kJwt) {
-      return {Reason::kInvalidCredential, false, {}, "this version cannot verify bearer tokens"};
+      return refuse(Reason::kInvalidCredential, "this version cannot verify bearer tokens");
     }
-    if (found.value.empty()) return {Reason::kInvalidCredential, false, {}, "the credential is empty"};
+    if (found.value.empty()) return refuse(Reason::kInvalidCredential, "the credential is empty");
     if (found.value.size() > kMaxCredential || !printable(found.value)) {
-      return {Reason::kInvalidCredential, false, {}, "the credential is too long or has characters that none can have"};
+      return refuse(Reason::kInvalidCredential, "the credential is too long or has characters that none can have");
     }
     switch (source.type) {
-      case tenant::IdentityType::kApiKey: return {Reason::kAdmitted, true, found.value, ""};
+      case tenant::IdentityType::kApiKey:
+        return {Reason::kAdmitted, true, found.value, source.prefix, ""};
       case tenant::IdentityType::kTrustedHeader:
         for (const Cidr& cidr : source.from) {
-          if (cidr.contains(request.peer)) return {Reason::kAdmitted, false, found.value, ""};
+          if (cidr.contains(request.peer)) return {Reason::kAdmitted, false, found.value, source.prefix, ""};
         }
-        return {Reason::kUntrustedSource, false, {}, "this header is accepted from trusted addresses only"};
+        return refuse(Reason::kUntrustedSource, "this header is accepted from trusted addresses only");
       case tenant::IdentityType::kJwt: break;
     }
   }
-  return {Reason::kUnauthenticated, false, {}, ""};
+  return refuse(Reason::kUnauthenticated, "");
 }
 
 std::string sha256_hex(std::string_view text) {

@@ -25,25 +25,35 @@ struct Identified {
   Reason reason = Reason::kAdmitted;  // kAdmitted: `value` names somebody; anything else is the refusal
   bool api_key = false;               // `value` is the key itself; else an external id
   std::string_view value;
+  std::string_view prefix;  // "name: " of the field that says it to the app; empty: none does
   const char* detail = "";
 };
 
 class Identifier {
  public:
-  explicit Identifier(const std::vector<tenant::IdentitySource>& sources);
+  // `tenant_header` tells the app whose a request is; empty: it is not told.
+  explicit Identifier(const std::vector<tenant::IdentitySource>& sources,
+                      const std::string& tenant_header = tenant::kTenantHeader);
   Identified identify(const proxy::RequestView& request) const;
   // For the 401's detail: "the x-api-key header".
   const std::string& wanted() const { return wanted_; }
   // For WWW-Authenticate: the scheme of the first source.
   const char* challenge() const { return challenge_; }
+  // Fields that must not reach the app as they came: an app may take them for what was verified.
+  const proxy::NameSet& guarded() const { return guarded_; }
+  // "Name: "; empty: the app is not told.
+  const std::string& tenant_prefix() const { return tenant_prefix_; }
 
  private:
   struct Source {
     tenant::IdentityType type;
     std::string header;
     std::vector<Cidr> from;
+    std::string prefix;  // as in Identified. What is always forwarded is not removed in the first place.
   };
   std::vector<Source> sources_;
+  proxy::NameSet guarded_;
+  std::string tenant_prefix_;
   std::string wanted_;
   const char* challenge_ = "ApiKey";
 };

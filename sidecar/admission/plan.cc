@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/redis_contract/bucket_id.h"
+#include "sidecar/admission/quota_headers.h"
 
 namespace tallygate::sidecar {
 namespace {
@@ -48,8 +49,9 @@ void add_limit(Plan* plan, size_t charge, const tenant::Limit& limit, const Wind
   plan->valid_from_s = std::max(plan->valid_from_s, window.start_s);
   plan->valid_until_s = std::min(plan->valid_until_s, window.end_s);
   plan->policy_header += plan->policy_header.empty() ? "RateLimit-Policy: " : ", ";
+  const auto bounded = [](int64_t n) { return std::to_string(std::min(n, kFieldIntegerMax)); };
   plan->policy_header +=
-      "\"" + item.limit + "\";q=" + std::to_string(item.amount) + ";w=" + std::to_string(window.end_s - window.start_s);
+      "\"" + item.limit + "\";q=" + bounded(item.amount) + ";w=" + bounded(window.end_s - window.start_s);
   plan->items.push_back(std::move(item));
 }
 

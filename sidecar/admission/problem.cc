@@ -42,8 +42,8 @@ const ReasonInfo& info(Reason reason) {
       {"NotEntitled", 403, "The plan does not include this"},
       {"RouteDenied", 403, "This route is closed"},
       {"UnsupportedCharge", 503, "The route's charge cannot be measured"},
-      {"QuotaExhausted", 429, "The quota is used up"},
-      {"BalanceExhausted", 402, "The prepaid balance is used up"},
+      {"QuotaExhausted", 429, "The quota does not cover this"},
+      {"BalanceExhausted", 402, "The prepaid balance does not cover this"},
       {"QuotaUnavailable", 503, "The quota cannot be checked just now"},
       {"PolicyUnavailable", 503, "The billing policy is not known yet"},
       {"LogFull", 503, "Usage cannot be recorded just now"},
@@ -78,11 +78,14 @@ void write_denial(const DenialFacts& facts, proxy::Denial* denial) {
   if (!facts.tenant.empty()) member(&body, "tenant", facts.tenant);
   if (const PlanItem* item = facts.item) {
     member(&body, "meter", item->meter);
+    member(&body, "requested", facts.requested);
     if (!item->wallet) {
       member(&body, "limitName", item->limit);
       member(&body, "limit", item->amount);
-      member(&body, "used", used_of(*item));
-      member(&body, "remaining", remaining_of(*item));
+      if (item->purse->told) {
+        member(&body, "used", used_of(*item));
+        member(&body, "remaining", remaining_of(*item));
+      }
       member(&body, "resetAt", rfc3339(item->end_s));
     }
   }
@@ -94,7 +97,7 @@ void write_denial(const DenialFacts& facts, proxy::Denial* denial) {
   if (facts.retry_after_s > 0) headers += "Retry-After: " + std::to_string(facts.retry_after_s) + "\r\n";
   if (facts.plan != nullptr) {
     char text[4096];
-    headers.append(text, write_quota_headers(*facts.plan, facts.now_s, text));
+    headers.append(text, write_quota_headers(*facts.plan, facts.now_s, text, facts.item));
   }
 }
 

@@ -17,6 +17,7 @@ struct DenialFacts {
   std::string_view tenant;        // empty: not known
   const Plan* plan = nullptr;     // for the quota headers
   const PlanItem* item = nullptr; // the bucket that is short
+  int64_t requested = 0;          // units of it that the request needs
   const char* challenge = "ApiKey";  // of a 401: the scheme that is wanted
   int64_t now_s = 0;
   int64_t retry_after_s = 0;      // 0: none

@@ -1,5 +1,6 @@
 #include "sidecar/admission/quota_headers.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 
@@ -63,42 +64,61 @@ CapState cap_state(const PlanItem& item) {
   return used * 5 >= item.amount * 4 ? CapState::kWarned : CapState::kOk;
 }
 
-size_t write_quota_headers(const Plan& plan, int64_t now_s, std::span<char> out) {
+namespace {
+
+// Whether `item`, of which `left` units are left, is nearer to its end than `other`. The share that is left decides, so
+// that a loose limit never hides a strict one; between equals the later reset, for until then it stays as it is.
+bool nearer(const PlanItem& item, int64_t left, const PlanItem& other, int64_t other_left) {
+  const __int128 mine = static_cast<__int128>(left) * other.amount,
+                 others = static_cast<__int128>(other_left) * item.amount;
+  return mine != others ? mine < others : item.end_s > other.end_s;
+}
+
+void write_trio(Writer& w, const PlanItem& item, int64_t now_s) {
+  w.text("X-RateLimit-Limit: ");
+  w.number(item.amount);
+  if (item.purse->told) {
+    w.text("\r\nX-RateLimit-Remaining: ");
+    w.number(remaining_of(item));
+  }
+  w.text("\r\nX-RateLimit-Reset: ");
+  w.number(std::max<int64_t>(0, item.end_s - now_s));
+  w.text("\r\n");
+}
+
+}  // namespace
+
+size_t write_quota_headers(const Plan& plan, int64_t now_s, std::span<char> out, const PlanItem* denied) {
   if (plan.policy_header.empty()) return 0;
   Writer w(out);
   w.text(plan.policy_header);
-  w.text("RateLimit: ");
   const PlanItem* nearest = nullptr;
   int64_t nearest_left = 0;
   CapState worst = CapState::kOk;
-  bool first = true;
   for (const auto& item : plan.items) {
-    if (item.wallet) continue;
+    if (item.wallet || !item.purse->told) continue;
     const int64_t left = remaining_of(item);
-    if (!first) w.text(", ");
-    first = false;
-    w.text("\"");
+    w.text(nearest == nullptr ? "RateLimit: \"" : ", \"");
     w.text(item.limit);
     w.text("\";r=");
-    w.number(left);
+    w.number(std::min(left, kFieldIntegerMax));
     w.text(";t=");
-    w.number(std::max<int64_t>(0, item.end_s - now_s));
+    w.number(std::clamp<int64_t>(item.end_s - now_s, 0, kFieldIntegerMax));
     worst = std::max(worst, cap_state(item));
-    // The share that is left decides, so that a loose limit never hides a strict one.
-    if (nearest == nullptr || static_cast<__int128>(left) * nearest->amount < static_cast<__int128>(nearest_left) * item.amount) {
+    if (nearest == nullptr || nearer(item, left, *nearest, nearest_left)) {
       nearest = &item;
       nearest_left = left;
     }
   }
-  w.text("\r\nX-RateLimit-Limit: ");
-  w.number(nearest->amount);
-  w.text("\r\nX-RateLimit-Remaining: ");
-  w.number(nearest_left);
-  w.text("\r\nX-RateLimit-Reset: ");
-  w.number(std::max<int64_t>(0, nearest->end_s - now_s));
-  w.text("\r\nX-Tallygate-Cap-State: ");
-  w.text(to_string(worst));
-  w.text("\r\n");
+  const bool told = nearest != nullptr;
+  if (told) w.text("\r\n");
+  if (denied != nullptr && !denied->wallet) nearest = denied;
+  if (nearest != nullptr) write_trio(w, *nearest, now_s);
+  if (told) {
+    w.text("X-Tallygate-Cap-State: ");
+    w.text(to_string(worst));
+    w.text("\r\n");
+  }
   return w.size();
 }
 

@@ -88,6 +88,7 @@ struct Client : Conn, IdleList::Node {
   // The response.
   bool chunk_response = false;
   bool close_delimited = false;  // its end is the connection's
+  bool gate_spoke = false;       // the head has fields of the gate's
   http1::BodyReader body;        // of the request
   uint64_t discarded_bytes = 0;
   // While a rate is asked of the client: the time to look at it, and how many bytes it had sent when that began.

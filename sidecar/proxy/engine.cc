@@ -24,12 +24,20 @@ bool body_is_cut(const Client& client) {
 
 Engine::Engine(Env& env, const Options& options, std::string upstream_host, Gate& gate, Transport& transport,
                int64_t now_ns)
-    : env_(env), options_(options), upstream_host_(std::move(upstream_host)), gate_(gate), transport_(transport),
-      now_ns_(now_ns), wheel_(now_ns), strip_request_(options.strip_request_headers),
-      gate_response_(options.gate_response_headers), via_(options.via.empty() ? "" : "1.1 " + options.via),
-      spare_head_(std::make_unique<http1::Head>()), read_buffer_(new char[kReadBytes]),
+    : env_(env),
+      options_(options),
+      upstream_host_(std::move(upstream_host)),
+      gate_(gate),
+      transport_(transport),
+      now_ns_(now_ns),
+      wheel_(now_ns),
+      gate_response_(options.gate_response_headers),
+      via_(options.via.empty() ? "" : "1.1 " + options.via),
+      spare_head_(std::make_unique<http1::Head>()),
+      read_buffer_(new char[kReadBytes]),
       head_out_(options.limits.response_head_bytes_max + 2 * Gather::kSmallBytes + 1024 + via_.size()),
-      view_fields_(http1::kFieldsCapacity), id_state_{env.random_u64(), env.random_u64()} {}
+      view_fields_(http1::kFieldsCapacity),
+      id_state_{env.random_u64(), env.random_u64()} {}
 
 Engine::~Engine() { close_all(); }
 

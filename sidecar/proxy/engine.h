@@ -90,12 +90,16 @@ class Engine {
   void note_request(Client& client, const http1::Head& head);
   void choose_request_id(Client& client, const http1::Head& head, const char* data);
   Verdict ask_gate(Client& client, const http1::Head& head, const char* data);
+  void keep_guarded(http1::Head& head, const char* data);
   void write_block(Client& client, const http1::Head& head, const char* data);
+  void finish_block(Client& client);
   void readmit(Client& client);
   size_t dispatch(Client& client, const char* body, size_t size);
   bool connect_upstream(Client& client, bool fresh);
   size_t forward_request_body(Client& client, const char* data, size_t size);
-  size_t add_body(http1::BodyReader& body, bool chunk, const char* data, size_t size, Gather& gather);
+  size_t add_body(http1::BodyReader& body, bool chunk, const NameSet* unwanted, const char* data, size_t size,
+                  Gather& gather);
+  void add_trailers(std::string_view trailers, const NameSet* unwanted, Gather& gather);
   bool body_too_large(uint64_t bytes) const {
     return options_.request_body_bytes_max != 0 && bytes > options_.request_body_bytes_max;
   }
@@ -140,7 +144,7 @@ class Engine {
   int64_t now_ns_;
   DeadlineWheel wheel_;
   Counters counters_;
-  NameSet strip_request_, gate_response_;
+  NameSet gate_response_;
   std::string via_;
   bool draining_ = false;
   bool app_is_http10_ = false;  // as its last response said
@@ -163,6 +167,7 @@ class Engine {
   std::vector<char> head_out_;           // a response head, and a small body behind it
   std::vector<Header> view_fields_;
   std::array<char, 4096> gate_fields_;
+  std::string trailers_;
   http1::ParseError body_error_ = http1::ParseError::kNone;
   int64_t forwards_left_ = -1;  // of the request that begins; negative: it does not say
   Denial denial_;

@@ -1,9 +1,12 @@
 // From the client's bytes to the app. See engine.h.
 #include "core/http1/chars.h"
+#include "core/result.h"
 #include "sidecar/proxy/engine.h"
 
 namespace tallygate::proxy {
 namespace {
+
+constexpr size_t kGateBytesMax = 512;  // of its fields in the head for the app, beside what guarded ones took before
 
 bool is_idempotent(std::string_view method) {  // RFC 9110 9.2.2
   return method == "GET" || method == "HEAD" || method == "PUT" || method == "DELETE" || method == "OPTIONS";
@@ -91,6 +94,7 @@ size_t Engine::consume_request_head(Client& client, const char* data, size_t siz
     case http1::Progress::kComplete:
       break;
   }
+  if (head.lists_fields()) keep_guarded(head, data);
   std::unique_ptr<http1::Head> own = std::move(client.head);
   const size_t used = begin_request(client, head, data, size);
   if (own) free_heads_.push_back(std::move(own));
@@ -105,7 +109,7 @@ void Engine::note_request(Client& client, const http1::Head& head) {
   client.expect_continue = false;
   client.admitted = client.retried = client.resumed = client.replayable = false;
   client.chunk_request = head.chunked;
-  client.chunk_response = client.close_delimited = false;
+  client.chunk_response = client.close_delimited = client.gate_spoke = false;
   client.discarded_bytes = 0;
   client.started_ns = now_ns_;
   client.outcome = Outcome{};
@@ -141,6 +145,17 @@ void Engine::choose_request_id(Client& client, const http1::Head& head, const ch
   *at++ = '-';
   put_hex_bytes(low & 0xffffffffffff, 6, at);
   client.request_id_size = 36;
+}
+
+// What says who calls is end to end, whatever Connection says of it: the gate must see it.
+void Engine::keep_guarded(http1::Head& head, const char* data) {
+  const NameSet& guarded = gate_.guarded();
+  for (size_t i = 0; i < head.field_count; ++i) {
+    http1::Field& field = head.fields[i];
+    if (field.id == http1::FieldId::kOther && guarded.contains_any_spelling(head.name(data, field))) {
+      field.hop_by_hop = false;
+    }
+  }
 }
 
 Verdict Engine::ask_gate(Client& client, const http1::Head& head, const char* data) {
@@ -226,17 +241,18 @@ size_t Engine::begin_request(Client& client, http1::Head& head, const char* data
   client.admitted = true;
   counters_.admitted.add();
   write_block(client, head, data);
+  finish_block(client);
   return head.size() + dispatch(client, data + head.size(), size - head.size());
 }
 
-// The head as the app will get it; kept until the response begins.
+// The head as the app will get it, but for its end; kept until the response begins.
 void Engine::write_block(Client& client, const http1::Head& head, const char* data) {
   if (free_blocks_.empty()) free_blocks_.emplace_back(new RequestBlock);  // its bytes are not zeroed
   client.block = std::move(free_blocks_.back());
   free_blocks_.pop_back();
   RequestBlock& block = *client.block;
   const std::string_view path = client.admission.forward_path;
-  const size_t bound = rewrite_bound(head, via_.size() + upstream_host_.size() + path.size());
+  const size_t bound = rewrite_bound(head, via_.size() + upstream_host_.size() + path.size() + kGateBytesMax);
   block.capacity = RequestBlock::kInlineBytes;
   if (bound > RequestBlock::kInlineBytes) {
     block.large.reset(new char[bound]);
@@ -251,9 +267,20 @@ void Engine::write_block(Client& client, const http1::Head& head, const char* da
   how.forwarded_proto = options_.forwarded_proto;
   how.expect_continue = client.expect_continue && !app_is_http10_;
   how.via = via_;
-  how.strip = &strip_request_;
+  how.strip = &gate_.guarded();
   how.max_forwards = forwards_left_;
   block.size = write_request_head(head, data, how, block.data());
+}
+
+// The gate's fields and the blank line: who it is from is not known before it is admitted.
+void Engine::finish_block(Client& client) {
+  RequestBlock& block = *client.block;
+  char* at = block.data() + block.size;
+  const size_t room = block.capacity - block.size - 2;
+  const size_t size = gate_.request_headers(client.admission, {at, room});
+  TG_ASSERT(size <= room);
+  std::memcpy(at + size, "\r\n", 2);
+  block.size += size + 2;
 }
 
 void Engine::readmit(Client& client) {
@@ -269,6 +296,7 @@ void Engine::readmit(Client& client) {
   }
   client.admitted = true;
   counters_.admitted.add();
+  finish_block(client);
   dispatch(client, nullptr, 0);
 }
 
@@ -291,7 +319,7 @@ size_t Engine::dispatch(Client& client, const char* body, size_t size) {
   }
   gather.add_head(block.data(), block.size, block.capacity - block.size);
   if (used == 0 && !client.body.done() && size > 0) {
-    used = add_body(client.body, client.chunk_request, body, size, gather);
+    used = add_body(client.body, client.chunk_request, &gate_.guarded(), body, size, gather);
     if (!body_is_good(client, gather)) return size;
     client.replayable = false;
   }
@@ -336,8 +364,10 @@ bool Engine::connect_upstream(Client& client, bool fresh) {
   return true;
 }
 
-// Adds the payload in `data` to `gather`, framed anew; returns the wire bytes used and sets body_error_.
-size_t Engine::add_body(http1::BodyReader& body, bool chunk, const char* data, size_t size, Gather& gather) {
+// Adds the payload in `data` to `gather`, framed anew, and trailers but for the unwanted ones (null: all are wanted);
+// returns the wire bytes used and sets body_error_.
+size_t Engine::add_body(http1::BodyReader& body, bool chunk, const NameSet* unwanted, const char* data, size_t size,
+                        Gather& gather) {
   size_t used = 0;
   body_error_ = http1::ParseError::kNone;
   if (chunk) gather.begin_chunk();
@@ -354,15 +384,28 @@ size_t Engine::add_body(http1::BodyReader& body, bool chunk, const char* data, s
   gather.end_chunk();
   if (body.done()) {
     gather.add("0\r\n");
-    gather.add(body.trailers());
+    if (!body.trailers().empty()) add_trailers(body.trailers(), unwanted, gather);
     gather.add("\r\n");
   }
   return used;
 }
 
+// `gather` is to be sent before the next call.
+void Engine::add_trailers(std::string_view trailers, const NameSet* unwanted, Gather& gather) {
+  if (unwanted == nullptr) return gather.add(trailers);
+  trailers_.clear();
+  while (!trailers.empty()) {
+    const size_t end = trailers.find("\r\n") + 2;
+    const std::string_view line = trailers.substr(0, end);
+    if (!unwanted->contains_any_spelling(line.substr(0, line.find(':')))) trailers_.append(line);
+    trailers.remove_prefix(end);
+  }
+  gather.add(trailers_);
+}
+
 size_t Engine::forward_request_body(Client& client, const char* data, size_t size) {
   Gather gather;
-  const size_t used = add_body(client.body, client.chunk_request, data, size, gather);
+  const size_t used = add_body(client.body, client.chunk_request, &gate_.guarded(), data, size, gather);
   if (!body_is_good(client, gather)) return size;
   client.expect_continue = false;
   client.replayable = false;

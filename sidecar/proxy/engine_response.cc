@@ -106,7 +106,6 @@ size_t Engine::forward_response_head(Upstream& upstream, const http1::Head& head
   how.request_id = client.id();
   if (!has_date(head, data)) how.date = date();  // RFC 9110 6.6.1
   how.via = via_;
-  how.drop = &gate_response_;
   // The rest of the request's body is read to save the connection only if it is small and surely on its way.
   if (!client.body.done() &&
       (client.expect_continue || client.body.kind() != http1::BodyReader::Kind::kLength ||
@@ -119,12 +118,15 @@ size_t Engine::forward_response_head(Upstream& upstream, const http1::Head& head
   else if (client.http10) how.connection = "keep-alive";
   const size_t extra = gate_.response_headers(client.admission, gate_fields_);
   how.extra = {gate_fields_.data(), std::min(extra, gate_fields_.size())};
+  client.gate_spoke = extra > 0;
+  if (client.gate_spoke) how.drop = &gate_response_;
 
   Gather gather;
   gather.add_head(head_out_.data(), write_response_head(head, data, how, head_out_.data()), Gather::kSmallBytes);
   size_t used = head.size();
   if (used < size && !upstream.body.done()) {
-    used += add_body(upstream.body, client.chunk_response, data + used, size - used, gather);
+    used += add_body(upstream.body, client.chunk_response, client.gate_spoke ? &gate_response_ : nullptr, data + used,
+                     size - used, gather);
     if (body_error_ != http1::ParseError::kNone) {
       counters_.response_parse_errors[static_cast<size_t>(body_error_)].add();
       upstream_lost(upstream, Reason::kUpstreamMalformedResponse, false);  // nothing was sent yet: a clean 502
@@ -147,7 +149,8 @@ size_t Engine::forward_response_head(Upstream& upstream, const http1::Head& head
 size_t Engine::forward_response_body(Upstream& upstream, const char* data, size_t size) {
   Client& client = *upstream.client;
   Gather gather;
-  const size_t used = add_body(upstream.body, client.chunk_response, data, size, gather);
+  const size_t used =
+      add_body(upstream.body, client.chunk_response, client.gate_spoke ? &gate_response_ : nullptr, data, size, gather);
   if (body_error_ != http1::ParseError::kNone) {
     counters_.response_parse_errors[static_cast<size_t>(body_error_)].add();
     upstream_lost(upstream, Reason::kUpstreamMalformedResponse, false);

@@ -1,16 +1,17 @@
-// The seam between the data plane and admission: the proxy asks a Gate about each request and tells it how each admitted
-// one ended. The proxy knows nothing of tenants, meters or money; the gate knows nothing of sockets.
+// The seam between the data plane and admission: the proxy asks a Gate about each request and tells it how each
+// admitted one ended. The proxy knows nothing of tenants, meters or money; the gate knows nothing of sockets.
 //
 // Life of a request:
 //   admit() ── kDeny ──▶ the denial is sent; nothing else is called
 //      │ └──── kWait ──▶ the gate keeps the ticket. Later it calls Proxy::resume(ticket), and the proxy asks readmit(),
 //      │                 which may answer kWait again; or the client leaves first, and the proxy calls abandon().
-//      ▼ kAdmit (from either): forwarded ──▶ response_headers() once, before the final response head (never called where
+//      ▼ kAdmit (from either): request_headers(), forwarded ──▶ response_headers() once, before the final response head
+//      (never called where
 //                              no response of the app comes) ──▶ settle() exactly once, whatever happens.
 //
-// Threading: all calls come from the thread that runs the proxy, never re-entrantly from inside another call of the same
-// gate. None may block. Proxy::resume() belongs to the same thread and may be called any time except inside admit() or
-// readmit(); it only queues, so the answer comes with readmit() at the end of the loop's turn.
+// Threading: all calls come from the thread that runs the proxy, never re-entrantly from inside another call of the
+// same gate. None may block. Proxy::resume() belongs to the same thread and may be called any time except inside
+// admit() or readmit(); it only queues, so the answer comes with readmit() at the end of the loop's turn.
 #pragma once
 
 #include <array>
@@ -19,6 +20,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+
+#include "sidecar/proxy/name_set.h"
 
 struct sockaddr;
 
@@ -38,7 +41,9 @@ struct RequestView {
   std::string_view path;   // of the target, percent-encoding untouched, without the query; "*" for OPTIONS *
   std::string_view query;  // without the question mark; data() == nullptr where there was no question mark
   std::string_view host;   // the target's authority: Host, or the authority of an absolute-form target; may be empty on 1.0
-  std::span<const Header> headers;  // end-to-end fields only: hop-by-hop ones and those that Connection names are gone
+  // End-to-end fields only: hop-by-hop ones and those that Connection names are gone. It cannot name a guarded one
+  // away.
+  std::span<const Header> headers;
   const sockaddr* peer = nullptr;   // the client's address; null on a test transport
   int64_t content_length = 0;       // of the body: -1 chunked, 0 none
 
@@ -110,9 +115,16 @@ class Gate {
   virtual Verdict readmit(Ticket ticket, Admission& admission, Denial& denial) = 0;
   // The client left, or the proxy stops, while the request waited: nothing was admitted. The ticket is dead.
   virtual void abandon(Ticket ticket, Admission& admission) = 0;
+  // Request fields that say who somebody is: none of them reaches the app, in no spelling and in no trailer, but by
+  // request_headers(). May change between requests; the reference is not kept.
+  virtual const NameSet& guarded() const = 0;
+  // Writes "Name: value\r\n…" to add to the head for the app, at most out.size() bytes; returns how many. That is 512
+  // bytes and what the guarded fields took that were removed. Called once, right after kAdmit: what admit() saw is
+  // still valid.
+  virtual size_t request_headers(Admission& admission, std::span<char> out) = 0;
   // Writes "Name: value\r\n…" to add to the app's final response head, at most out.size() (≥ 1024) bytes; returns how
-  // many. A field of the app's response with a name listed in Options::gate_response_headers is dropped in favour of
-  // the gate's.
+  // many. Where it writes any, fields and trailers of the app's response with a name listed in
+  // Options::gate_response_headers are dropped in favour of the gate's.
   virtual size_t response_headers(Admission& admission, std::span<char> out) = 0;
   // Exactly once per admitted request.
   virtual void settle(Admission& admission, const Outcome& outcome) = 0;

@@ -3,7 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/http1/limits.h"
@@ -22,6 +24,16 @@ struct Timeouts {                         // 0 is not "none": all are needed
   int64_t expect_continue_ms = 1'000;  // then the proxy says 100 Continue in the app's place
   int64_t linger_idle_ms = 2'000;  // an answered client that still sends: in each such time 1 KiB a second must come
   int64_t linger_ms = 30'000;      // and after this it is cut, whatever comes
+};
+
+enum class Reason : uint8_t;  // problem.h
+
+// A request that the proxy itself refuses or fails, as it is about to be answered. Refers to texts of the call.
+struct Refusal {
+  Reason reason;
+  std::string_view detail;      // empty: the reason's
+  std::string_view request_id;  // empty: the head could not be read
+  std::string_view client;      // its address; may be empty
 };
 
 struct Options {
@@ -55,9 +67,9 @@ struct Options {
   bool trust_request_id = true;  // keep a client's X-Request-Id if it is valid and at most 64 bytes
   // A Via pseudonym for both directions. Empty, the default, adds none: a sidecar is part of its app's server.
   std::string via;
-  std::vector<std::string> strip_request_headers;  // lower case: credentials that the app must not see
-  std::vector<std::string> gate_response_headers;  // lower case: names that only the gate may set in responses
+  std::vector<std::string> gate_response_headers;  // lower case: where the gate sets any, the app sets none of them
 
+  std::function<void(const Refusal&)> on_refusal;  // for the log: cheap, and calls nothing of the proxy
   int64_t drain_ms = 30'000;  // then what is still in flight is cut
 };
 

@@ -15,17 +15,6 @@ using http1::Head;
 void Out::put_number(uint64_t value) { at = std::to_chars(at, at + 20, value).ptr; }
 void Out::put_hex(uint64_t value) { at = std::to_chars(at, at + 16, value, 16).ptr; }
 
-NameSet::NameSet(const std::vector<std::string>& lower_names) : names_(lower_names) {
-  for (const std::string& name : names_) lengths_ |= uint64_t{1} << (name.size() & 63);
-}
-
-bool NameSet::search(std::string_view name) const {
-  for (const std::string& lower_name : names_) {
-    if (http1::equals_lower(name, lower_name)) return true;
-  }
-  return false;
-}
-
 namespace {
 
 // Copies the fields for which keep() says so.
@@ -142,7 +131,6 @@ size_t write_request_head(const Head& head, const char* data, const RequestRewri
     out.put_number(static_cast<uint64_t>(head.content_length));
     out.put("\r\n");
   }
-  out.put("\r\n");
   return static_cast<size_t>(out.at - begin);
 }
 
@@ -154,7 +142,7 @@ size_t write_response_head(const Head& head, const char* data, const ResponseRew
   out.put(head.view(data, head.reason));
   out.put("\r\n");
   put_fields(head, data, out, [&](const Field& field) {
-    return field.id != FieldId::kRequestId && !how.drop->contains(head.name(data, field));
+    return field.id != FieldId::kRequestId && (how.drop == nullptr || !how.drop->contains(head.name(data, field)));
   });
   out.put(how.extra);
   if (!how.date.empty()) out.field("Date: ", how.date);

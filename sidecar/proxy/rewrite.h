@@ -3,11 +3,10 @@
 #pragma once
 
 #include <cstring>
-#include <string>
 #include <string_view>
-#include <vector>
 
 #include "core/http1/head.h"
+#include "sidecar/proxy/name_set.h"
 
 namespace tallygate::proxy {
 
@@ -29,19 +28,6 @@ struct Out {
   }
 };
 
-// Lower-case field names; a look-up costs next to nothing unless the length fits.
-class NameSet {
- public:
-  NameSet() = default;
-  explicit NameSet(const std::vector<std::string>& lower_names);
-  bool contains(std::string_view name) const { return (lengths_ >> (name.size() & 63) & 1) != 0 && search(name); }
-
- private:
-  bool search(std::string_view name) const;
-  uint64_t lengths_ = 0;
-  std::vector<std::string> names_;
-};
-
 struct RequestRewrite {
   std::string_view path{};        // in place of the head's; data() == nullptr: that
   std::string_view default_host;  // for HTTP/1.0 requests without Host
@@ -51,7 +37,7 @@ struct RequestRewrite {
   bool expect_continue = false;
   std::string_view via;       // "1.1 name"; empty: none
   int64_t max_forwards = -1;  // negative: none is written
-  const NameSet* strip = nullptr;
+  const NameSet* strip = nullptr;  // fields that stay here
 };
 
 struct ResponseRewrite {
@@ -62,7 +48,7 @@ struct ResponseRewrite {
   std::string_view connection;  // "close", "keep-alive" or empty
   std::string_view via;
   std::string_view extra;  // complete lines
-  const NameSet* drop = nullptr;
+  const NameSet* drop = nullptr;  // fields of the app that `extra` replaces; null: none
 };
 
 // Whether a response goes on with a Date of its own.
@@ -73,7 +59,8 @@ int64_t take_max_forwards(http1::Head& head, const char* data);
 // The most that the writers below need, for an `extra` of the given size.
 inline size_t rewrite_bound(const http1::Head& head, size_t extra) { return head.size() + extra + 1024; }
 
-// Both return the number of bytes written to `out`.
+// Both return the number of bytes written to `out`. A request's head lacks the blank line at its end: the gate's lines
+// come before it, and they may not be known yet.
 size_t write_request_head(const http1::Head& head, const char* data, const RequestRewrite& how, char* out);
 size_t write_response_head(const http1::Head& head, const char* data, const ResponseRewrite& how, char* out);
 

@@ -3,6 +3,7 @@
 // what reaches the app reads as well-formed requests to an independent reader, never more of them than were admitted.
 #include "tests/fuzz/fuzz_proxy.h"
 
+#include <cctype>
 #include <cstdlib>
 #include <iostream>
 
@@ -26,6 +27,11 @@ int check_forwarded(const Peer& app) {
     const StrictMessage message = read_strict(bytes, false);
     require(message.state != StrictMessage::State::kBroken, message.why, bytes);
     ++requests;
+    for (const auto& [name, value] : message.fields) {
+      const bool guarded =
+          name.size() == 3 && name[0] == 'x' && name[2] == 't' && !std::isalnum(static_cast<unsigned char>(name[1]));
+      require(!guarded || value == "ours", "a field that is guarded was forwarded", bytes);
+    }
     if (message.state == StrictMessage::State::kIncomplete) break;
     bytes.remove_prefix(message.size);
   }
@@ -53,6 +59,8 @@ void fuzz_proxy(const uint8_t* data, size_t size) {
   options.limits.response_head_bytes_max = 2048;
   options.discard_body_bytes_max = 64;
   MemoryWorld world(options);
+  world.gate.guarded_fields = proxy::NameSet({"x-t"});
+  world.gate.request_fields = "X-T: ours\r\n";
   std::vector<Peer*> clients;
   const auto* at = data;
   const uint8_t* end = data + size;

@@ -64,6 +64,12 @@ class ScriptedGate final : public proxy::Gate {
     broken |= held == 0;
     --held;
   }
+  const proxy::NameSet& guarded() const override { return guarded_fields; }
+  size_t request_headers(proxy::Admission& admission, std::span<char> out) override {
+    broken |= admission.state[0] != std::byte{42} || out.size() < 512 || open == 0;
+    std::copy(request_fields.begin(), request_fields.end(), out.begin());
+    return request_fields.size();
+  }
   size_t response_headers(proxy::Admission& admission, std::span<char> out) override {
     broken |= admission.state[0] != std::byte{42} || out.size() < 1024 || open == 0;
     std::copy(fields.begin(), fields.end(), out.begin());
@@ -80,6 +86,8 @@ class ScriptedGate final : public proxy::Gate {
   proxy::Denial denial_to_give{429, "Retry-After: 7\r\n", R"({"reason":"QuotaExceeded"})"};
   std::function<void(const proxy::RequestView&)> on_admit;
   std::string forward_path;  // empty: as it came
+  proxy::NameSet guarded_fields;
+  std::string request_fields;
   std::string fields = "RateLimit: \"a\";r=1\r\n";
   int asked = 0, open = 0, held = 0, abandoned = 0;
   bool broken = false;  // the contract was

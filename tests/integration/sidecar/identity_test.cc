@@ -63,6 +63,94 @@ TEST_F(Identity, TheOrderOfSourcesDecides) {
   EXPECT_EQ(world.outcome(pod, {"/", both, "GET", "8.8.8.8"}), "401 UntrustedSource");
 }
 
+// The app is told whose the request is, and gets the credential that said so; nobody's word for it but ours.
+TEST_F(Identity, TheAppIsToldWhatWasVerified) {
+  world.policy.routes = {route("health", "/healthz", {}), route("closed", "/closed", {})};
+  world.policy.routes[0].action = tenant::RouteAction::kExempt;
+  world.policy.routes[1].action = tenant::RouteAction::kDeny;
+  Pod& pod = start({api_key_source(), trusted_source({"10.0.0.0/8"})});
+  const std::string tenant = std::string("X-Tallygate-Tenant: ") + kTenant + "\r\n";
+  const std::string key = std::string("x-api-key: ") + kKey + "\r\n";
+  const auto told = [&](const Ask& what) {
+    Call& call = world.ask(pod, what);
+    if (!call.admitted()) return call.reason();
+    pod.settle(call);
+    return call.told;
+  };
+  const Headers both{{"X-API-Key", kKey}, {"x-tenant", "globex-ext"}};
+  Call& cold = pod.begin({"/", both, "GET", "8.8.8.8"});
+  ASSERT_TRUE(cold.waits()) << "the answer is the same after a wait";
+  ASSERT_TRUE(world.until([&] { return !cold.waits(); }));
+  EXPECT_EQ(cold.told, key + tenant);
+  pod.settle(cold);
+  EXPECT_EQ(told({"/", both, "GET", "8.8.8.8"}), key + tenant);
+  EXPECT_EQ(told({"/", {{"x-tenant", "acme-ext"}}, "GET", "10.0.0.1"}), "x-tenant: acme-ext\r\n" + tenant);
+  EXPECT_EQ(told({"/healthz", both, "GET", "10.0.0.1"}), "") << "nothing was verified";
+  for (const char* spelling : {"X_Api_Key", "x.tenant", "X-TALLYGATE_TENANT"}) {
+    EXPECT_TRUE(pod.admission->guarded().contains(spelling)) << spelling;
+  }
+
+  const auto edited = [&] {
+    world.op.put(world.policy);
+    return world.until([&] {
+      return pod.directory->policy()->identity == world.policy.identity &&
+             pod.directory->policy()->tenant_header == world.policy.tenant_header &&
+             pod.directory->policy()->enforcement == world.policy.enforcement;
+    });
+  };
+  world.policy.identity[0].forward = tenant::Forward::kNever;
+  world.policy.tenant_header = "X-Whose";
+  ASSERT_TRUE(edited());
+  EXPECT_EQ(told({"/", both}), std::string("X-Whose: ") + kTenant + "\r\n");
+  world.policy.identity[0].forward = tenant::Forward::kAlways;
+  world.policy.tenant_header = "";
+  ASSERT_TRUE(edited());
+  EXPECT_EQ(told({"/", both}), "") << "the key goes as it came";
+  EXPECT_FALSE(pod.admission->guarded().contains("x-api-key"));
+  EXPECT_TRUE(pod.admission->guarded().contains("x_api_key"));
+
+  world.policy.enforcement = tenant::Enforcement::kShadow;
+  world.policy.identity[0].forward = tenant::Forward::kVerified;
+  world.policy.tenant_header = tenant::kTenantHeader;
+  ASSERT_TRUE(edited());
+  EXPECT_EQ(told({"/", both}), key + tenant);
+  EXPECT_EQ(told({"/closed", both}), "");
+  EXPECT_EQ(told({"/", {{"X-Api-Key", "nobody's"}}}), "") << "let through in shadow, as nobody";
+  EXPECT_EQ(told({"/", {{"X-Tenant", "acme-ext"}}, "GET", "8.8.8.8"}), "");
+}
+
+TEST_F(Identity, ADenialCanBeReadByThePagesThatThePolicyNames) {
+  world.policy.cors.allow_origins = {"https://a.example"};
+  world.policy.cors.allow_credentials = true;
+  world.policy.routes = {route("closed", "/closed", {})};
+  world.policy.routes[0].action = tenant::RouteAction::kDeny;
+  Pod& pod = start({api_key_source()});
+  const std::pair<std::string, std::string> ours{"Origin", "https://a.example"},
+      asks{"Access-Control-Request-Method", "POST"};
+  const std::string allow = "Access-Control-Allow-Origin: https://a.example\r\n";
+  Call& denied = world.ask(pod, {"/", {ours}});
+  EXPECT_NE(denied.denial.headers.find(allow), std::string::npos) << denied.denial.headers;
+  Call& other = world.ask(pod, {"/", {{"Origin", "https://b.example"}}});
+  EXPECT_EQ(other.denial.headers.find("Access-Control"), std::string::npos) << other.denial.headers;
+  EXPECT_NE(other.denial.headers.find("Vary: Origin\r\n"), std::string::npos);
+  Call& waited = pod.begin({"/", {ours, {"X-Api-Key", "nobody's"}}});
+  ASSERT_TRUE(waited.waits());
+  ASSERT_TRUE(world.until([&] { return !waited.waits(); }));
+  EXPECT_NE(waited.denial.headers.find(allow), std::string::npos) << waited.denial.headers;
+
+  Call& admitted = world.ask(pod, {"/", {ours, {"X-Api-Key", kKey}}});
+  EXPECT_NE(pod.headers(admitted).find("Access-Control-Expose-Headers: RateLimit, "), std::string::npos);
+  pod.settle(admitted);
+  Call& preflight = world.ask(pod, {"/", {ours, asks}, "OPTIONS"});
+  ASSERT_TRUE(preflight.admitted()) << preflight.denial.body;
+  EXPECT_EQ(preflight.told + pod.headers(preflight), "") << "the app's answer is the app's";
+  pod.settle(preflight);
+  EXPECT_EQ(world.outcome(pod, {"/", {{"Origin", "https://b.example"}, asks}, "OPTIONS"}), "401 Unauthenticated");
+  EXPECT_EQ(world.outcome(pod, {"/closed", {ours, asks}, "OPTIONS"}), "403 RouteDenied");
+  ASSERT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 1; }))
+      << "a preflight costs nothing";
+}
+
 TEST_F(Identity, ABearerTokenUnderAPolicyThatWantsOneIsRefusedAndSaysWhy) {
   Pod& pod = start({{tenant::IdentityType::kJwt, "authorization", {}}, api_key_source()});
   Call& call = world.ask(pod, {"/", {{"Authorization", "Bearer e.y.J"}, {"X-Api-Key", kKey}}});

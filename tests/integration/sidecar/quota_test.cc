@@ -1,4 +1,5 @@
 // The cap is exact, denials are free, and what a response says about it (A2, A4, A5).
+#include "sidecar/admission/problem.h"
 #include "tests/integration/sidecar/world.h"
 
 namespace tallygate::testing {
@@ -249,6 +250,54 @@ TEST(Problem, OfAnExhaustedQuotaHasAllFacts) {
        {"Retry-After: ", "RateLimit: \"calls\";r=0", "RateLimit-Policy: ", "X-RateLimit-Remaining: 0"}) {
     EXPECT_NE(call.denial.headers.find(name), std::string::npos) << name;
   }
+}
+
+// A client that comes back when it is told to is not told to come back once more.
+TEST(Problem, TellsOfTheLimitThatResetsLast) {
+  World world;
+  world.basics(3);
+  auto t = world.tenant(3);
+  t.limits = {world.limit("soon", 3), world.limit("last", 3), world.limit("later", 3)};
+  for (size_t i = 0; i < 3; ++i) t.limits[i].boundaries_s[1] -= std::array<int64_t, 3>{90'000, 0, 50'000}[i];
+  world.op.put(t);
+  world.op.open();
+  for (const auto& limit : t.limits) {
+    world.op.fund(kTenant,
+                  limit.name.str() + "@" + std::to_string(world.start_s) + "+" +
+                      std::to_string(limit.boundaries_s[1] - world.start_s),
+                  3);
+  }
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.admitted_of(pod, 3), 3);
+  for (int i = 0; i < 5; ++i) {
+    Call& call = world.ask(pod);
+    ASSERT_EQ(call.reason(), "QuotaExhausted");
+    EXPECT_EQ(call.body()["limitName"], "last") << i;
+    EXPECT_EQ(call.body()["resetAt"], sidecar::rfc3339(world.end_s));
+    const int64_t left_s = world.end_s - world.env.wall_s();
+    const auto told_s = [&](const std::string& name) {
+      return std::stoll(call.denial.headers.substr(call.denial.headers.find(name) + name.size()));
+    };
+    EXPECT_NEAR(static_cast<double>(told_s("Retry-After: ")), static_cast<double>(left_s), 2.0);
+    EXPECT_NEAR(static_cast<double>(told_s("X-RateLimit-Reset: ")), static_cast<double>(left_s), 2.0);
+    world.run_ms(100);
+  }
+}
+
+TEST(Problem, SaysWhatWasAskedAndWhatIsLeft) {
+  World world;
+  world.policy.routes = {route("fat", "/fat", {charge("api_calls", 100)}),
+                         route("half", "/half", {charge("api_calls", 64)})};
+  world.ready(100, 100);
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.outcome(pod, {"/half"}), "admitted");
+  Call& call = world.ask(pod, {"/fat"});
+  ASSERT_EQ(call.reason(), "QuotaExhausted");
+  EXPECT_EQ(call.body()["requested"], 100);
+  EXPECT_EQ(call.body()["remaining"], 36);
+  EXPECT_EQ(call.body()["used"], 64);
+  EXPECT_EQ(call.body()["detail"], "limit calls of meter api_calls has 36 left until " + sidecar::rfc3339(world.end_s) +
+                                       ", and this request needs 100");
 }
 
 TEST(Problem, OfAnEmptyWalletIs402) {

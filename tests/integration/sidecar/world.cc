@@ -280,9 +280,16 @@ Call& Pod::begin(const Ask& ask) {
     v6.sin6_family = AF_INET6;
     view.peer = reinterpret_cast<const sockaddr*>(&v6);
   }
-  call.verdict = admission->admit(view, "request-" + std::to_string(slot), call.ticket, call.state, call.denial);
-  call.gone = call.verdict == proxy::Verdict::kDeny;
+  decided(call, admission->admit(view, "request-" + std::to_string(slot), call.ticket, call.state, call.denial));
   return call;
+}
+
+void Pod::decided(Call& call, proxy::Verdict verdict) {
+  call.verdict = verdict;
+  call.gone = verdict == proxy::Verdict::kDeny;
+  if (!call.admitted()) return;
+  char text[2048];
+  call.told = {text, admission->request_headers(call.state, text)};
 }
 
 void Pod::pump() {
@@ -293,8 +300,7 @@ void Pod::pump() {
     if (it == calls_.end() || it->second->gone || !it->second->waits()) continue;
     Call& call = *it->second;
     ++readmits;
-    call.verdict = admission->readmit(ticket, call.state, call.denial);
-    call.gone = call.verdict == proxy::Verdict::kDeny;
+    decided(call, admission->readmit(ticket, call.state, call.denial));
   }
 }
 

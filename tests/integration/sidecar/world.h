@@ -106,6 +106,7 @@ struct Call {
   proxy::Denial denial;
   proxy::Verdict verdict = proxy::Verdict::kWait;
   bool gone = false;  // settled, denied or abandoned
+  std::string told;   // the app: the gate's fields in the head for it
 
   bool admitted() const { return verdict == proxy::Verdict::kAdmit; }
   bool waits() const { return verdict == proxy::Verdict::kWait; }
@@ -138,6 +139,7 @@ class Pod {
   // As the real one at its end.
   void give_back(std::function<void()> done);
   void pump();  // readmits what was resumed
+  void decided(Call& call, proxy::Verdict verdict);
   void forget_calls() { calls_.clear(); }
 
   std::unique_ptr<sidecar::DataFolder> folder;

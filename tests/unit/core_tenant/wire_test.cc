@@ -46,8 +46,12 @@ class Make {
       s.type = pick<IdentityType>(3);
       s.header = word();
       repeat([&] { s.from_cidrs.push_back("10.0.0.0/8"); });
+      s.forward = pick<Forward>(3);
     });
     p.paths = {pick<AmbiguousPath>(3), flag()};
+    p.tenant_header = flag() ? word() : "";
+    repeat([&] { p.cors.allow_origins.push_back("https://" + word()); });
+    p.cors.allow_credentials = flag();
     repeat([&] { p.routes.push_back(route()); });
     p.default_route = route();
     return p;

@@ -62,6 +62,16 @@ TEST(Formats, Text) {
   EXPECT_FALSE(is_json_pointer("/a~2"));
   EXPECT_TRUE(is_email("billing@acme.example"));
   EXPECT_FALSE(is_email("acme.example"));
+  for (const char* origin : {"https://app.example.com", "http://localhost:3000", "http://127.0.0.1:8080",
+                             "http://[::1]:3000", "https://[2001:db8::1]", "capacitor://localhost"}) {
+    EXPECT_TRUE(is_web_origin(origin)) << origin;
+  }
+  for (const char* none :
+       {"", "null", "*", "https://", "app.example.com", "https://App.example.com", "https://a.example/",
+        "https://a.example:443", "http://a.example:80", "https://a.example:", "https://a.example:08",
+        "https://*.example.com", "https://a b", "HTTPS://a.example", "https://u@a.example", "https://[]"}) {
+    EXPECT_FALSE(is_web_origin(none)) << none;
+  }
   EXPECT_TRUE(is_https_url("https://id.example.com:8443/jwks.json"));
   EXPECT_FALSE(is_https_url("http://id.example.com"));
   EXPECT_TRUE(is_label_key("app.kubernetes.io/name"));

@@ -37,6 +37,9 @@ TEST(Read, TheDocumentedExampleIsAccepted) {
   EXPECT_EQ(policy.identity.size(), 3u);
   EXPECT_EQ(policy.identity[2].header, "x-tenant-id");
   EXPECT_EQ(policy.paths, (tenant::PathRules{tenant::AmbiguousPath::kNormalise, true}));
+  EXPECT_EQ(policy.identity[0].forward, tenant::Forward::kNever);
+  EXPECT_EQ(policy.tenant_header, "X-Tallygate-Tenant");
+  EXPECT_EQ(policy.cors, (tenant::Cors{{"https://app.example.com"}, true}));
   EXPECT_EQ(policy.routes.size(), 3u);
   EXPECT_EQ(policy.routes[0].charges[0].from->type, "ResponseJSON");
   EXPECT_EQ(policy.routes[2].action, tenant::RouteAction::kExempt);

@@ -74,6 +74,21 @@ TEST(Identifier, SaysWhatIsWanted) {
   EXPECT_EQ(Identifier({}).identify({}).reason, Reason::kUnauthenticated) << "without a source nobody is anybody";
 }
 
+TEST(Identifier, GuardsEveryHeaderOfIdentityAndTheTenants) {
+  const tenant::IdentitySource key{tenant::IdentityType::kApiKey, "x-api-key", {}, tenant::Forward::kAlways};
+  const tenant::IdentitySource name{tenant::IdentityType::kTrustedHeader, "x-tenant-id", {}, tenant::Forward::kAlways};
+  const Identifier identifier({key, name}, "X-Whose");
+  for (const char* guarded : {"X-Tenant-Id", "x_tenant.ID", "X_API_KEY", "x-whose", "X_Whose"}) {
+    EXPECT_TRUE(identifier.guarded().contains(guarded)) << guarded;
+  }
+  EXPECT_FALSE(identifier.guarded().contains("X-API-Key")) << "the app checks it itself";
+  EXPECT_FALSE(identifier.guarded().contains("X-Tallygate-Tenant"));
+  EXPECT_EQ(identifier.tenant_prefix(), "X-Whose: ");
+  const Identifier silent({key}, "");
+  EXPECT_EQ(silent.tenant_prefix(), "");
+  EXPECT_TRUE(silent.guarded().contains("X-Tallygate-Tenant")) << "a client's word is no better for our silence";
+}
+
 TEST(Sha256, IsTheStandardsOwn) {
   EXPECT_EQ(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }

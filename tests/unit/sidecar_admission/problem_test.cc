@@ -30,6 +30,38 @@ TEST(Problem, IsValidJsonForEveryReasonAndAnyText) {
   }
 }
 
+TEST(Problem, SaysWhatWasAskedAndWhatIsLeftWhereItIsKnown) {
+  Purse purse;
+  Plan plan;
+  PlanItem item;
+  item.purse = &purse;
+  item.limit = "calls";
+  item.meter = "api_calls";
+  item.amount = item.capacity = 100;
+  item.end_s = 1'769'817'600;
+  const auto body = [&] {
+    DenialFacts facts;
+    facts.reason = Reason::kQuotaExhausted;
+    facts.plan = &plan;
+    facts.item = &item;
+    facts.requested = 100;
+    proxy::Denial denial;
+    write_denial(facts, &denial);
+    return nlohmann::json::parse(denial.body);
+  };
+  EXPECT_EQ(body()["requested"], 100);
+  EXPECT_EQ(body()["limit"], 100);
+  EXPECT_FALSE(body().contains("used")) << "nobody has told";
+  EXPECT_FALSE(body().contains("remaining"));
+  purse.told = true;
+  purse.elsewhere = 36;
+  EXPECT_EQ(body()["used"], 64);
+  EXPECT_EQ(body()["remaining"], 36);
+  item.wallet = true;
+  EXPECT_EQ(body()["requested"], 100);
+  EXPECT_FALSE(body().contains("limit"));
+}
+
 TEST(Problem, KeepsPeoplesLanguage) {
   DenialFacts facts;
   facts.reason = Reason::kSuspended;

@@ -24,9 +24,9 @@ class QuotaHeaders : public ::testing::Test {
     plan.policy_header = "RateLimit-Policy: x\r\n";
     return plan.items.back();
   }
-  std::string write(size_t room = 4096, int64_t now_s = 1000) {
+  std::string write(size_t room = 4096, int64_t now_s = 1000, const PlanItem* denied = nullptr) {
     std::string text(room, '\0');
-    text.resize(write_quota_headers(plan, now_s, text));
+    text.resize(write_quota_headers(plan, now_s, text, denied));
     return text;
   }
   std::vector<std::unique_ptr<Purse>> purses_;
@@ -76,14 +76,45 @@ TEST_F(QuotaHeaders, NothingIsTornWhereThereIsNoRoom) {
 TEST_F(QuotaHeaders, TimeNeverRunsNegative) {
   add("calls", 100, 100, 30);
   const std::string late = write(4096, 2000);
-  EXPECT_EQ(late.find('-', late.find("RateLimit: ")), late.find('-', late.find("X-RateLimit-Limit"))) << late;
+  EXPECT_EQ(late.find('-', late.find("\nRateLimit: ")), late.find('-', late.find("X-RateLimit-Limit"))) << late;
   EXPECT_NE(late.find("t=0"), std::string::npos);
   EXPECT_NE(late.find("Reset: 0"), std::string::npos);
 }
 
-TEST_F(QuotaHeaders, NothingUsedIsAssumedBeforeAnythingWasTold) {
+TEST_F(QuotaHeaders, WhatIsNotKnownIsLeftOut) {
   add("calls", 100, 100, 100).purse->told = false;
-  EXPECT_NE(write().find("r=100;"), std::string::npos);
+  EXPECT_EQ(write(), "RateLimit-Policy: x\r\n");
+  EXPECT_EQ(write(4096, 1000, &plan.items[0]),
+            "RateLimit-Policy: x\r\nX-RateLimit-Limit: 100\r\nX-RateLimit-Reset: 60\r\n");
+  add("other", 50, 50, 40);
+  EXPECT_EQ(write(),
+            "RateLimit-Policy: x\r\nRateLimit: \"other\";r=10;t=60\r\nX-RateLimit-Limit: 50\r\n"
+            "X-RateLimit-Remaining: 10\r\nX-RateLimit-Reset: 60\r\nX-Tallygate-Cap-State: warned\r\n");
+}
+
+TEST_F(QuotaHeaders, TheLegacyTrioIsOfTheLimitThatDenies) {
+  add("strict", 10, 10, 10);
+  add("denies", 100, 100, 64).end_s = 5000;
+  EXPECT_NE(write().find("X-RateLimit-Limit: 10\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: 60\r\n"),
+            std::string::npos);
+  EXPECT_NE(write(4096, 1000, &plan.items[1])
+                .find("X-RateLimit-Limit: 100\r\nX-RateLimit-Remaining: 36\r\nX-RateLimit-Reset: 4000\r\n"),
+            std::string::npos);
+}
+
+TEST_F(QuotaHeaders, OfLimitsThatAreAllUsedTheTrioIsOfTheLastToReset) {
+  add("minute", 3, 3, 3);
+  add("month", 3, 3, 3).end_s = 900'000;
+  add("day", 3, 3, 3).end_s = 80'000;
+  EXPECT_NE(write().find("X-RateLimit-Reset: 899000\r\n"), std::string::npos) << write();
+}
+
+// RFC 9651 3.3.1: an integer has at most 15 digits, and a parser refuses the whole field otherwise.
+TEST_F(QuotaHeaders, IntegersOfStructuredFieldsHaveAtMost15Digits) {
+  add("wide", kMaxInteger, kMaxInteger, 0).end_s = kMaxInteger;
+  const std::string text = write();
+  EXPECT_NE(text.find("RateLimit: \"wide\";r=999999999999999;t=999999999999999\r\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("X-RateLimit-Remaining: 9007199254740991\r\n"), std::string::npos) << "no structured field";
 }
 
 TEST_F(QuotaHeaders, NoLimitNoHeaders) { EXPECT_EQ(write(), ""); }

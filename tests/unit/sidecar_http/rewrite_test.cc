@@ -10,6 +10,8 @@ namespace {
 
 using proxy::Options;
 
+constexpr std::string_view kRequest = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
 StrictMessage forwarded(MemoryWorld& world, std::string_view request) {
   Peer& client = *world.connect_client();
   world.send(client, request);
@@ -156,10 +158,82 @@ TEST(Rewrite, RequestIdIsKeptIfItIsHarmlessAndElseMade) {
             1u);
 }
 
-TEST(Rewrite, CredentialsThatAreListedDoNotReachTheApp) {
-  Options options;
-  options.strip_request_headers = {"x-api-key", "authorization"};
-  MemoryWorld world(options);
+TEST(Rewrite, GuardedFieldsDoNotReachTheAppInAnySpelling) {
+  MemoryWorld world;
+  world.gate.guarded_fields = proxy::NameSet({"x-tenant-id", "x_org"});
+  world.gate.guarded_fields.add("x-api-key", /*but_itself=*/true);
+  const auto got =
+      forwarded(world,
+                "GET / HTTP/1.1\r\nHost: a\r\nX-Tenant-Id: 1\r\nX_Tenant_Id: 2\r\nx.tenant.id: 3\r\n"
+                "X-TENANT_ID: 4\r\nX-Tenant.Id: 5\r\nX~Tenant~Id: 6\r\nX-Org: 7\r\nx_org: 8\r\n"
+                "X_Api_Key: 9\r\nX-API-Key: key\r\nX-Tenant-Ids: a\r\nXTenantId: b\r\nX-Tenant-Ic: c\r\n\r\n");
+  std::string names;
+  for (const auto& field : got.fields) names += field.first + " ";
+  EXPECT_EQ(names, "host x-api-key x-tenant-ids xtenantid x-tenant-ic x-forwarded-proto x-request-id ");
+}
+
+TEST(Rewrite, GuardedFieldsDoNotReachTheAppAsTrailers) {
+  MemoryWorld world;
+  world.gate.guarded_fields = proxy::NameSet({"x-tenant-id"});
+  world.gate.guarded_fields.add("x-api-key", /*but_itself=*/true);
+  Peer& client = *world.connect_client();
+  world.send(client,
+             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Tenant-Id: 1\r\n"
+             "X-Sum: 1\r\nX_TENANT.ID: 2\r\nX-Api-Key: k\r\nX-Md: 2\r\n\r\n");
+  EXPECT_TRUE(world.app().from_engine.ends_with("\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\nX-Md: 2\r\n\r\n"))
+      << world.app().from_engine;
+}
+
+TEST(Rewrite, ConnectionCannotHideWhatIsGuarded) {
+  MemoryWorld world;
+  world.gate.guarded_fields = proxy::NameSet({"x-tenant-id"});
+  world.gate.guarded_fields.add("x-api-key", /*but_itself=*/true);
+  world.gate.on_admit = [](const proxy::RequestView& view) {
+    EXPECT_EQ(view.header("x-api-key"), "k");
+    EXPECT_EQ(view.header("x-tenant-id"), "t");
+    EXPECT_EQ(view.find("x-hop").count, 0u);
+  };
+  const auto got = forwarded(world,
+                             "GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Api-Key, x-tenant-id, x-hop\r\n"
+                             "X-Api-Key: k\r\nX-Tenant-Id: t\r\nX-Hop: 1\r\n\r\n");
+  EXPECT_EQ(world.gate.asked, 1);
+  EXPECT_EQ(got.get("x-api-key"), "k");
+  EXPECT_EQ(got.count("x-tenant-id") + got.count("x-hop"), 0u);
+}
+
+// What the gate says of a request goes with it however it gets there: at once, after a wait, a second time.
+TEST(Rewrite, TheAppGetsTheGatesFields) {
+  const std::string request = "GET / HTTP/1.1\r\nHost: a\r\nX-Tallygate-Tenant: shop/globex\r\n\r\n";
+  const auto expect_told = [](const Peer& app) {
+    const auto got = read_strict(app.from_engine, false);
+    EXPECT_EQ(got.count("x-tallygate-tenant"), 1u) << app.from_engine;
+    EXPECT_EQ(got.get("x-tallygate-tenant"), "shop/acme");
+  };
+  MemoryWorld world;
+  world.gate.guarded_fields = proxy::NameSet({"X-Tallygate-Tenant"});
+  world.gate.request_fields = "X-Tallygate-Tenant: shop/acme\r\n";
+  Peer& client = *world.connect_client();
+  world.send(client, request);
+  expect_told(world.app());
+  world.send(world.app(), "HTTP/1.1 204 No Content\r\n\r\n");
+
+  world.app().take();
+  world.gate.verdict = proxy::Verdict::kWait;
+  world.send(client, request);
+  EXPECT_EQ(world.app().from_engine, "") << "not before it is admitted";
+  world.engine().resume(world.gate.last_ticket);
+  world.run();
+  expect_told(world.app());
+  world.app().take();
+  world.end(world.app());  // the app closes the pooled connection just then
+  ASSERT_EQ(world.apps.size(), 2u);
+  expect_told(world.app());
+  EXPECT_FALSE(world.gate.broken);
+}
+
+TEST(Rewrite, TheGateSeesWhatTheAppMustNot) {
+  MemoryWorld world;
+  world.gate.guarded_fields = proxy::NameSet({"x-api-key", "authorization"});
   std::string key;
   world.gate.on_admit = [&](const proxy::RequestView& view) {
     key = view.header("x-api-key");
@@ -216,6 +290,27 @@ TEST(Rewrite, TheResponseGetsTheGatesFieldsAndTheRequestId) {
   EXPECT_EQ(got.count("x-hop") + got.count("connection"), 0u);
   EXPECT_EQ(got.body, "hi");
   EXPECT_EQ(world.writes, 2) << "one send per message";
+}
+
+TEST(Rewrite, TheAppsOwnQuotaFieldsPassWhereTheGateHasNone) {
+  Options options;
+  options.gate_response_headers = {"ratelimit", "x-ratelimit-limit"};
+  const std::string answer =
+      "HTTP/1.1 200 OK\r\nX-RateLimit-Limit: 7\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-RateLimit-Limit: 8\r\n\r\n";
+  MemoryWorld world(options);
+  world.gate.fields = "";
+  Peer& client = *world.connect_client();
+  world.send(client, kRequest);
+  world.send(world.app(), answer);
+  const std::string untouched = client.take();
+  EXPECT_NE(untouched.find("\r\nX-RateLimit-Limit: 7\r\n"), std::string::npos) << untouched;
+  EXPECT_TRUE(untouched.ends_with("\r\n0\r\nX-RateLimit-Limit: 8\r\n\r\n")) << untouched;
+  world.gate.fields = "RateLimit: \"a\";r=1\r\n";
+  world.send(client, kRequest);
+  world.send(world.app(), answer);
+  const std::string replaced = client.take();
+  EXPECT_EQ(replaced.find("X-RateLimit-Limit"), std::string::npos) << replaced;
+  EXPECT_NE(replaced.find("\r\nRateLimit: \"a\";r=1\r\n"), std::string::npos) << replaced;
 }
 
 TEST(Rewrite, TrailersPassBothWaysWithoutFieldsThatFrame) {
