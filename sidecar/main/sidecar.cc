@@ -1,6 +1,7 @@
 #include "sidecar/main/sidecar.h"
 
 #include "core/telemetry/log.h"
+#include "sidecar/main/refusal_log.h"
 
 namespace tallygate::sidecar {
 namespace {
@@ -51,6 +52,9 @@ Result<std::unique_ptr<Sidecar>> Sidecar::create(EventLoop& loop, LedgerClock& c
   options.gate_response_headers = {"ratelimit",         "ratelimit-policy",
                                    "x-ratelimit-limit", "x-ratelimit-remaining",
                                    "x-ratelimit-reset", "x-tallygate-cap-state"};
+  options.on_refusal = [&loop, refusals = std::make_shared<RefusalLog>()](const proxy::Refusal& refusal) {
+    refusals->note(refusal, loop.now_ns());
+  };
   auto proxy = proxy::Proxy::create(loop, std::move(options), *s->admission_);
   if (!proxy) return tl::unexpected(proxy.error());
   s->proxy_ = std::move(*proxy);

@@ -99,6 +99,7 @@ void Engine::append_reply(std::string& text, int status, std::string_view fields
 
 void Engine::reply_problem(Client& client, Reason reason, std::string_view detail) {
   counters_.problems[static_cast<size_t>(reason)].add();
+  if (options_.on_refusal) options_.on_refusal({reason, detail, client.id(), client.address()});
   const Problem& p = problem(reason);
   std::string_view fields;
   if (reason == Reason::kMethodNotAllowed) fields = kAllow;
@@ -108,6 +109,7 @@ void Engine::reply_problem(Client& client, Reason reason, std::string_view detai
 
 std::string Engine::refusal() {
   counters_.problems[static_cast<size_t>(Reason::kConnectionLimitReached)].add();
+  if (options_.on_refusal) options_.on_refusal({Reason::kConnectionLimitReached, {}, {}, {}});
   counters_.responses[5].add();
   std::string text;
   append_reply(text, 503, "Retry-After: 1\r\n", problem_json(Reason::kConnectionLimitReached, {}, {}), {}, "close", true);

@@ -34,6 +34,22 @@ TEST(Denial, ReachesTheClientAndNothingReachesTheApp) {
   EXPECT_EQ(status_of(client), 429) << "the connection was kept";
 }
 
+TEST(Refusal, OfTheProxyItselfIsToldOnceEach) {
+  std::vector<std::string> told;
+  Options options;
+  options.on_refusal = [&](const proxy::Refusal& refusal) {
+    told.push_back(std::string(proxy::problem(refusal.reason).reason) + " " + std::string(refusal.request_id));
+  };
+  MemoryWorld world(options);
+  world.send(*world.connect_client(), "GET / HTTP/1.1\r\nHost: a b\r\n\r\n");
+  Peer& client = *world.connect_client();
+  world.send(client, "GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: r-1\r\n\r\n");
+  world.send(world.app(), "nonsense\r\n");
+  world.gate.verdict = Verdict::kDeny;
+  world.send(client, kGet);
+  EXPECT_EQ(told, (std::vector<std::string>{"MalformedRequest ", "UpstreamMalformedResponse r-1"}));
+}
+
 TEST(Denial, ManyPipelinedDenialsComeInOrder) {
   MemoryWorld world;
   world.gate.verdict = Verdict::kDeny;
