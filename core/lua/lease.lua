@@ -1,7 +1,7 @@
 -- Moves units of several buckets to one registered incarnation, all or nothing; takes back what it returns. Totals are
 -- cumulative per incarnation and bucket, so that a call repeated or answered late changes nothing twice.
 -- With no buckets it is the heartbeat: epoch and watermark.
--- KEYS 1 epoch, 2 registered, 3 closed, 4 want, 5 watermark, 6 held, 7 minted, 8… buckets.
+-- KEYS 1 epoch, 2 registered, 3 closed, 4 want, 5 watermark, 6 held, 7 minted, 8 heard, 9… buckets.
 -- ARGV 1 epoch, 2 incarnation, 3 the ledger's time in ms as the caller knows it, 4 channel,
 --   5 shard as two digits, then per bucket five: least total wanted, best total wanted, total returned, mint (units a
 --   Redis-only window starts with, else 0), member.
@@ -17,10 +17,16 @@ local now = e > 0 and time[1] * 1000 + math.floor(time[2] / 1000) + off or 0
 local watermark = tonumber(redis.call('HGET', KEYS[5], ARGV[2]) or '0')
 if e ~= tonumber(ARGV[1]) then return {'EPOCH', e, watermark, now} end
 local inc = ARGV[2]
+-- A sign of life, which the operator looks for: heartbeats write it anew each so many seconds only.
+local function sign()
+  local now_s = tonumber(time[1])
+  if math.abs(now_s - tonumber(redis.call('ZSCORE', KEYS[8], inc) or '0')) >= 20 then redis.call('ZADD', KEYS[8], now_s, inc) end
+end
 if redis.call('SISMEMBER', KEYS[2], inc) == 0 or redis.call('SISMEMBER', KEYS[3], inc) == 1 then
+  sign()
   return {'REG', e, watermark, now}
 end
-local n = #KEYS - 7
+local n = #KEYS - 8
 if n > 0 and math.abs(tonumber(ARGV[3]) - now) > bound_ms then return {'CLOCK', e, watermark, now} end
 -- Of a limit the two latest windows that were minted stay known, whatever becomes of their buckets: none is minted twice.
 local function minted(name)
@@ -40,7 +46,7 @@ local function hold(member, now_s)
   redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', '(' .. now_s)
 end
 for i = 1, n do
-  local key, at = KEYS[7 + i], 5 + (i - 1) * 5
+  local key, at = KEYS[8 + i], 5 + (i - 1) * 5
   local lo, hi, ret, mint = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local h = redis.call('HMGET', key, 'f', 'free', 'avail', 'used', 'dry', 'low', 'kick', 'ro', 'g:' .. inc, 'r:' .. inc, 'need', 'want')
   local p = {key = key, member = ARGV[at + 5], known = h[1], free = tonumber(h[2] or '0'), avail = tonumber(h[3] or '0'),
@@ -71,6 +77,7 @@ for i = 1, n do
   end
   plan[i] = p
 end
+sign()
 local reply = {status, e, watermark, now}
 for i = 1, n do
   local p = plan[i]

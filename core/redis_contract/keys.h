@@ -27,6 +27,7 @@ std::string epoch_key(int shard);
 std::string usage_key(int shard);
 // HASH incarnation → the highest record number of the contiguous prefix that the ledger has booked.
 std::string watermark_key(int shard);
+std::string heard_key(int shard);  // ZSET incarnation → when it last gave a sign of life, in s of Redis's clock
 // STRING the tenant's document (core/tenant/wire.h).
 std::string tenant_key(std::string_view tenant);
 

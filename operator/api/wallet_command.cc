@@ -8,6 +8,7 @@
 #include "operator/api/wallet_history.h"
 #include "operator/api/wallet_json.h"
 #include "operator/api/wallet_sql.h"
+#include "operator/ledger/escrow_store.h"
 #include "operator/ledger/session.h"
 
 namespace tallygate::api {
@@ -134,8 +135,7 @@ int refused(const WalletResult& result) {
                  money_text(result.shortfall, result.currency).c_str());
   }
   if (result.shortfall > 0 && result.floating > 0) {
-    std::fprintf(stderr,
-                 "%s %s is on loan to sidecars: POST /v1/wallet/adjustments takes back what they do not use\n",
+    std::fprintf(stderr, "%s %s is on loan to sidecars: POST /v1/wallet/adjustments takes back what they do not use\n",
                  result.currency.c_str(), money_text(result.floating, result.currency).c_str());
   }
   return kExitRefused;
@@ -158,17 +158,42 @@ int run_change(Env& env, WalletAction action, const WalletSettings& settings) {
   return 0;
 }
 
+// What is on loan to sidecars, and when it is free at the latest where something keeps it from being used.
+void print_floats(const ledger::Rows& rows) {
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const std::string state(rows.text(i, 3));
+    std::printf("  %s units of %s, epoch %s: ", std::string(rows.text(i, 2)).c_str(),
+                std::string(rows.text(i, 0)).c_str(), std::string(rows.text(i, 1)).c_str());
+    if (state == "CURRENT") {
+      std::printf("on loan to sidecars\n");
+    } else if (state == "SILENT") {
+      std::printf("on loan to sidecars; %s not heard of: its part is free by %s\n",
+                  std::string(rows.text(i, 4)).c_str(), format_moment_sql(rows.text(i, 5)).c_str());
+    } else {
+      std::printf("not reported since that epoch ended; free by %s\n", format_moment_sql(rows.text(i, 5)).c_str());
+    }
+  }
+}
+
 int run_show(Env& env, const WalletSettings& settings) {
   WalletResult result;
+  ledger::Rows floats;
   const auto done = transact(env, settings, [&](ledger::Transaction& transaction) -> Result<void> {
     auto rows = transaction.exec("select * from wallet_facts($1, $2)", {settings.tenant, currency_param(settings)});
     if (!rows) return tl::unexpected(rows.error());
     result = read_wallet_result(*rows);
+    auto held = transaction.exec(
+        "select * from wallet_floats($1, $2, $3 * interval '1 millisecond', $4, $5 * interval '1 millisecond')",
+        {settings.tenant, result.currency, ledger::kPresenceRound_ms, int64_t{ledger::kSilentRounds},
+         ledger::kWriteOffAfter_ms});
+    if (!held) return tl::unexpected(held.error());
+    floats = std::move(*held);
     return {};
   });
   if (!done) return failed(done.error());
   if (!result.reason.empty()) return refused(result);
   print_wallet(result);
+  print_floats(floats);
   return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "core/redis_client/client.h"
 #include "core/redis_contract/scripts.h"
 #include "core/telemetry/log.h"
+#include "operator/escrow/absentees.h"
 #include "operator/ledger/escrow_store.h"
 
 namespace tallygate::escrow {
@@ -38,6 +39,7 @@ struct EpochKeeper::Worker {
         session(options.database_url),
         store(env, session),
         redis(env, options.redis, quick_reconnect()),
+        options(options),
         counters(counters) {}
 
   Env& env;
@@ -45,9 +47,11 @@ struct EpochKeeper::Worker {
   ledger::Session session;
   ledger::EscrowStore store;
   redis::Client redis;
+  const EpochKeeperOptions& options;
   EpochKeeperCounters& counters;
   std::optional<int64_t> ahead_ms;
   int turn = 0;
+  int64_t next_round_ms = 0;
   std::atomic<bool> stopping = false;
 
   // How far the ledger's clock is ahead of Redis'. A slow answer tells little: what is known then stays.
@@ -151,6 +155,19 @@ struct EpochKeeper::Worker {
     }
     return register_members(to_register);
   }
+
+  // A round counts what was heard since the one before: after anything that kept them from coming, the next one only
+  // begins to count.
+  Result<std::vector<ShardEpoch>> look_for_absentees(std::span<const int64_t> current) {
+    const int64_t late_ms = env.mono_ms() - next_round_ms;
+    if (late_ms < 0) return {};
+    next_round_ms = env.mono_ms() + options.presence_round_ms;
+    if (late_ms > options.presence_round_ms) return {};
+    auto found = find_absentees(store, redis, current, options.presence_round_ms, options.silent_rounds);
+    if (!found) return tl::unexpected(found.error());
+    counters.gone += found->written_off;
+    return std::move(found->to_reopen);
+  }
 };
 
 EpochKeeper::EpochKeeper(Env& env, EpochKeeperOptions options) : env_(env), options_(std::move(options)) {}
@@ -195,7 +212,14 @@ void EpochKeeper::run() {
         std::lock_guard lock(mutex_);
         lost = lost_;
       }
-      const Result<void> done = worker.run_turn(lost, &current);
+      Result<void> done = worker.run_turn(lost, &current);
+      if (done) {
+        const auto to_reopen = worker.look_for_absentees(current);
+        if (!to_reopen) done = tl::unexpected(to_reopen.error());
+        std::lock_guard lock(mutex_);
+        for (const ShardEpoch& e : to_reopen ? *to_reopen : std::vector<ShardEpoch>())
+          lost_.emplace_back(e.shard, e.number);
+      }
       wait_ms = done ? options_.interval_ms : backoff_ms;
       backoff_ms = done ? options_.interval_ms : std::min(kBackoffMax_ms, backoff_ms * 2);
       if (!done) {

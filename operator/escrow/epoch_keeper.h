@@ -4,8 +4,8 @@
 // act under another epoch or none (it was wiped, restarted, promoted), the next one is opened: a compare-and-set in the
 // ledger, then `open`, sent once and never retried (rule 3), then `register` with the members read after it (rule 5).
 // Redis is told how far its clock is from the ledger's, so that the scripts know the ledger's time; that Env's wall
-// clock is meant to be (core/ledger_clock.h). A thread and connections of its own; backs off while PostgreSQL or Redis
-// is away.
+// clock is meant to be (core/ledger_clock.h). Incarnations that are not heard of for an hour are declared gone
+// (absentees.h). A thread and connections of its own; backs off while PostgreSQL or Redis is away.
 #pragma once
 
 #include <array>
@@ -20,6 +20,7 @@
 #include "core/env.h"
 #include "core/redis_client/url.h"
 #include "core/redis_contract/keys.h"
+#include "operator/ledger/escrow_store.h"
 
 namespace tallygate::escrow {
 
@@ -27,6 +28,8 @@ struct EpochKeeperOptions {
   std::string database_url;
   redis::Endpoint redis;
   int64_t interval_ms = 300;
+  int64_t presence_round_ms = ledger::kPresenceRound_ms;  // who gave a sign of life is looked at that often
+  int silent_rounds = ledger::kSilentRounds;              // without one: gone (absentees.h)
   std::function<bool()> is_leader = [] { return true; };
 };
 
@@ -35,6 +38,7 @@ struct EpochKeeperCounters {
   std::atomic<int64_t> registered = 0;
   std::atomic<int64_t> failures = 0;         // turns that ended with PostgreSQL or Redis away
   std::atomic<int64_t> shards_ready = 0;     // whose epoch in Redis was the ledger's at the last turn; 64 is healthy
+  std::atomic<int64_t> gone = 0;             // incarnations declared gone, and what they held of wallets written off
   std::atomic<int64_t> lost_buckets = 0;     // reports of lost(), each a new epoch
   std::atomic<int64_t> redis_behind_ms = 0;  // the ledger's clock less Redis', as last measured
 };

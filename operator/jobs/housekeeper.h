@@ -14,6 +14,7 @@
 #include "core/env.h"
 #include "core/io/event_loop.h"
 #include "core/telemetry/metrics.h"
+#include "operator/ledger/escrow_store.h"
 #include "operator/ledger/session.h"
 
 namespace tallygate::jobs {
@@ -24,7 +25,8 @@ struct HousekeeperOptions {
   int64_t settle_interval_ms = 5'000;
   int64_t settle_batch = 1'000;
   int64_t write_off_interval_ms = 60'000;
-  int64_t write_off_after_ms = 3'600'000;  // the end of an epoch: wallets' float that nobody reported (DESIGN rule 9)
+  int64_t write_off_after_ms =
+      ledger::kWriteOffAfter_ms;  // the end of an epoch: wallets' float that nobody reported (DESIGN rule 9)
   int64_t write_off_batch = 1'000;
   int64_t audit_interval_ms = 600'000;
   int64_t retention_interval_ms = 3'600'000;

@@ -266,6 +266,45 @@ Result<std::vector<BookedIncarnation>> EscrowStore::book(std::span<const StagedR
   return booked;
 }
 
+Result<std::vector<Absentee>> EscrowStore::absentees(std::span<const HeardShard> heard, int rounds, int limit) {
+  Json batch = Json::array();
+  for (const HeardShard& h : heard) {
+    batch.push_back({{"shard", h.shard}, {"epoch", h.epoch}, {"incarnations", h.incarnations}});
+  }
+  const Result<Rows> rows = session_.exec(
+      "select o_shard, o_epoch, o_incarnation, o_what = 'BACK' from incarnations_heard($1::jsonb, $2, $3, $4)",
+      {dump(batch), int64_t{rounds}, int64_t{limit}, now()});
+  if (!rows) return tl::unexpected(rows.error());
+  std::vector<Absentee> found;
+  for (size_t i = 0; i < rows->size(); ++i) {
+    found.push_back({static_cast<int>(rows->integer(i, 0)), rows->integer(i, 1), std::string(rows->text(i, 2)),
+                     rows->boolean(i, 3)});
+  }
+  return found;
+}
+
+Result<std::vector<WrittenOff>> EscrowStore::write_off(const Absentee& gone, std::span<const HeldUnits> held) {
+  Json batch = Json::array();
+  for (const HeldUnits& h : held) batch.push_back({{"member", h.member}, {"units", h.units}});
+  const Result<Rows> rows =
+      session_.exec("select o_tenant, o_bucket, o_spent, o_units from absent_write_off($1, $2, $3, $4::jsonb, $5)",
+                    {int64_t{gone.shard}, gone.epoch, gone.incarnation, dump(batch), now()});
+  if (!rows) return tl::unexpected(rows.error());
+  std::vector<WrittenOff> written;
+  for (size_t i = 0; i < rows->size(); ++i) {
+    written.push_back(
+        {std::string(rows->text(i, 0)), std::string(rows->text(i, 1)), rows->integer(i, 2), rows->integer(i, 3)});
+  }
+  return written;
+}
+
+Result<void> EscrowStore::written_off(const Absentee& gone) {
+  const Result<Rows> done =
+      session_.exec("select absent_written_off($1, $2, $3)", {int64_t{gone.shard}, gone.incarnation, now()});
+  if (!done) return tl::unexpected(done.error());
+  return {};
+}
+
 Result<void> EscrowStore::ensure_partitions() {
   const Result<Rows> done = session_.exec("select ensure_usage_partitions($1::timestamptz)", {now()});
   if (!done) return tl::unexpected(done.error());

@@ -79,6 +79,39 @@ struct BookedIncarnation {
   int64_t epoch = 0;       // the shard's current one
 };
 
+// Who gave a sign of life in Redis, of the incarnations of a shard under its current epoch.
+struct HeardShard {
+  int shard = 0;
+  int64_t epoch = 0;
+  std::vector<std::string> incarnations;
+};
+
+// An incarnation that is gone; or, `back`, was declared so and is there.
+struct Absentee {
+  int shard = 0;
+  int64_t epoch = 0;  // the shard's current one
+  std::string incarnation;
+  bool back = false;
+};
+
+// Of an incarnation, in Redis: leased less returned.
+struct HeldUnits {
+  std::string member;  // "tenant|bucket"
+  int64_t units = 0;
+};
+
+struct WrittenOff {
+  std::string tenant, bucket;
+  int64_t spent = 0;  // for give_back.lua: of Redis's units, as far as is known
+  int64_t units = 0;  // that come back
+};
+
+// Rounds in which nobody hears of an incarnation until it is declared gone: an hour.
+inline constexpr int64_t kPresenceRound_ms = 60'000;
+inline constexpr int kSilentRounds = 60;
+// After the end of an epoch, what is left of wallets' float in it is written off.
+inline constexpr int64_t kWriteOffAfter_ms = 3'600'000;
+
 // Threading: one thread at a time.
 class EscrowStore {
  public:
@@ -102,6 +135,11 @@ class EscrowStore {
   // refused by the database; split the batch to find it.
   Result<std::vector<BookedIncarnation>> book(std::span<const StagedRecord> records,
                                               std::span<const PoisonRecord> poison);
+  // One round of presence (migration 0051); those that something has to be done about, `limit` at most.
+  Result<std::vector<Absentee>> absentees(std::span<const HeardShard> heard, int rounds, int limit);
+  // What comes back of an absentee's, audited; then that it has come back.
+  Result<std::vector<WrittenOff>> write_off(const Absentee& gone, std::span<const HeldUnits> held);
+  Result<void> written_off(const Absentee& gone);
   // Makes the monthly partitions of usage_records ahead of time. A few times a day is enough.
   Result<void> ensure_partitions();
 

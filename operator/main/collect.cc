@@ -17,6 +17,9 @@ void collect_keeper(metrics::Scrape& scrape, const escrow::EpochKeeperCounters& 
   scrape.gauge("tallygate_operator_redis_clock_ahead_seconds",
                "How far Redis' clock is ahead of the ledger's, which its scripts follow.", {},
                -static_cast<double>(c.redis_behind_ms.load(std::memory_order_relaxed)) / 1000);
+  scrape.counter("tallygate_operator_incarnations_gone_total",
+                 "Sidecars' incarnations that were not heard of for an hour: what they held of wallets came back.", {},
+                 static_cast<double>(c.gone.load(std::memory_order_relaxed)));
   scrape.gauge("tallygate_operator_shards_ready", "Shards whose epoch in Redis is the ledger's; 64 is healthy.", {},
                static_cast<double>(c.shards_ready.load(std::memory_order_relaxed)));
 }

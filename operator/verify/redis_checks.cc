@@ -121,7 +121,7 @@ class RedisChecks {
         continue;
       }
       const std::vector<std::string> keys{epoch_key(0),     registered_key(0, -1), closed_key(0, -1), want_key(0, -1),
-                                          watermark_key(0), held_key(0, -1, "0"),  minted_key(0, -1)};
+                                          watermark_key(0), held_key(0, -1, "0"),  minted_key(0, -1), heard_key(0)};
       const auto reply = Client::check(client_.eval(*script, keys, {"-1", "0"}));
       if (!reply) {
         report_.wrong(check, "it does not run: " + reply.error().message, fix);

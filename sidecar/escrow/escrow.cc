@@ -61,7 +61,10 @@ bool Escrow::tend(Purse& purse, int64_t now_ns) {
   if (purse.needed > 0) {
     send(purse);
   } else if (purse.available() > 0 && now_ns - std::max(purse.last_spend_ns, purse.last_grant_ns) > idle_ns(purse)) {
-    give_back_idle(purse);
+    purse.target = options_.target_min;
+    give_back(purse, purse.available());
+  } else if (const int64_t units = too_many(purse, now_ns); units > 0) {
+    give_back(purse, units);
   } else if (purse.returned > purse.returned_known) {
     send_return(purse);  // its answer was lost
   } else if (purse.lent_returned > purse.lent_returned_known || purse.lent_unknown) {
@@ -75,6 +78,15 @@ bool Escrow::tend(Purse& purse, int64_t now_ns) {
 
 void Escrow::wake(Purse& purse) {
   if (!std::exchange(purse.awake, true)) awake_.push_back(&purse);
+}
+
+// What a purse holds beyond what its traffic needs, after a burst: it goes back as idle units do, sooner where others
+// have little. Looked at only where no grant has just done so; the target falls by halves, so several times after a
+// burst.
+int64_t Escrow::too_many(Purse& purse, int64_t now_ns) {
+  if (purse.available() <= options_.target_min || now_ns - purse.sampled_ns <= idle_ns(purse)) return 0;
+  measure(purse);
+  return std::max<int64_t>(0, purse.available() - purse.target);
 }
 
 // Idle units go back sooner where little is left for others.
@@ -168,9 +180,9 @@ void Escrow::reconsider(const std::string& tenant) {
 }
 
 std::vector<std::string> Escrow::lease_keys(int shard, int64_t epoch, const std::string& incarnation) const {
-  return {rc::epoch_key(shard),        rc::registered_key(shard, epoch), rc::closed_key(shard, epoch),
-          rc::want_key(shard, epoch),  rc::watermark_key(shard),         rc::held_key(shard, epoch, incarnation),
-          rc::minted_key(shard, epoch)};
+  return {rc::epoch_key(shard),         rc::registered_key(shard, epoch), rc::closed_key(shard, epoch),
+          rc::want_key(shard, epoch),   rc::watermark_key(shard),         rc::held_key(shard, epoch, incarnation),
+          rc::minted_key(shard, epoch), rc::heard_key(shard)};
 }
 
 std::vector<std::string> Escrow::lease_args(int shard, int64_t epoch, const std::string& incarnation) const {
@@ -341,18 +353,15 @@ void Escrow::adopt(Purse& purse, int64_t epoch) {
 }
 
 // To the ledger first, as far as it has lent: there they can be had again by everybody, whether Redis is there or not.
-void Escrow::give_back_idle(Purse& purse) {
+void Escrow::give_back(Purse& purse, int64_t units) {
   if (!leasing_ || purse.epoch != shards_[static_cast<size_t>(purse.shard)].epoch) return;
-  if (const int64_t units = std::min(purse.available(), purse.owed_to_ledger()); units > 0) {
-    purse.lent_returned += units;
-    purse.target = options_.target_min;
-    count(ledger_->counters().returned_units, units);
+  if (const int64_t owed = std::min(units, purse.owed_to_ledger()); owed > 0) {
+    purse.lent_returned += owed;
+    count(ledger_->counters().returned_units, owed);
     return ask_ledger(purse);
   }
   if (!redis_.connected()) return;
-  const int64_t units = purse.available();
   purse.returned += units;
-  purse.target = options_.target_min;
   count(counters_.returned_units, units);
   send_return(purse);
 }
@@ -390,12 +399,11 @@ void Escrow::beat(int number) {
               });
 }
 
+// Not by a heartbeat: that would be a sign of life.
 void Escrow::ask_watermark(int number, const std::string& incarnation, std::function<void(int64_t)> fn) {
-  const int64_t epoch = shards_[static_cast<size_t>(number)].epoch;
-  redis_.eval(rc::kLease, lease_keys(number, epoch, incarnation), lease_args(number, epoch, incarnation),
+  redis_.call({"HGET", rc::watermark_key(number), incarnation},
               [fn = std::move(fn), alive = alive_](Result<redis::Reply> reply) {
-                if (*alive && reply && reply->is_array() && reply->elements.size() >= 3)
-                  fn(reply->elements[2].to_integer());
+                if (*alive && reply && !reply->is_error() && !reply->is_nil()) fn(reply->to_integer());
               });
 }
 

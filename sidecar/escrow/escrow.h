@@ -94,7 +94,7 @@ class Escrow {
   // A shard's epoch has become another.
   void on_epoch(std::function<void(int, int64_t)> fn) { on_epoch_ = std::move(fn); }
 
-  // For a predecessor: its watermark, by a heartbeat in its name.
+  // For a predecessor: its watermark.
   void ask_watermark(int shard, const std::string& incarnation, std::function<void(int64_t)> fn);
   void beat(int shard);
 
@@ -129,7 +129,8 @@ class Escrow {
   void hear_epoch(int shard, int64_t epoch);
   void hear_time(const redis::Reply& ledger_ms, int64_t sent_ns);
   void adopt(Purse& purse, int64_t epoch);
-  void give_back_idle(Purse& purse);
+  int64_t too_many(Purse& purse, int64_t now_ns);
+  void give_back(Purse& purse, int64_t units);
   void send_return(Purse& purse);
   void retry_later(Purse& purse, int64_t max_ms);
   void forget_ended(int64_t now_s);

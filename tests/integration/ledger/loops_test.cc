@@ -122,6 +122,86 @@ TEST_F(OneWallet, MoneyThatComesBackIsFoundByTheScan) {
   EXPECT_GE(w.eventually([&] { return w.lease("a", 1).status == "GRANT"; }), 0);
 }
 
+// A pod is killed and its folder goes: an hour's silence, in short.
+class Absent : public OneWallet {
+ protected:
+  void SetUp() override {
+    w.keeper_options.interval_ms = 50;
+    w.keeper_options.presence_round_ms = 200;
+    w.keeper_options.silent_rounds = 3;
+    OneWallet::SetUp();
+    w.send(hello(w.shard, "b"));
+    ASSERT_TRUE(w.registered("b"));
+    ASSERT_EQ(w.lease_patiently("a", 60).status, "GRANT");  // 2.40 of 3.00
+    w.send(usage(w.shard, "a", 2, w.tenant, 10, {"sms$"}, 1, "sms"));
+    ASSERT_GE(w.eventually([&] { return w.watermark("a") == 2; }), 0);
+    ASSERT_EQ(w.lease_patiently("b", 40).status, "DRY");
+  }
+  // Its last sign of life is long ago.
+  void silence(const std::string& incarnation) {
+    must(w.client.call({"ZREM", redis_contract::heard_key(w.shard), incarnation}));
+  }
+  int64_t gone() { return w.number("select count(*) from incarnations where last_epoch is not null"); }
+};
+
+TEST_F(Absent, WhatItHeldOfAWalletComesBackWhateverTheEpoch) {
+  silence("a");
+  EXPECT_GE(w.eventually([&] { return w.lease("b", 40).status == "GRANT"; }), 0);
+  EXPECT_EQ(w.epoch(), 1);
+  EXPECT_EQ(gone(), 1);
+  EXPECT_GE(w.eventually([&] { return w.keeper->counters().gone == 1; }), 0);
+  EXPECT_EQ(w.number("select (details ->> 'units')::int from audit_log where action = 'wallet.write_off_float' and "
+                     "tenant = $1 and details ->> 'incarnation' = 'a'",
+                     {w.tenant}),
+            50);
+  // What is reported after all is booked, and flagged; what its successor would give back is nothing.
+  w.send(usage(w.shard, "a", 3, w.tenant, 20, {"sms$"}, 1, "sms"));
+  EXPECT_GE(w.eventually([&] { return w.watermark("a") == 3; }), 0);
+  EXPECT_EQ(w.number("select units from usage_records where flag = 'late'"), 20);
+  const auto returned = must(w.client.eval(redis_contract::kGiveBack,
+                                           {redis_contract::epoch_key(w.shard), redis_contract::closed_key(w.shard, 1),
+                                            redis_contract::bucket_key(w.shard, 1, w.tenant, "sms$")},
+                                           {"1", "a", "30"}));
+  EXPECT_EQ(returned.to_integer(-1), 0);
+  w.env.sleep_ms(1500);
+  EXPECT_EQ(gone(), 1) << "b has been heard of";
+  EXPECT_EQ(w.number("select count(*) from audit_log where action = 'wallet.write_off_float'"), 1) << "once";
+}
+
+TEST_F(Absent, WhoIsIdleAndLivesIsNotGone) {
+  for (int i = 0; i < 20; ++i) {
+    w.lease("a", 0);
+    w.lease("b", 0);
+    w.env.sleep_ms(100);
+  }
+  EXPECT_EQ(gone(), 0);
+  EXPECT_EQ(w.number("select count(*) from incarnations where silent > 0"), 0);
+  EXPECT_EQ(w.lease("b", 40).status, "DRY");
+}
+
+TEST_F(Absent, WhoIsBackLeasesUnderANewEpoch) {
+  silence("a");
+  ASSERT_GE(w.eventually([&] { return w.keeper->counters().gone == 1; }), 0);
+  EXPECT_EQ(w.lease("a", 61).status, "REG") << "it lives: a sign of life";
+  EXPECT_GE(w.eventually([&] { return w.epoch() == 2; }), 0);
+  EXPECT_TRUE(w.registered("a"));
+  EXPECT_EQ(w.lease_patiently("a", 1).status, "GRANT");
+  EXPECT_EQ(gone(), 0);
+  EXPECT_EQ(w.number("select count(*) from wallets where balance_micros < held_micros"), 0) << "DebtFloor";
+}
+
+TEST_F(Absent, ARoundThatNobodyLookedAtCountsForNobody) {
+  w.keeper->stop();
+  silence("a");
+  silence("b");
+  w.env.sleep_ms(1500);
+  w.keeper->start();
+  w.lease("a", 0);
+  w.lease("b", 0);
+  w.env.sleep_ms(500);
+  EXPECT_EQ(gone(), 0);
+}
+
 // One wallet's data makes its recall fail, when it is planned or when it is counted: another of the same batch is
 // funded all the same, and both are told.
 TEST(Loops, AWalletThatCannotBeRecalledFromKeepsNobodyElseFromBeingFunded) {

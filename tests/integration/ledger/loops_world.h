@@ -26,8 +26,9 @@ class LoopsWorld {
   void start() { start(env); }
   // `clock`: with the ledger's time.
   void start(Env& clock) {
-    keeper = std::make_unique<escrow::EpochKeeper>(
-        clock, escrow::EpochKeeperOptions{.database_url = url, .redis = redis.endpoint()});
+    keeper_options.database_url = url;
+    keeper_options.redis = redis.endpoint();
+    keeper = std::make_unique<escrow::EpochKeeper>(clock, keeper_options);
     funder = std::make_unique<escrow::Funder>(
         clock, escrow::FunderOptions{.database_url = url, .redis = redis.endpoint()}, *keeper);
     keeper->start();
@@ -88,7 +89,7 @@ class LoopsWorld {
     const auto reply = client.eval(
         kLease,
         {epoch_key(shard), registered_key(shard, e), closed_key(shard, e), want_key(shard, e), watermark_key(shard),
-         held_key(shard, e, incarnation), minted_key(shard, e), bucket_key(shard, e, tenant, bucket)},
+         held_key(shard, e, incarnation), minted_key(shard, e), heard_key(shard), bucket_key(shard, e, tenant, bucket)},
         {std::to_string(e), incarnation, std::to_string(env.wall_ms() + caller_ahead_ms), want_channel(),
          std::string(shard < 10 ? "0" : "") + std::to_string(shard), std::to_string(total), std::to_string(total),
          std::to_string(returned), "0", member(tenant, bucket)});
@@ -119,6 +120,7 @@ class LoopsWorld {
   ledger::Session session{url};
   RedisServer redis;
   redis::Client client;
+  escrow::EpochKeeperOptions keeper_options = {};  // but for where the servers are
   std::unique_ptr<escrow::EpochKeeper> keeper;
   std::unique_ptr<escrow::Funder> funder;
   std::unique_ptr<pump::Pump> pump;

@@ -117,7 +117,7 @@ Result<redis::Reply> Scripts::try_lease(int64_t epoch, const std::string& incarn
   std::vector<std::string> keys{rc::epoch_key(shard_),         rc::registered_key(shard_, epoch),
                                 rc::closed_key(shard_, epoch), rc::want_key(shard_, epoch),
                                 rc::watermark_key(shard_),     rc::held_key(shard_, epoch, incarnation),
-                                rc::minted_key(shard_, epoch)};
+                                rc::minted_key(shard_, epoch), rc::heard_key(shard_)};
   char shard[3] = {static_cast<char>('0' + shard_ / 10), static_cast<char>('0' + shard_ % 10), 0};
   std::vector<std::string> args{std::to_string(epoch), incarnation, std::to_string(system_env().wall_ms() + ahead_ms),
                                 rc::want_channel(), shard};

@@ -92,6 +92,32 @@ TEST(HardCap, ExactForSeveralAtOnce) {
   EXPECT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 500; }));
 }
 
+// What a burst left in a purse goes back while only a trickle needs it: others get it.
+TEST(HardCap, AfterABurstATrickleKeepsNoMoreThanItNeeds) {
+  World world;
+  world.ready(100'000, 100'000);
+  Pod& pod = world.pod();
+  EXPECT_EQ(world.admitted_of(pod, 2000), 2000);
+  const auto held = [&] {
+    world.admitted_of(pod, 1);
+    int64_t held = 0;
+    for (const char* total : {"g:", "r:"}) {
+      const int64_t units = world.op.field(kTenant, world.bucket(), total + pod.log->incarnation());
+      held = total[0] == 'g' ? units : held - units;
+    }
+    return held - 2000;
+  };
+  int64_t spent = 0;
+  ASSERT_TRUE(world.until([&] { return held() - ++spent > 64; })) << "a burst's worth";
+  // By halves, each after a second and a half.
+  EXPECT_TRUE(world.until(
+      [&] {
+        world.run_ms(100);
+        return held() - ++spent <= 16;
+      },
+      60'000));
+}
+
 TEST(HardCap, ADenialChangesNothing) {
   World world;
   world.ready(10, 10);

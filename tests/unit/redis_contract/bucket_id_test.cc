@@ -74,9 +74,10 @@ TEST(Keys, AllOfATenantShareOneHashTag) {
       return key.substr(key.find('{'), key.find('}') - key.find('{') + 1);
     };
     const std::string wanted = tag(shard_prefix(shard));
-    for (const std::string& key : {epoch_key(shard), usage_key(shard), watermark_key(shard), tenant_key(tenant),
-                                   registered_key(shard, 7), closed_key(shard, 7), want_key(shard, 7),
-                                   held_key(shard, 7, "inc"), bucket_key(shard, 7, tenant, "l@0+60")}) {
+    for (const std::string& key :
+         {epoch_key(shard), usage_key(shard), watermark_key(shard), heard_key(shard), tenant_key(tenant),
+          registered_key(shard, 7), closed_key(shard, 7), want_key(shard, 7), held_key(shard, 7, "inc"),
+          bucket_key(shard, 7, tenant, "l@0+60")}) {
       EXPECT_EQ(tag(key), wanted) << key;
     }
   }
