@@ -29,6 +29,9 @@ Aggregator::Aggregator(Env& env, std::string database_url, AggregatorOptions opt
       records_(registry.counter("tallygate_operator_aggregated_records_total", "Usage records aggregated.")),
       aggregates_(
           registry.counter("tallygate_operator_aggregates_total", "Aggregates made, further revisions included.")),
+      too_large_(
+          registry.counter("tallygate_operator_usage_too_large_records_total",
+                           "Usage records of a minute whose sum is too large to count: kept, flagged, not billed.")),
       failures_(registry.counter("tallygate_operator_aggregation_failures_total", "Aggregation runs that failed.")),
       seconds_(registry.histogram("tallygate_operator_aggregation_seconds", "Time of one aggregation run.",
                                   {0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60})),
@@ -54,8 +57,9 @@ Result<AggregateRun> Aggregator::run_once() {
   AggregateRun total;
   const std::string before = ledger::timestamp_text(aggregate_before_s(options_, env_.wall_ms()) * 1'000'000'000);
   while (!stopping_) {
-    const auto rows = session_.exec("select o_records, o_aggregates from aggregate_usage($1, $2, $3)",
-                                    {ledger::timestamp_text(env_.wall_ns()), before, options_.batch_records});
+    const auto rows =
+        session_.exec("select o_records, o_aggregates, o_too_large, o_of from aggregate_usage($1, $2, $3)",
+                      {ledger::timestamp_text(env_.wall_ns()), before, options_.batch_records});
     if (!rows) return tl::unexpected<Error>(rows.error());
     const int64_t records = rows->integer(0, 0);
     if (records > 0) ledger::fault_point("aggregator.after_commit");
@@ -63,7 +67,13 @@ Result<AggregateRun> Aggregator::run_once() {
     total.aggregates += rows->integer(0, 1);
     records_.add(static_cast<double>(records));
     aggregates_.add(static_cast<double>(rows->integer(0, 1)));
-    if (records < options_.batch_records) break;
+    const int64_t too_large = rows->integer(0, 2);
+    if (too_large > 0) {
+      too_large_.add(static_cast<double>(too_large));
+      log::error("usage of one minute is too large to be counted: it is flagged, and in no bill",
+                 {{"records", too_large}, {"of", rows->text(0, 3)}});
+    }
+    if (records + too_large < options_.batch_records) break;
   }
   return total;
 }
@@ -88,7 +98,8 @@ bool Aggregator::run_and_report() {
 
 void Aggregator::observe_lag() {
   const auto rows = session_.exec(
-      "select coalesce(extract(epoch from min(second)), 0)::bigint from usage_records where aggregate_id is null");
+      "select coalesce(extract(epoch from min(second)), 0)::bigint from usage_records where aggregate_id is null"
+      " and flag is distinct from 'too-large'");
   if (!rows) return;
   const int64_t oldest_s = rows->integer(0, 0);
   lag_.set(oldest_s == 0 ? 0 : static_cast<double>(std::max<int64_t>(0, env_.wall_s() - oldest_s)));

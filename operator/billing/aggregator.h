@@ -3,8 +3,9 @@
 // other in the database, so that a moment with two leaders does no harm.
 //
 // Only minutes that are over, and a little longer for what is still on its way, are aggregated; what comes later makes
-// a further revision. With an interval below a minute, as in a demonstration, whatever seconds are over are taken, each
-// run making a revision of the open minute. Lifecycle: start(), stop(); one thread, one connection.
+// a further revision. What is too large to be summed is flagged and left out (migration 0052). With an interval below a
+// minute, as in a demonstration, whatever seconds are over are taken, each run making a revision of the open minute.
+// Lifecycle: start(), stop(); one thread, one connection.
 #pragma once
 
 #include <atomic>
@@ -59,7 +60,7 @@ class Aggregator {
   std::atomic<bool> stopping_ = false;
   std::atomic<int64_t> last_success_s_ = 0;
   std::thread thread_;
-  metrics::Counter records_, aggregates_, failures_;
+  metrics::Counter records_, aggregates_, too_large_, failures_;
   metrics::Histogram seconds_;
   metrics::Gauge lag_;
 };

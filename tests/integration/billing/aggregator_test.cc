@@ -179,6 +179,30 @@ TEST_F(AggregatorTest, AnAbortedTransactionLeavesNothing) {
   EXPECT_EQ(world.balance("unbilled"), 10);
 }
 
+// A route that was priced at 2^53 - 1 units by mistake, say: its sum is more than 64 bits hold.
+TEST_F(AggregatorTest, UsageTooLargeToSumIsFlaggedAndStopsNobodyElse) {
+  constexpr int64_t kMost = 9'007'199'254'740'991;
+  world.add_tenant("shop/other");
+  world.add_meter("shop/other", "api_calls", "cus_other");
+  for (int i = 0; i < 18; ++i) world.add_usage("shop/acme", "api_calls", kMinute_s, 60, kMost);
+  world.add_usage("shop/acme", "api_calls", kMinute_s - 60, 60, kMost);  // a minute that is within the bound
+  world.add_usage("shop/acme", "emails", kMinute_s, 5, 1);
+  world.add_usage("shop/other", "api_calls", kMinute_s, 60, 2);
+  const auto done = run();
+  EXPECT_EQ(done.records, 60 + 5 + 60);
+  EXPECT_EQ(done.aggregates, 3);
+  EXPECT_EQ(world.number("select units from usage_aggregates where tenant = 'shop/other'"), 120);
+  EXPECT_EQ(world.number("select units from usage_aggregates where meter = 'emails'"), 5);
+  EXPECT_EQ(world.number("select count(*) from usage_records where flag = 'too-large' and aggregate_id is null"
+                         " and tenant = 'shop/acme' and meter = 'api_calls'"),
+            18 * 60);
+  EXPECT_NE(world.registry.text().find("tallygate_operator_usage_too_large_records_total 1080"), std::string::npos);
+  EXPECT_EQ(run().records, 0);
+  // What comes later in that minute is counted by itself, as late usage is.
+  world.add_usage("shop/acme", "api_calls", kMinute_s + 1, 3, 1);
+  EXPECT_EQ(run().records, 3);
+}
+
 TEST_F(AggregatorTest, TakesALargeBacklog) {
   for (int i = 0; i < 50; ++i) {
     const std::string tenant = "shop/t" + std::to_string(i);
