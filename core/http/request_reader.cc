@@ -52,10 +52,11 @@ char* RequestReader::prepare(size_t size) {
   if (capacity_ - end_ < size) {
     const size_t unread = end_ - begin_;
     if (capacity_ < unread + size) {
-      std::unique_ptr<char[]> larger(new char[unread + size]);
+      const size_t grown = std::max(unread + size, 2 * capacity_);  // so that small reads are not copied at each
+      std::unique_ptr<char[]> larger(new char[grown]);
       if (unread > 0) std::memcpy(larger.get(), bytes_.get() + begin_, unread);
       bytes_ = std::move(larger);
-      capacity_ = unread + size;
+      capacity_ = grown;
     } else {
       std::memmove(bytes_.get(), bytes_.get() + begin_, unread);
     }
@@ -67,6 +68,11 @@ char* RequestReader::prepare(size_t size) {
 
 void RequestReader::begin() {
   drop_body();
+  if (begin_ == end_ && capacity_ > kKeptBytes) {
+    clear();
+    bytes_.reset();
+    capacity_ = 0;
+  }
   request_ = Request{};
   http_1_0_ = false;
   head_.reset();

@@ -45,6 +45,8 @@ class RequestReader {
  public:
   // What each body may hold without the budget: as much as there may be connections, small bodies find room.
   static constexpr size_t kUncountedBytes = 4 * 1024;
+  // What arrived takes no more than this once it has been read, until more comes.
+  static constexpr size_t kKeptBytes = 4 * 1024;
   enum class Step : uint8_t { kMore, kDone, kRefused };
 
   explicit RequestReader(size_t head_bytes_max);
@@ -58,6 +60,8 @@ class RequestReader {
   // What has arrived and was not read.
   std::string_view unread() const { return {bytes_.get() + begin_, end_ - begin_}; }
   void clear() { begin_ = end_ = 0; }
+
+  size_t capacity_bytes() const { return capacity_; }  // of what arrives
 
   // Forgets the last request.
   void begin();

@@ -142,6 +142,37 @@ RequestReader::Step feed(RequestReader& reader, const std::string& bytes) {
 }
 
 // A body costs what has come of it, not what was announced; all together have one budget, small ones aside.
+// Each read asks for room for a whole one, however few bytes come.
+TEST(RequestReader, SmallReadsAreNotCopiedAtEach) {
+  RequestReader reader(64 * 1024);
+  const std::string head = "GET / HTTP/1.1\r\nHost: x\r\nLong: " + std::string(16 * 1024, 'y') + "\r\n\r\n";
+  reader.begin();
+  int moves = 0;
+  for (const char c : head) {
+    const char* before = reader.unread().data();
+    *reader.prepare(4096) = c;
+    moves += reader.unread().data() != before ? 1 : 0;
+    reader.commit(1);
+  }
+  EXPECT_EQ(reader.read_head(), RequestReader::Step::kDone);
+  EXPECT_LE(moves, 5);
+}
+
+TEST(RequestReader, KeepsNoLargeBufferBetweenRequests) {
+  RequestReader reader(64 * 1024);
+  BodyBudget budget(1 << 20);
+  reader.begin();
+  const std::string text = "POST /e HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n123456789";
+  text.copy(reader.prepare(16 * 1024), text.size());
+  reader.commit(text.size());
+  ASSERT_EQ(reader.read_head(), RequestReader::Step::kDone);
+  reader.begin_body(100, budget);
+  ASSERT_EQ(reader.read_body(), RequestReader::Step::kDone);
+  reader.begin();
+  reader.prepare(4 * 1024);
+  EXPECT_EQ(reader.capacity_bytes(), 4u * 1024);
+}
+
 TEST(RequestReader, BodiesShareABudgetThatCountsWhatHasArrived) {
   constexpr size_t kBodyMax = 1024 * 1024;
   BodyBudget budget(100'000);
