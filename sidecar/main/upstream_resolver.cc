@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <utility>
 
 namespace tallygate::sidecar {
 namespace {
@@ -45,50 +46,66 @@ void UpstreamResolver::start(std::function<void(const proxy::Address&)> found,
   if (thread_.joinable()) return;
   found_ = std::move(found);
   failed_ = std::move(failed);
-  stopping_ = false;
+  shared_->stopping = false;
   thread_ = std::thread([this] { run(); });
 }
 
 void UpstreamResolver::stop() {
   if (!thread_.joinable()) return;
   {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
+    const std::lock_guard lock(shared_->mutex);
+    shared_->stopping = true;
   }
-  wake_.notify_all();
+  shared_->wake.notify_all();
   thread_.join();
 }
 
 void UpstreamResolver::run() {
   bool settled = look();
-  std::unique_lock lock(mutex_);
-  while (!wake_.wait_for(lock, settled ? kInterval : kAgain, [this] { return stopping_; })) {
+  std::unique_lock lock(shared_->mutex);
+  while (!shared_->wake.wait_for(lock, settled ? kInterval : kAgain, [this] { return shared_->stopping; })) {
     lock.unlock();
     settled = look();
     lock.lock();
   }
 }
 
+// Nothing once we stop. A look-up takes as long as name servers are away and cannot be broken off, so its thread is
+// left to itself then.
+std::optional<Result<std::vector<proxy::Address>>> UpstreamResolver::ask() {
+  std::unique_lock lock(shared_->mutex);
+  shared_->answer.reset();
+  std::thread([shared = shared_, look_up = look_up_, name = name_] {
+    auto answer = look_up(name);
+    const std::lock_guard held(shared->mutex);
+    shared->answer = std::move(answer);
+    shared->wake.notify_all();
+  }).detach();
+  shared_->wake.wait(lock, [this] { return shared_->answer || shared_->stopping; });
+  return shared_->stopping ? std::nullopt : std::exchange(shared_->answer, std::nullopt);
+}
+
 // False where the name is not known, or nobody answers at any of its addresses.
 bool UpstreamResolver::look() {
-  auto all = look_up_(name_);
+  const auto answer = ask();
+  if (!answer) return false;
+  auto all = *answer;
   if (!all) {
     failed_(all.error());
     return false;
   }
   const uint64_t failures = failures_();
-  const bool unchanged = std::equal(all->begin(), all->end(), known_.begin(), known_.end(), same);
-  if (unchanged && failures == failures_seen_) return true;
+  const auto used =
+      std::find_if(all->begin(), all->end(), [this](const auto& a) { return in_use_ && same(a, *in_use_); });
+  if (used != all->end() && failures == failures_seen_) return true;
   failures_seen_ = failures;
-  known_ = std::move(*all);
-  if (known_.size() == 1) {
-    found_(known_[0]);
-    return true;
-  }
-  const auto first = std::find_if(known_.begin(), known_.end(), takes_connections);
-  found_(first == known_.end() ? known_[0] : *first);
-  if (first == known_.end()) known_.clear();  // looked at again
-  return first != known_.end();
+  if (used != all->end()) std::rotate(all->begin(), used, used + 1);  // it is asked first
+  const auto first = all->size() == 1 ? all->begin() : std::find_if(all->begin(), all->end(), takes_connections);
+  found_(first == all->end() ? all->front() : *first);
+  in_use_.reset();
+  if (first == all->end()) return false;  // looked at again
+  in_use_ = *first;
+  return true;
 }
 
 }  // namespace tallygate::sidecar

@@ -1,12 +1,15 @@
 // Looks the app's name up, again and again, on a thread of its own: a look-up blocks. Of several addresses (localhost
-// is ::1 and 127.0.0.1, and many an app listens on one of them alone) the first that takes a connection is the app's.
+// is ::1 and 127.0.0.1, and many an app listens on one of them alone) the first that takes a connection is the app's,
+// and stays so as long as it is among them, in whatever order, and can be reached.
 //
 // Threading: start() and stop() on one thread; `found` and `failed` are called on the resolver's.
 #pragma once
 
 #include <condition_variable>
 #include <functional>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -22,12 +25,13 @@ class UpstreamResolver {
   // thread.
   UpstreamResolver(std::string name, std::function<uint64_t()> failures, LookUp look_up = proxy::look_up);
   ~UpstreamResolver();
-  // Idempotent, as stop() is; stop() waits for a look-up that is under way.
+  // Idempotent, as stop() is. A look-up that is under way by then is not waited for, and its answer of no effect.
   void start(std::function<void(const proxy::Address&)> found, std::function<void(const Error&)> failed);
   void stop();
 
  private:
   void run();
+  std::optional<Result<std::vector<proxy::Address>>> ask();
   bool look();
 
   const std::string name_;
@@ -35,11 +39,16 @@ class UpstreamResolver {
   const LookUp look_up_;
   std::function<void(const proxy::Address&)> found_;
   std::function<void(const Error&)> failed_;
-  std::vector<proxy::Address> known_;
+  std::optional<proxy::Address> in_use_;  // the last that took a connection, or the only one
   uint64_t failures_seen_ = 0;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  bool stopping_ = false;
+  // What a look-up's thread shares with ours, and may outlive us with.
+  struct Shared {
+    std::mutex mutex;
+    std::condition_variable wake;
+    bool stopping = false;
+    std::optional<Result<std::vector<proxy::Address>>> answer;
+  };
+  const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
   std::thread thread_;
 };
 

@@ -4,7 +4,10 @@
 #include <netinet/in.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <optional>
 
@@ -82,6 +85,36 @@ TEST(UpstreamResolver, TakesTheAddressWhereTheAppListensAndFollowsIt) {
   EXPECT_TRUE(said.becomes(first));
 }
 
+// Some name servers turn the answers round each time.
+TEST(UpstreamResolver, KeepsTheAddressInUseWhateverTheOrder) {
+  const App one("127.0.0.1");
+  const App two("127.0.0.2", one.port());
+  const std::string port = ":" + std::to_string(one.port());
+  std::atomic<int> asked = 0;
+  std::atomic<uint64_t> failures = 0;
+  std::mutex mutex;
+  std::vector<std::string> found;
+  UpstreamResolver resolver(
+      "app:1", [&] { return failures.load(); },
+      [&](std::string_view) -> Result<std::vector<proxy::Address>> {
+        std::vector all{*proxy::parse_address("127.0.0.1" + port), *proxy::parse_address("127.0.0.2" + port)};
+        if (++asked % 2 == 0) std::reverse(all.begin(), all.end());
+        ++failures;  // a connection failed, elsewhere or for a moment
+        return all;
+      });
+  resolver.start(
+      [&](const proxy::Address& a) {
+        const std::lock_guard lock(mutex);
+        found.push_back(proxy::to_string(a.get()));
+      },
+      [](const Error&) {});
+  for (int i = 0; i < 3000 && asked < 2; ++i) usleep(10'000);
+  resolver.stop();
+  ASSERT_GE(asked, 2);
+  const std::lock_guard lock(mutex);
+  for (const std::string& address : found) EXPECT_EQ(address, "127.0.0.1" + port);
+}
+
 TEST(UpstreamResolver, GoesOnWhereNobodyAnswersYet) {
   uint16_t port;
   {
@@ -111,6 +144,40 @@ TEST(UpstreamResolver, AsksAgainUntilTheNameIsKnown) {
   resolver.start([&](const proxy::Address& a) { said.found(a); }, [&](const Error&) { ++failed; });
   EXPECT_TRUE(said.becomes("127.0.0.1:9"));
   EXPECT_EQ(failed, 1);
+}
+
+// As one does whose name servers are away.
+TEST(UpstreamResolver, StopsInTheMiddleOfALookUp) {
+  struct Gate {
+    std::mutex mutex;
+    std::condition_variable wake;
+    bool asked = false, open = false, passed = false;
+  };
+  const auto gate = std::make_shared<Gate>();
+  std::atomic<int> said = 0;
+  {
+    UpstreamResolver resolver(
+        "app:1", [] { return 0; },
+        [gate](std::string_view) -> Result<std::vector<proxy::Address>> {
+          std::unique_lock lock(gate->mutex);
+          gate->asked = true;
+          gate->wake.notify_all();
+          gate->wake.wait(lock, [&] { return gate->open; });
+          gate->passed = true;
+          gate->wake.notify_all();
+          return std::vector{*proxy::parse_address("127.0.0.1:9")};
+        });
+    resolver.start([&](const proxy::Address&) { ++said; }, [&](const Error&) { ++said; });
+    std::unique_lock lock(gate->mutex);
+    gate->wake.wait(lock, [&] { return gate->asked; });
+    lock.unlock();
+    resolver.stop();
+  }
+  std::unique_lock lock(gate->mutex);
+  gate->open = true;
+  gate->wake.notify_all();
+  gate->wake.wait(lock, [&] { return gate->passed; });
+  EXPECT_EQ(said, 0);
 }
 
 TEST(LookUp, EveryForm) {
