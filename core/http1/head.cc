@@ -133,6 +133,9 @@ bool Head::parse_request_line(const char* data, uint32_t end, const Limits& limi
   const char* space = skip_class(begin, stop, kTokenChar);
   if (space == begin || space == stop || *space != ' ') return fail(ParseError::kMethod);
   method = {line_, static_cast<uint32_t>(space - begin)};
+  // Methods have a case, and none that is known has small letters. Many apps ignore it: they would take `post` for
+  // POST.
+  if (std::any_of(begin, space, [](char c) { return c >= 'a' && c <= 'z'; })) return fail(ParseError::kMethodCase);
   const auto target = static_cast<uint32_t>(space + 1 - data);
   const char* target_end = skip_class(data + target, stop, kTargetChar);
   if (target_end == data + target) return fail(ParseError::kRequestLine);

@@ -11,6 +11,7 @@ constexpr std::array<ParseErrorInfo, static_cast<size_t>(ParseError::kCount)> kI
     {400, "BareLineEnd", "A line of the head does not end in CR LF."},
     {400, "MalformedRequestLine", "The request line is not 'method target version'."},
     {400, "MalformedMethod", "The method is not a token."},
+    {400, "LowerCaseMethod", "The method is not in capitals."},
     {501, "MethodNotImplemented", "The method is longer than any that this server knows."},
     {501, "ConnectNotImplemented", "CONNECT is not implemented."},
     {400, "MalformedTarget", "The request target is neither a path, an http URL, nor '*' with OPTIONS."},

@@ -12,6 +12,7 @@ enum class ParseError : uint8_t {
   kBareLineEnd,
   kRequestLine,
   kMethod,
+  kMethodCase,
   kMethodTooLong,
   kConnectMethod,
   kTarget,

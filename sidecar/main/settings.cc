@@ -113,7 +113,7 @@ void declare_connections(config::OptionSet& options, proxy::Options& p) {
   options.add("max-connections-per-address", &p.connections_per_address_max, integer_as<size_t>(0, 1'000'000))
       .env()
       .fallback("5000")
-      .help("of clients of one IPv4 address or IPv6 /64; one more is answered 503. 0: no limit");
+      .help("the same among the clients of one IPv4 address or IPv6 /64. 0: no limit");
   options.add("max-pooled-connections", &p.upstream_pooled_max, integer_as<size_t>(0, 100'000))
       .env()
       .fallback("256")

@@ -45,6 +45,7 @@ struct Upstream : Conn {
   struct Client* client = nullptr;  // null: pooled
   bool reused = false;
   bool pooled = false;     // in Engine::pool_
+  uint32_t moves = 0;      // Engine::upstream_moves_ as it was opened
   bool got_bytes = false;  // of this response
   bool head_done = false;  // the final response head was forwarded
   bool keep = false;       // the app will take another request
@@ -62,6 +63,13 @@ enum class Phase : uint8_t {
   kFlush,    // the response is complete, and partly still in `out`
   kDiscard,  // reading the rest of a body that nobody wants
   kLinger,   // our side is closed; reading until the client closes, so that it gets to see the response
+};
+
+// The clients of one address.
+struct Origin {
+  uint64_t address = 0;
+  size_t clients = 0;
+  IdleList idle;  // of Client::idle_of_origin
 };
 
 struct Client : Conn, IdleList::Node {
@@ -89,12 +97,14 @@ struct Client : Conn, IdleList::Node {
   bool chunk_response = false;
   bool close_delimited = false;  // its end is the connection's
   bool gate_spoke = false;       // the head has fields of the gate's
+  bool held_app = false;         // the client was so slow that the app may have given up on it
   http1::BodyReader body;        // of the request
   uint64_t discarded_bytes = 0;
   // While a rate is asked of the client: the time to look at it, and how many bytes it had sent when that began.
   int64_t rate_window_end_ns = 0;
   uint64_t rate_window_bytes = 0;
   int64_t linger_end_ns = 0;
+  int64_t paused_since_ns = 0;  // the app is not read, because the client takes nothing; 0: it is
   int64_t started_ns = 0;
   Outcome outcome;
   Admission admission;
@@ -102,7 +112,10 @@ struct Client : Conn, IdleList::Node {
   std::array<char, 46> peer_text;             // the client's address, as in X-Forwarded-For
   alignas(8) std::array<std::byte, 28> peer;  // sockaddr_in or sockaddr_in6
   bool has_peer = false;
-  uint64_t from = 0;  // the address that connections are counted by; 0: none
+  Origin* origin = nullptr;  // null: its address is not known
+  struct IdleOfOrigin : IdleList::Node {
+    Client* client = nullptr;
+  } idle_of_origin;
 
   std::string_view id() const { return {request_id.data(), request_id_size}; }
   std::string_view address() const { return {peer_text.data(), peer_text_size}; }

@@ -104,15 +104,32 @@ bool Engine::has_room(uint64_t from) {
   if (draining_) return false;
   const size_t max = options_.connections_per_address_max;
   if (from != 0 && max != 0) {
-    const auto found = clients_from_.find(from);
-    if (found != clients_from_.end() && found->second >= max) return false;
+    const auto found = origins_.find(from);
+    if (found != origins_.end() && found->second.clients >= max) {
+      const auto* idle = static_cast<Client::IdleOfOrigin*>(found->second.idle.front());
+      return displace(idle == nullptr ? nullptr : idle->client);
+    }
   }
   if (clients_active_ < options_.client_connections_max) return true;
-  IdleList::Node* idle = idle_.front();
+  return displace(static_cast<Client*>(idle_.front()));
+}
+
+// False if there is none.
+bool Engine::displace(Client* idle) {
   if (idle == nullptr) return false;
   counters_.clients_displaced.add();
-  close(static_cast<Client&>(*idle), false);
+  close(*idle, false);
   return true;
+}
+
+void Engine::note_idle(Client& client) {
+  idle_.push(client);
+  if (client.origin != nullptr) client.origin->idle.push(client.idle_of_origin);
+}
+
+void Engine::note_busy(Client& client) {
+  idle_.remove(client);
+  if (client.origin != nullptr) client.origin->idle.remove(client.idle_of_origin);
 }
 
 Client* Engine::accept(void* io, const sockaddr* peer) {
@@ -135,9 +152,14 @@ Client* Engine::accept(void* io, const sockaddr* peer) {
   client.close_after = false;
   client.body.start_none();
   note_peer(client, peer);
-  client.from = from;
-  if (from != 0) ++clients_from_[from];
-  idle_.push(client);
+  client.origin = nullptr;
+  if (from != 0) {
+    client.idle_of_origin.client = &client;
+    client.origin = &origins_[from];
+    client.origin->address = from;
+    ++client.origin->clients;
+  }
+  note_idle(client);
   set_deadline(client, options_.timeouts.client_head_ms);
   counters_.clients_accepted.add();
   counters_.clients_active.set(++clients_active_);
@@ -165,10 +187,8 @@ void Engine::close(Conn& conn, bool reset) {
 
 void Engine::forget(Client& client) {
   counters_.clients_active.set(--clients_active_);
-  idle_.remove(client);
-  if (client.from == 0) return;
-  const auto found = clients_from_.find(client.from);
-  if (--found->second == 0) clients_from_.erase(found);
+  note_busy(client);
+  if (client.origin != nullptr && --client.origin->clients == 0) origins_.erase(client.origin->address);
 }
 
 // Makes the object of a closed connection ready for the next.
@@ -208,7 +228,8 @@ void Engine::on_event(Conn& conn, unsigned events) {
   if (events & (kReadable | kPeerClosed | kFailed)) conn.readable = true;
   if (!conn.is_upstream) {
     auto& client = static_cast<Client&>(conn);
-    if (events & kFailed) return client_gone(client);
+    // One whose both sides are closed is reported so too, though it may still be about to take the end of a response.
+    if ((events & kFailed) && client.phase != Phase::kLinger) return client_gone(client);
   } else if (conn.connecting) {
     if (events & (kFailed | kPeerClosed)) {
       counters_.upstream_connect_failures.add();
@@ -229,6 +250,12 @@ void Engine::on_connected(Conn& conn) {
   upstream.connecting = false;
   flush(upstream);
   if (!upstream.dead) arm(upstream);
+}
+
+// Whether something of a request came: a blank line before it, as some send after a body, is nothing.
+bool Engine::has_begun(const Client& client) {
+  return client.head &&
+         std::string_view(client.in.data(), client.in.size()).find_first_not_of("\r\n") != std::string_view::npos;
 }
 
 bool Engine::wants_read(const Client& client) const {
@@ -397,20 +424,33 @@ void Engine::resume(Ticket ticket) {
   enqueue(client);
 }
 
+void Engine::note_upstream_moved() {
+  ++upstream_moves_;
+  while (!pool_.empty()) release_upstream(*pool_.back(), false);
+}
+
 void Engine::drain() {
   draining_ = true;
   while (!pool_.empty()) release_upstream(*pool_.back(), false);
   for (auto& client : clients_) {
     if (client->dead) continue;
     client->close_after = true;
-    if (client->phase == Phase::kHead && !client->head && client->in.empty()) close(*client, false);
+    // Answered, so it is not waited for any longer than this takes.
+    if (client->phase == Phase::kDiscard || client->phase == Phase::kLinger) shut(*client);
+    if (client->phase != Phase::kHead) continue;
+    client->readable = true;  // its next request may be there
+    pump_client(*client);
+    if (!client->dead && client->phase == Phase::kHead && !has_begun(*client)) close(*client, false);
   }
 }
 
 void Engine::close_all() {
   for (auto& client : clients_) {
     if (client->dead) continue;
-    if (client->admitted && !client->outcome.response_started) settle(*client, End::kUpstreamFailed);
+    if (client->admitted && !client->outcome.response_started) {
+      detach_upstream(*client);  // which says whether the app was reached
+      settle(*client, End::kUpstreamFailed);
+    }
     client_gone(*client);
   }
   while (!pool_.empty()) release_upstream(*pool_.back(), false);

@@ -48,6 +48,9 @@ class Engine {
   // See gate.h. Queues; has_ready() then.
   void resume(Ticket ticket);
 
+  // New connections to the app go elsewhere from now on: of the old ones none is used for another request.
+  void note_upstream_moved();
+
   // Idle connections are closed, every response says Connection: close. accept() is to stop before.
   void drain();
   // Cuts everything; each admitted request is settled.
@@ -59,6 +62,9 @@ class Engine {
  private:
   // engine.cc: connections and events.
   bool has_room(uint64_t from);
+  bool displace(Client* idle);
+  void note_idle(Client& client);
+  void note_busy(Client& client);
   void enqueue(Conn& conn);
   void close(Conn& conn, bool reset);
   void forget(Client& client);
@@ -66,6 +72,7 @@ class Engine {
   void pump_client(Client& client);
   void pump_upstream(Upstream& upstream);
   void on_client_eof(Client& client);
+  static bool has_begun(const Client& client);
   bool wants_read(const Client& client) const;
   bool wants_read(const Upstream& upstream) const;
   void emit(Conn& conn, Gather& gather);
@@ -80,6 +87,7 @@ class Engine {
   void arm_upload(Client& client);
   bool ends_rate_window(Client& client);
   void arm(Upstream& upstream);
+  void note_pause(Client& client, bool paused);
   void set_deadline(Conn& conn, int64_t after_ms) { wheel_.set(conn, now_ns_ + after_ms * 1'000'000); }
 
   // engine_request.cc: from the client's bytes to the app.
@@ -147,11 +155,12 @@ class Engine {
   NameSet gate_response_;
   std::string via_;
   bool draining_ = false;
+  uint32_t upstream_moves_ = 0;
   bool app_is_http10_ = false;  // as its last response said
 
   std::vector<std::unique_ptr<Client>> clients_;
   IdleList idle_;
-  std::unordered_map<uint64_t, size_t> clients_from_;  // by address
+  std::unordered_map<uint64_t, Origin> origins_;  // by address
   std::vector<Client*> free_clients_;
   std::vector<std::unique_ptr<Upstream>> upstreams_;
   std::vector<Upstream*> free_upstreams_;

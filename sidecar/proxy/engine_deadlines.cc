@@ -7,6 +7,8 @@ namespace tallygate::proxy {
 namespace {
 
 constexpr int64_t kUploadWindowMs = 10'000;
+// A pause that is longer may be why an app gives up: the strictest of common servers bear a slow reader for 5 s.
+constexpr int64_t kHoldMs = 2'000;
 constexpr uint64_t kLingerBytesPerSecondMin = 1024;
 
 bool came_at_rate(uint64_t bytes, int64_t window_ms, uint64_t bytes_per_second) {
@@ -27,7 +29,7 @@ void Engine::on_deadline(Conn& conn) {
 void Engine::on_client_deadline(Client& client) {
   switch (client.phase) {
     case Phase::kHead:
-      if (client.head) {  // in part
+      if (has_begun(client)) {
         counters_.client_timeouts.add();
         client.request_id_size = 0;
         client.http10 = client.is_head_method = false;
@@ -107,10 +109,19 @@ void Engine::arm_upload(Client& client) {
   if (client.rate_window_end_ns < client.deadline_ns) wheel_.set(client, client.rate_window_end_ns);
 }
 
+// Of a client that takes nothing or little of a response, for whose sake the app is not read.
+void Engine::note_pause(Client& client, bool paused) {
+  if (paused && client.paused_since_ns == 0) client.paused_since_ns = now_ns_;
+  if (paused || client.paused_since_ns == 0) return;
+  client.held_app |= now_ns_ - client.paused_since_ns >= kHoldMs * 1'000'000;
+  client.paused_since_ns = 0;
+}
+
 // The same for the app's side. While the other side is the one that is slow, only that one's deadline runs.
 void Engine::arm(Upstream& upstream) {
   const Timeouts& t = options_.timeouts;
   if (upstream.dead || upstream.connecting || upstream.client == nullptr) return;
+  note_pause(*upstream.client, !wants_read(upstream));
   if (!upstream.out.empty()) return set_deadline(upstream, t.upstream_idle_ms);
   if (!wants_read(upstream)) return wheel_.clear(upstream);
   if (upstream.head_done) return set_deadline(upstream, t.upstream_idle_ms);

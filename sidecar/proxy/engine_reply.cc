@@ -66,7 +66,8 @@ void Engine::client_gone(Client& client) {
   detach_upstream(client);
   settle(client, End::kClientAborted);
   release_block(client);
-  close(client, client.close_delimited && client.phase != Phase::kHead);
+  // Without a length only a reset tells it that this is not the end; where that was sent, one would destroy the rest.
+  close(client, client.close_delimited && (client.phase == Phase::kForward || client.phase == Phase::kFlush));
 }
 
 // An HTTP date, formatted once a second.
@@ -118,7 +119,7 @@ std::string Engine::refusal() {
 
 // Answers in the app's place. Nothing of a response has been sent, no connection to the app is attached.
 void Engine::reply(Client& client, int status, std::string_view fields, std::string_view body) {
-  idle_.remove(client);
+  note_busy(client);
   release_block(client);
   if (!client.body.done() &&
       (client.expect_continue || client.body.kind() != http1::BodyReader::Kind::kLength ||
@@ -150,7 +151,7 @@ void Engine::finish_request(Client& client) {
 // The response is sent: on to the next request, or away.
 void Engine::after_response(Client& client) {
   if (client.close_after || draining_) return shut(client);
-  idle_.push(client);
+  note_idle(client);
   if (client.body.done()) {
     client.phase = Phase::kHead;
     set_deadline(client, options_.timeouts.client_idle_ms);
@@ -166,10 +167,11 @@ void Engine::after_response(Client& client) {
 void Engine::shut(Client& client) {
   client.phase = Phase::kLinger;
   client.discarded_bytes = client.rate_window_bytes = 0;
-  client.linger_end_ns = now_ns_ + options_.timeouts.linger_ms * 1'000'000;
+  const int64_t idle_ms = std::min(options_.timeouts.linger_idle_ms, options_.timeouts.linger_ms);
+  client.linger_end_ns = now_ns_ + (draining_ ? idle_ms : options_.timeouts.linger_ms) * 1'000'000;
   transport_.shutdown_write(client);
-  set_deadline(client, std::min(options_.timeouts.linger_idle_ms, options_.timeouts.linger_ms));
-  idle_.push(client);
+  set_deadline(client, idle_ms);
+  note_idle(client);
   enqueue(client);
 }
 

@@ -109,8 +109,9 @@ void Engine::note_request(Client& client, const http1::Head& head) {
   client.expect_continue = false;
   client.admitted = client.retried = client.resumed = client.replayable = false;
   client.chunk_request = head.chunked;
-  client.chunk_response = client.close_delimited = client.gate_spoke = false;
+  client.chunk_response = client.close_delimited = client.gate_spoke = client.held_app = false;
   client.discarded_bytes = 0;
+  client.paused_since_ns = 0;
   client.started_ns = now_ns_;
   client.outcome = Outcome{};
   if (head.chunked)
@@ -194,7 +195,7 @@ bool Engine::answered_here(Client& client, http1::Head& head, const char* data) 
 // Returns how many bytes of the head and of the body behind it were taken.
 size_t Engine::begin_request(Client& client, http1::Head& head, const char* data, size_t size) {
   note_request(client, head);
-  idle_.remove(client);
+  note_busy(client);
   forwards_left_ = -1;
   const std::string_view method = head.view(data, head.method);
   client.is_head_method = method == "HEAD";
@@ -397,7 +398,8 @@ void Engine::add_trailers(std::string_view trailers, const NameSet* unwanted, Ga
   while (!trailers.empty()) {
     const size_t end = trailers.find("\r\n") + 2;
     const std::string_view line = trailers.substr(0, end);
-    if (!unwanted->contains_any_spelling(line.substr(0, line.find(':')))) trailers_.append(line);
+    const std::string_view name = line.substr(0, line.find(':'));
+    if (!unwanted->contains_any_spelling(name) && !mimics_own(name)) trailers_.append(line);
     trailers.remove_prefix(end);
   }
   gather.add(trailers_);

@@ -174,7 +174,7 @@ void Engine::response_complete(Upstream& upstream, bool more_bytes) {
   client.upstream = nullptr;
   upstream.client = nullptr;
   const bool reuse = upstream.keep && !more_bytes && client.body.done() && upstream.out.empty() && !upstream.readable &&
-                     !upstream.write_broken && !draining_;
+                     !upstream.write_broken && !draining_ && upstream.moves == upstream_moves_;
   release_upstream(upstream, reuse);
   if (client.write_broken) return;  // client_gone() follows, from the queue
   client.phase = Phase::kFlush;
@@ -217,7 +217,8 @@ void Engine::upstream_lost(Upstream& upstream, Reason reason, bool may_retry) {
     arm(client);
     return arm(*client.upstream);
   }
-  settle(client, End::kUpstreamFailed);
+  const bool gave_up = client.held_app && reason == Reason::kUpstreamClosed;
+  settle(client, gave_up && client.outcome.response_started ? End::kClientAborted : End::kUpstreamFailed);
   if (client.outcome.response_started) return close(client, client.close_delimited);
   reply_problem(client, reason);
 }
@@ -236,6 +237,7 @@ Upstream* Engine::open_upstream() {
   free_upstreams_.pop_back();
   upstream.dead = upstream.readable = upstream.peer_closed = upstream.write_broken = upstream.reused = false;
   upstream.connecting = connecting == Connecting::kInProgress;
+  upstream.moves = upstream_moves_;
   upstream.body.start_none();
   set_deadline(upstream, options_.timeouts.upstream_connect_ms);
   counters_.upstream_connects.add();

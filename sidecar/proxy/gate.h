@@ -5,9 +5,9 @@
 //   admit() ── kDeny ──▶ the denial is sent; nothing else is called
 //      │ └──── kWait ──▶ the gate keeps the ticket. Later it calls Proxy::resume(ticket), and the proxy asks readmit(),
 //      │                 which may answer kWait again; or the client leaves first, and the proxy calls abandon().
-//      ▼ kAdmit (from either): request_headers(), forwarded ──▶ response_headers() once, before the final response head
-//      (never called where
-//                              no response of the app comes) ──▶ settle() exactly once, whatever happens.
+//      ▼ kAdmit (from either): request_headers(), forwarded
+//      ▼ response_headers() once, before the final response head; never where no response of the app comes
+//      ▼ settle() exactly once, whatever happens
 //
 // Threading: all calls come from the thread that runs the proxy, never re-entrantly from inside another call of the
 // same gate. None may block. Proxy::resume() belongs to the same thread and may be called any time except inside

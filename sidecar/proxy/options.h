@@ -47,7 +47,7 @@ struct Options {
   http1::Limits limits;
   Timeouts timeouts;
   size_t client_connections_max = 10'000;       // for one more the longest idle goes; if none is, it is answered 503
-  size_t connections_per_address_max = 5'000;   // of clients, IPv6 by /64; one more is answered 503. 0: no limit
+  size_t connections_per_address_max = 5'000;   // the same among those of one address, IPv6 by /64. 0: no limit
   size_t upstream_connections_max = 10'000;     // a request that needs one more is answered 503
   size_t upstream_pooled_max = 256;             // idle ones kept
   size_t waiting_requests_max = 1'000;          // held by the gate; one more is answered 503

@@ -15,6 +15,9 @@ namespace {
 constexpr int64_t kTickMs = 67;  // one slot of the deadline wheel
 constexpr int kAcceptsPerTurn = 64;
 constexpr int64_t kAcceptPauseMs = 100;
+constexpr size_t kTurnedAwayMax = 128;
+constexpr int64_t kTurnedAwayMs = 1'000;
+constexpr size_t kDiscardBytes = 16 * 1024 * 1024;
 constexpr uint32_t kEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
 
 void set_no_delay(int fd) {
@@ -104,7 +107,9 @@ void Proxy::close_listener() {
   loop_.cancel(accept_timer_);
 }
 
-void Proxy::accept_some() {
+// False once all that waited are in.
+bool Proxy::accept_some() {
+  bool more = true;
   engine_.set_now(loop_.now_ns());
   for (int i = 0; i < kAcceptsPerTurn && listen_fd_ >= 0; ++i) {
     sockaddr_storage peer;
@@ -114,18 +119,18 @@ void Proxy::accept_some() {
       if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         engine_.note_accept_failure();
         pause_accepting();
+        more = false;
         break;
       }
       if (errno == ECONNABORTED || errno == EINTR) continue;
+      more = false;
       break;
     }
     set_no_delay(fd);
     Socket* socket = open_socket(fd, nullptr);
     socket->conn = engine_.accept(socket, reinterpret_cast<sockaddr*>(&peer));
     if (socket->conn == nullptr) {
-      const std::string text = engine_.refusal();
-      [[maybe_unused]] const ssize_t n = send(fd, text.data(), text.size(), MSG_NOSIGNAL);
-      ::close(fd);
+      turn_away(fd);
       free_sockets_.push_back(socket);
       continue;
     }
@@ -133,11 +138,33 @@ void Proxy::accept_some() {
   }
   arm_tick();
   if (engine_.has_ready()) schedule_turn(0);  // somebody made room
+  return more;
+}
+
+// It stays open for a while: a request that comes to a closed connection is answered by a reset, which may destroy the
+// refusal on its way.
+void Proxy::turn_away(int fd) {
+  const std::string text = engine_.refusal();
+  [[maybe_unused]] const ssize_t n = send(fd, text.data(), text.size(), MSG_NOSIGNAL);
+  ::shutdown(fd, SHUT_WR);
+  close_turned_away(kTurnedAwayMax - 1, 0);
+  turned_away_.push_back({fd, loop_.now_ns() + kTurnedAwayMs * 1'000'000});
+}
+
+// Those of whom the time is over, and of the rest all but the last `keep`.
+void Proxy::close_turned_away(size_t keep, int64_t now_ns) {
+  while (!turned_away_.empty() && (turned_away_.size() > keep || turned_away_.front().until_ns <= now_ns)) {
+    const int fd = turned_away_.front().fd;
+    turned_away_.pop_front();
+    [[maybe_unused]] const ssize_t n = recv(fd, nullptr, kDiscardBytes, MSG_TRUNC | MSG_DONTWAIT);  // of TCP: discards
+    ::close(fd);
+  }
 }
 
 // Out of descriptors: without a pause the loop would spin on a listener that stays ready.
 void Proxy::pause_accepting() {
   loop_.modify(listen_fd_, 0, &listener_);
+  loop_.cancel(accept_timer_);
   accept_timer_ = loop_.after_ms(kAcceptPauseMs, [this] { loop_.modify(listen_fd_, EPOLLIN, &listener_); });
 }
 
@@ -248,6 +275,16 @@ void Proxy::close(Conn& conn, bool reset) {
   free_sockets_.push_back(&socket);
 }
 
+void Proxy::set_upstream(const Address& address) {
+  const bool same = address.size == upstream_address_.size &&
+                    std::memcmp(&address.storage, &upstream_address_.storage, address.size) == 0;
+  upstream_address_ = address;
+  if (same) return;
+  engine_.set_now(loop_.now_ns());
+  engine_.note_upstream_moved();
+  if (engine_.has_ready()) schedule_turn(0);
+}
+
 void Proxy::resume(Ticket ticket) {
   engine_.resume(ticket);
   if (engine_.has_ready()) schedule_turn(0);
@@ -268,7 +305,7 @@ void Proxy::end_of_turn() {
 }
 
 void Proxy::arm_tick() {
-  if (tick_timer_ == 0 && !stopped_ && engine_.has_connections()) {
+  if (tick_timer_ == 0 && !stopped_ && (engine_.has_connections() || !turned_away_.empty())) {
     tick_timer_ = loop_.after_ms(kTickMs, [this] { on_tick(); });
   }
 }
@@ -277,6 +314,7 @@ void Proxy::on_tick() {
   tick_timer_ = 0;
   engine_.set_now(loop_.now_ns());
   engine_.tick();
+  close_turned_away(kTurnedAwayMax, loop_.now_ns());
   if (engine_.has_ready()) schedule_turn(0);
   arm_tick();
 }
@@ -285,6 +323,8 @@ void Proxy::drain(std::function<void()> done) {
   if (draining_ || stopped_) return;
   draining_ = true;
   drained_ = std::move(done);
+  // Who is connected, for all that he knows, would get a reset.
+  for (int left = options_.listen_backlog; left > 0 && accept_some(); left -= kAcceptsPerTurn) continue;
   close_listener();
   engine_.set_now(loop_.now_ns());
   engine_.drain();
@@ -308,6 +348,7 @@ void Proxy::stop() {
   close_listener();
   engine_.set_now(loop_.now_ns());
   engine_.close_all();
+  close_turned_away(0, 0);
   stopped_ = true;
   for (const auto timer : {turn_timer_, tick_timer_, drain_timer_}) loop_.cancel(timer);
 }

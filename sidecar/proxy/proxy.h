@@ -9,6 +9,7 @@
 // own, share a port by Options::reuse_port. The loop and the gate outlive the proxy.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -35,7 +36,8 @@ class Proxy final : private Transport {
   uint16_t port() const { return port_; }
 
   // Where new connections to the app go. Until then an app that Options::upstream has by name is unreachable.
-  void set_upstream(const Address& address) { upstream_address_ = address; }
+  // Connections to another address are used for no further request.
+  void set_upstream(const Address& address);
 
   // Asks the gate again about a request that waits; see gate.h.
   void resume(Ticket ticket);
@@ -68,8 +70,10 @@ class Proxy final : private Transport {
 
   Socket* open_socket(int fd, Conn* conn);
   void on_socket(Socket& socket, uint32_t events);
-  void accept_some();
+  bool accept_some();
   void pause_accepting();
+  void turn_away(int fd);
+  void close_turned_away(size_t keep, int64_t now_ns);
   void close_listener();
   void schedule_turn(int64_t delay_ns);
   void end_of_turn();
@@ -87,6 +91,11 @@ class Proxy final : private Transport {
   uint16_t port_ = 0;
   std::vector<std::unique_ptr<Socket>> sockets_;
   std::vector<Socket*> free_sockets_;
+  struct TurnedAway {
+    int fd;
+    int64_t until_ns;
+  };
+  std::deque<TurnedAway> turned_away_;  // told that there is no room, the first first
   bool draining_ = false, stopped_ = false;
   std::function<void()> drained_;
   EventLoop::TimerId turn_timer_ = 0, tick_timer_ = 0, drain_timer_ = 0, accept_timer_ = 0;

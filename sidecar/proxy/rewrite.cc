@@ -74,7 +74,13 @@ void put_forwarded_for(const Head& head, const char* data, std::string_view addr
   out.put("\r\n");
 }
 
+// What is written here, in the spellings that an app may take for it: as they are, they have a FieldId.
+const NameSet kOwnNames({"content-length", "transfer-encoding", "x-forwarded-for", "x-forwarded-proto",
+                         "x-request-id"});
+
 }  // namespace
+
+bool mimics_own(std::string_view name) { return kOwnNames.contains(name); }
 
 bool has_date(const Head& head, const char* data) {
   for (size_t i = 0; i < head.field_count; ++i) {
@@ -85,17 +91,19 @@ bool has_date(const Head& head, const char* data) {
 }
 
 int64_t take_max_forwards(Head& head, const char* data) {
+  int64_t forwards = -1;
   for (size_t i = 0; i < head.field_count; ++i) {
     Field& field = head.fields[i];
     if (!http1::equals_lower(head.name(data, field), "max-forwards")) continue;
     const std::string_view text = head.value(data, field);
-    if (text.empty() || !http1::all_of_class(text, http1::kDigitChar)) return -1;
+    if (text.empty() || !http1::all_of_class(text, http1::kDigitChar)) continue;
     field.hop_by_hop = true;
     int64_t value = INT32_MAX;  // what is larger goes on as this
     std::from_chars(text.data(), text.data() + text.size(), value);
-    return std::min<int64_t>(value, INT32_MAX);
+    value = std::min<int64_t>(value, INT32_MAX);
+    forwards = forwards < 0 ? value : std::min(forwards, value);
   }
-  return -1;
+  return forwards;
 }
 
 size_t write_request_head(const Head& head, const char* data, const RequestRewrite& how, char* begin) {
@@ -111,7 +119,8 @@ size_t write_request_head(const Head& head, const char* data, const RequestRewri
   put_fields(head, data, out, [&](const Field& field) {
     if (field.id == FieldId::kRequestId || field.id == FieldId::kExpect) return false;
     if (field.id == FieldId::kForwardedFor && !how.forwarded_for.empty()) return false;
-    return !how.strip->contains(head.name(data, field));
+    const std::string_view name = head.name(data, field);
+    return !how.strip->contains(name) && !(field.id == FieldId::kOther && mimics_own(name));
   });
   if (!how.forwarded_for.empty()) put_forwarded_for(head, data, how.forwarded_for, out);
   if (how.forwarded_proto && !head.has_forwarded_proto) out.put("X-Forwarded-Proto: http\r\n");

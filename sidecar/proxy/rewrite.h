@@ -51,6 +51,8 @@ struct ResponseRewrite {
   const NameSet* drop = nullptr;  // fields of the app that `extra` replaces; null: none
 };
 
+// Of a field or trailer without an id of its own: whether an app may take it for one that is written here.
+bool mimics_own(std::string_view name);
 // Whether a response goes on with a Date of its own.
 bool has_date(const http1::Head& head, const char* data);
 // What Max-Forwards says; -1 where there is none, or none that is a number. Else it is not forwarded as it is.

@@ -130,6 +130,10 @@ class Paths(StackTest):
                 for method in ("GET", "POST", "HEAD"):
                     response, ran, took = ask(path, method)
                     self.assertEqual((response.status, ran, took), (200, handler, None if handler == "health" else handler), f"{method} {path}")
+            for path in PLAIN:
+                for method in ("post", "Post", "get", "head"):  # which some apps take for what they are in capitals
+                    response, ran, took = ask(path, method)
+                    self.assertEqual((response.status, ran, took), (400, None, None), f"{method} {path}")
             self.assertEqual(ask("/admin/x")[0].status, 403)
             for path in dict.fromkeys(hostile_paths()):
                 for method in ("GET", "POST"):

@@ -637,8 +637,87 @@ TEST(Drain, CuttingSettlesEverything) {
   world.engine().close_all();
   ASSERT_EQ(world.gate.outcomes.size(), 2u);
   EXPECT_EQ(world.gate.outcomes[0].end, End::kUpstreamFailed);
+  EXPECT_TRUE(world.gate.outcomes[0].app_reached);
   EXPECT_EQ(world.gate.outcomes[1].end, End::kClientAborted);
+  EXPECT_TRUE(world.gate.outcomes[1].app_reached);
   EXPECT_EQ(world.gate.open, 0);
+}
+
+TEST(Drain, CuttingDoesNotSayThatTheAppGotWhatItDidNot) {
+  MemoryWorld world;
+  world.connect_result = proxy::Connecting::kInProgress;
+  world.send(*world.connect_client(), kGet);
+  world.engine().close_all();
+  ASSERT_EQ(world.gate.outcomes.size(), 1u);
+  EXPECT_FALSE(world.gate.outcomes[0].app_reached);
+}
+
+// Answered clients hold nothing up, whether they were so before it or in it.
+TEST(Drain, DoesNotWaitForWhoHasItsAnswer) {
+  Options options;
+  MemoryWorld world(options);
+  world.gate.verdict = Verdict::kDeny;
+  Peer& uploading = *world.connect_client();
+  Peer& silent = *world.connect_client();
+  Peer& late = *world.connect_client();
+  world.send(uploading, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000000\r\n\r\n");
+  world.send(silent, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
+  world.send(late, "POST / HTTP/1.1\r\nHost: a\r\nContent-");
+  world.engine().drain();
+  world.run();
+  world.send(late, "Length: 20000000\r\n\r\n");
+  for (int i = 0; i < 25; ++i) {
+    for (Peer* client : {&uploading, &late}) {
+      if (!client->closed) world.send(*client, std::string(100'000, 'x'));
+    }
+    world.advance_ms(100);
+  }
+  for (Peer* client : {&uploading, &silent, &late}) EXPECT_EQ(status_of(*client), 429);
+  EXPECT_TRUE(world.engine().empty());
+}
+
+TEST(Drain, AnswersWhatHadArrived) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  world.send(world.app(), kOk);
+  client.take();
+  client.to_engine = kGet;  // and no event yet
+  world.engine().drain();
+  world.run();
+  ASSERT_FALSE(client.closed);
+  world.send(world.app(), kOk);
+  EXPECT_EQ(status_of(client), 200);
+  EXPECT_EQ(read_strict(client.from_engine, true).get("connection"), "close");
+}
+
+TEST(Drain, ABlankLineIsNoRequest) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, "\r\n");
+  world.engine().drain();
+  world.run();
+  EXPECT_TRUE(client.closed);
+}
+
+// Some send one after a body. A 408 for it would be taken for the answer to their next request.
+TEST(Timeout, ABlankLineIsNotAnsweredByA408) {
+  for (const char* bytes : {"\r\n", "\r", "\r\nG"}) {
+    Options options;
+    MemoryWorld world(options);
+    Peer& client = *world.connect_client();
+    world.send(client, kGet);
+    world.send(world.app(), kOk);
+    client.take();
+    world.send(client, bytes);
+    world.advance_ms(options.timeouts.client_head_ms + 200);
+    if (std::strchr(bytes, 'G') != nullptr) {
+      EXPECT_EQ(status_of(client), 408);
+    } else {
+      EXPECT_EQ(client.from_engine, "");
+      EXPECT_TRUE(client.closed);
+    }
+  }
 }
 
 }  // namespace

@@ -490,17 +490,29 @@ TEST(Engine, AnAddressHasAShareOfTheConnections) {
     const sockaddr_storage from = address(text);
     return world.connect_client(reinterpret_cast<const sockaddr*>(&from));
   };
-  Peer* first = connect("203.0.113.7");
+  const auto busy = [&](const char* text) {
+    Peer* client = connect(text);
+    if (client != nullptr) world.send(*client, kGet);
+    return client;
+  };
+  Peer* first = busy("203.0.113.7");
   ASSERT_NE(first, nullptr);
-  ASSERT_NE(connect("::ffff:203.0.113.7"), nullptr);
-  EXPECT_EQ(connect("203.0.113.7"), nullptr);
+  ASSERT_NE(busy("::ffff:203.0.113.7"), nullptr);
+  EXPECT_EQ(connect("203.0.113.7"), nullptr) << "both are owed an answer";
   EXPECT_NE(connect("203.0.113.8"), nullptr);
-  world.end(*first);
-  EXPECT_NE(connect("203.0.113.7"), nullptr);
-  ASSERT_NE(connect("2001:db8:1:2::1"), nullptr);
-  ASSERT_NE(connect("2001:db8:1:2::2"), nullptr);
+  world.reset(*first);
+  Peer* idle = connect("203.0.113.7");
+  ASSERT_NE(idle, nullptr);
+  Peer* next = connect("203.0.113.7");
+  ASSERT_NE(next, nullptr) << "of its own connections an idle one makes room";
+  EXPECT_TRUE(idle->closed);
+  world.send(*next, kGet);
+  EXPECT_EQ(connect("203.0.113.7"), nullptr);
+  ASSERT_NE(busy("2001:db8:1:2::1"), nullptr);
+  ASSERT_NE(busy("2001:db8:1:2::2"), nullptr);
   EXPECT_EQ(connect("2001:db8:1:2:ffff::3"), nullptr) << "a network of 64 bits is one customer's";
   EXPECT_NE(connect("2001:db8:1:3::1"), nullptr);
+  EXPECT_EQ(world.counters().clients_displaced.get(), 1u);
   for (int i = 0; i < 5; ++i) EXPECT_NE(world.connect_client(), nullptr) << "without an address nothing is counted";
 }
 
@@ -537,6 +549,91 @@ TEST(Engine, SteadyStateReusesItsObjects) {
   }
   EXPECT_EQ(world.counters().clients_active.get(), 0u);
   EXPECT_EQ(world.counters().upstreams_active.get(), 0u);
+}
+
+// An app that gives up on who reads slowly would else make the answer free, as often as one likes.
+TEST(Engine, AnAppThatGivesUpOnASlowReaderHasNotFailed) {
+  const auto end_of = [](int64_t pause_ms, std::string_view end) {
+    MemoryWorld world;
+    Peer& client = *world.connect_client();
+    client.window = 1000;
+    world.send(client, kGet);
+    world.send(world.app(), "HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n" + std::string(500'000, 'x'));
+    world.advance_ms(pause_ms);
+    world.app().ended = true;
+    world.app().broken = end == "reset";
+    if (end == "told") world.event(world.app(), proxy::Engine::kReadable | proxy::Engine::kPeerClosed);
+    for (int i = 0; i < 100 && client.conn != nullptr; ++i) {
+      world.open_window(client, 100'000);
+      if (world.app().to_engine.empty())
+        world.event(world.app(), proxy::Engine::kReadable | proxy::Engine::kPeerClosed);
+    }
+    EXPECT_TRUE(client.closed);
+    EXPECT_EQ(world.gate.outcomes.size(), 1u);
+    EXPECT_TRUE(world.gate.outcomes[0].app_reached);
+    return world.gate.outcomes[0].end;
+  };
+  for (const char* end : {"eof", "reset", "told"}) {
+    EXPECT_EQ(end_of(31'000, end), End::kClientAborted) << end;
+    EXPECT_EQ(end_of(100, end), End::kUpstreamFailed) << end << ": reading on at once is not slow";
+  }
+}
+
+TEST(Engine, ASlowReaderOfOneResponseIsNotOneOfTheNext) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  client.window = 1000;
+  world.send(client, kGet);
+  world.send(world.app(), "HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + std::string(200'000, 'x'));
+  world.advance_ms(10'000);
+  world.open_window(client, SIZE_MAX);
+  EXPECT_EQ(world.gate.outcomes.back().end, End::kCompleted);
+  world.send(client, kGet);
+  world.send(world.app(), "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+  world.end(world.app());
+  ASSERT_EQ(world.gate.outcomes.size(), 2u);
+  EXPECT_EQ(world.gate.outcomes.back().end, End::kUpstreamFailed);
+}
+
+// Both sides closed is reported as a failure, before what is queued has been taken.
+TEST(Engine, TheTailOfAResponseThatEndsByClosingIsNotReset) {
+  MemoryWorld world;
+  Peer& client = *world.connect_client();
+  world.send(client, "GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+  world.send(world.app(), "HTTP/1.1 200 OK\r\n\r\nabc");
+  client.ended = true;
+  world.end(world.app());
+  world.event(client, proxy::Engine::kReadable | proxy::Engine::kPeerClosed | proxy::Engine::kFailed);
+  EXPECT_TRUE(client.closed);
+  EXPECT_FALSE(client.reset);
+  EXPECT_EQ(world.gate.outcomes[0].end, End::kCompleted);
+
+  Peer& cut = *world.connect_client();
+  world.send(cut, "GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+  world.send(world.app(), "HTTP/1.1 200 OK\r\n\r\nabc");
+  world.engine().close_all();
+  EXPECT_TRUE(cut.reset) << "it must not take this for the end";
+}
+
+TEST(Engine, AnAppThatMovedGetsNothingMoreAtItsOldAddress) {
+  MemoryWorld world;
+  Peer& a = *world.connect_client();
+  Peer& b = *world.connect_client();
+  world.send(a, kGet);
+  world.send(b, kGet);
+  world.send(*world.apps[0], kOk);
+  world.engine().note_upstream_moved();
+  world.run();
+  EXPECT_TRUE(world.apps[0]->closed);
+  EXPECT_FALSE(world.apps[1]->closed) << "in the middle of a request";
+  world.send(*world.apps[1], kOk);
+  EXPECT_EQ(status_of(b), 200);
+  EXPECT_TRUE(world.apps[1]->closed);
+  world.send(a, kGet);
+  ASSERT_EQ(world.apps.size(), 3u);
+  world.send(world.app(), kOk);
+  world.send(b, kGet);
+  EXPECT_EQ(world.apps.size(), 3u);
 }
 
 }  // namespace

@@ -173,6 +173,11 @@ TEST(ProxySocket, OneClientTooManyIsToldSo) {
   send(first, kGet.data(), kGet.size(), MSG_NOSIGNAL);
   while (world.gate.asked == 0) world.loop.run_once(100);
   const int second = world.dial();
+  while (world.proxy->counters().clients_refused.get() == 0) world.loop.run_once(100);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(send(second, kGet.data(), kGet.size(), MSG_NOSIGNAL), static_cast<ssize_t>(kGet.size()))
+        << "no reset that may destroy the answer";
+  }
   EXPECT_EQ(world.receive(second).status(), 503);
   close(first);
   close(second);
@@ -254,6 +259,25 @@ TEST(ProxySocket, DrainEndsWithTheLastConnection) {
   char byte;
   EXPECT_EQ(recv(fd, &byte, 1, 0), 0);
   close(fd);
+}
+
+// To the client it has been connected all along.
+TEST(ProxySocket, DrainAnswersWhoWaitsToBeAccepted) {
+  const App app(AF_INET, "", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+  World world(app.address());
+  std::vector<int> waiting;
+  for (int i = 0; i < 100; ++i) {
+    waiting.push_back(world.dial());
+    send(waiting.back(), kGet.data(), kGet.size(), MSG_NOSIGNAL);
+  }
+  int done = 0;
+  world.proxy->drain([&] { ++done; });
+  for (const int fd : waiting) {
+    EXPECT_EQ(world.receive(fd).status(), 200);
+    close(fd);
+  }
+  for (int i = 0; i < 100 && done == 0; ++i) world.loop.run_once(10);
+  EXPECT_EQ(done, 1);
 }
 
 TEST(ProxySocket, DrainCutsWhatTakesTooLong) {
