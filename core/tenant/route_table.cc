@@ -16,10 +16,17 @@ constexpr std::string_view kSlashDiffers =
     "the path leads to another route with a slash at its end than without, and servers differ in whether that slash "
     "counts: "
     "send the path as the route has it";
+constexpr std::string_view kCaseDiffers =
+    "the path leads to another route where the case of letters does not count, and servers differ in whether it does: "
+    "send the path as the route has it";
 constexpr std::string_view kNotPlain =
     "the path has escapes, dot segments, doubled slashes, \\ or ;, which are not accepted here";
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; }
+
+bool has_capital(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
+}
 
 }  // namespace
 
@@ -36,34 +43,33 @@ RouteTable::RouteTable(const Policy& policy)
       if (entry.path_match == PathMatch::kPrefix && ends_in_slash) entry.path.pop_back();
       if (entry.path_match == PathMatch::kExact) has_exact_ = true;
       if (entry.path_match == PathMatch::kExact && ends_in_slash) has_exact_slash_ = true;
-      if (ignore_case_) std::transform(entry.path.begin(), entry.path.end(), entry.path.begin(), lower);
+      if (has_capital(entry.path)) has_capitals_ = true;
       entries_.push_back(std::move(entry));
     }
   }
 }
 
-bool RouteTable::begins(std::string_view path, std::string_view with) const {
+bool RouteTable::begins(std::string_view path, std::string_view with, How how) {
   if (path.size() < with.size()) return false;
   // Most that differ do so in their last byte already.
-  if (!ignore_case_) [[likely]]
+  if (!how.ignore_case) [[likely]]
     return with.empty() || (path[with.size() - 1] == with.back() && path.starts_with(with));
-  return std::equal(with.begin(), with.end(), path.begin(), [](char a, char b) { return a == lower(b); });
+  return std::equal(with.begin(), with.end(), path.begin(), [](char a, char b) { return lower(a) == lower(b); });
 }
 
-// `slash_added`: the path is taken as if it had one more slash at its end.
-bool RouteTable::fits(const Entry& entry, std::string_view path, bool slash_added) const {
+bool RouteTable::fits(const Entry& entry, std::string_view path, How how) {
   if (entry.path_match == PathMatch::kPrefix) {
-    if (!begins(path, entry.path)) return false;
+    if (!begins(path, entry.path, how)) return false;
     return entry.path.size() <= 1 || path.size() == entry.path.size() || path[entry.path.size()] == '/';
   }
-  if (!slash_added) return path.size() == entry.path.size() && begins(path, entry.path);
+  if (!how.slash_added) return path.size() == entry.path.size() && begins(path, entry.path, how);
   return entry.path.size() == path.size() + 1 && entry.path.ends_with('/') &&
-         begins(path, std::string_view(entry.path).substr(0, path.size()));
+         begins(path, std::string_view(entry.path).substr(0, path.size()), how);
 }
 
-size_t RouteTable::match(std::string_view method, std::string_view path, bool slash_added) const {
+size_t RouteTable::match(std::string_view method, std::string_view path, How how) const {
   for (const Entry& entry : entries_) {
-    if (!fits(entry, path, slash_added)) continue;
+    if (!fits(entry, path, how)) continue;
     if (entry.methods.empty() || std::find(entry.methods.begin(), entry.methods.end(), method) != entry.methods.end()) {
       return entry.route;
     }
@@ -71,18 +77,29 @@ size_t RouteTable::match(std::string_view method, std::string_view path, bool sl
   return kDefaultRoute;
 }
 
-// Many routers take "/healthz/" for "/healthz", and the other way round, and many do not.
-bool RouteTable::agrees_on_last_slash(std::string_view method, std::string_view path, size_t route) const {
-  if (path.size() <= 1) return true;
-  if (path.back() == '/') return !has_exact_ || match(method, path.substr(0, path.size() - 1)) == route;
-  return !has_exact_slash_ || match(method, path, true) == route;
-}
-
-RouteTable::Found RouteTable::find_reading(std::string_view method, std::string_view path) const {
-  const size_t route = match(method, path);
-  if (!agrees_on_last_slash(method, path, route)) [[unlikely]]
+RouteTable::Found RouteTable::find_by(std::string_view method, std::string_view path, bool ignore_case) const {
+  const size_t route = match(method, path, {ignore_case});
+  if (path.size() <= 1) return {.route = route};
+  // Many routers take "/healthz/" for "/healthz", and the other way round, and many do not.
+  size_t other = route;
+  if (path.back() != '/') {
+    if (has_exact_slash_) other = match(method, path, {ignore_case, true});
+  } else if (has_exact_) {
+    other = match(method, path.substr(0, path.size() - 1), {ignore_case});
+  }
+  if (other != route) [[unlikely]]
     return {.fault = kSlashDiffers};
   return {.route = route};
+}
+
+// And many take "/HealthZ" for "/healthz".
+RouteTable::Found RouteTable::find_reading(std::string_view method, std::string_view path) const {
+  const Found found = find_by(method, path, ignore_case_);
+  if (ignore_case_ || !found.fault.empty() || !(has_capitals_ || has_capital(path))) [[likely]]
+    return found;
+  const Found folded = find_by(method, path, true);
+  if (!folded.fault.empty() || folded.route != found.route) return {.fault = kCaseDiffers};
+  return found;
 }
 
 RouteTable::Found RouteTable::find_readings(std::string_view method, std::string_view path) const {

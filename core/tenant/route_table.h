@@ -38,13 +38,18 @@ class RouteTable {
     size_t route;
     std::vector<std::string> methods;  // empty: any
     PathMatch path_match;
-    std::string path;  // empty: any. As in readings; in lower case with ignore_case_
+    std::string path;  // empty: any. As in readings
   };
 
-  bool begins(std::string_view path, std::string_view with) const;
-  bool fits(const Entry& entry, std::string_view path, bool slash_added) const;
-  size_t match(std::string_view method, std::string_view path, bool slash_added = false) const;
-  bool agrees_on_last_slash(std::string_view method, std::string_view path, size_t route) const;
+  // How a router compares: both are left open by the path itself.
+  struct How {
+    bool ignore_case;
+    bool slash_added = false;  // the path is taken as if it had one more slash at its end
+  };
+  static bool begins(std::string_view path, std::string_view with, How how);
+  static bool fits(const Entry& entry, std::string_view path, How how);
+  size_t match(std::string_view method, std::string_view path, How how) const;
+  Found find_by(std::string_view method, std::string_view path, bool ignore_case) const;
   Found find_reading(std::string_view method, std::string_view path) const;
   Found find_readings(std::string_view method, std::string_view path) const;
 
@@ -53,6 +58,7 @@ class RouteTable {
   bool ignore_case_ = false;
   bool has_exact_ = false;        // a slash at a path's end can matter
   bool has_exact_slash_ = false;  // and its absence
+  bool has_capitals_ = false;     // the case of a path without any can matter
 };
 
 }  // namespace tallygate::tenant

@@ -163,6 +163,10 @@ int naive_route(const Text& path) {
   if (path == "/v1/x" || path.starts_with("/v1/x/")) return 3;
   return 4;
 }
+Text lowered(Text path) {
+  for (char& c : path) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+  return path;
+}
 int without_slash(const Text& path) {
   return naive_route(path.size() > 1 && path.back() == '/' ? path.substr(0, path.size() - 1) : path);
 }
@@ -179,10 +183,11 @@ Policy policy() {
 
 Text random_path(ManualEnv& rng) {
   static const char* const kPieces[] = {
-      "/",      "/",    "/",   "/a",     "/v1",      "/x",     "/health",  "/v1/x", "/v1/a:b", "/a/",  "..",    ".",
-      "/..",    "/../", "//",  "%2e",    "%2E",      "%2e%2e", "/%2e%2e/", "%2f",   "%2F",     "%5c",  "\\",    ";",
-      ";x",     "%3b",  "%61", "%3A",    "%252e",    "%252f",  "%253b",    "%255c", "%25",     "%3f",  "%23",   "%2561",
-      "health", "b",    "%20", "%c3%a9", "%68ealth", "..;",    "/..;/",    "/.;/",  "%2e;x",   "//b/", "/\\b/", "x"};
+      "/",     "/",    "/",     "/a",     "/v1", "/x",    "/health", "/v1/x",    "/v1/a:b", "/a/",   "..",
+      ".",     "/..",  "/../",  "//",     "%2e", "%2E",   "%2e%2e",  "/%2e%2e/", "%2f",     "%2F",   "%5c",
+      "\\",    ";",    ";x",    "%3b",    "%61", "%3A",   "%252e",   "%252f",    "%253b",   "%255c", "%25",
+      "%3f",   "%23",  "%2561", "health", "b",   "%20",   "%c3%a9",  "%68ealth", "..;",     "/..;/", "/.;/",
+      "%2e;x", "//b/", "/\\b/", "x",      "/A",  "/V1/x", "/HEALTH", "X",        "%41"};
   Text path = "/";
   for (uint64_t n = 1 + rng.random_below(8); n > 0; --n) path += kPieces[rng.random_below(std::size(kPieces))];
   return path;
@@ -209,6 +214,7 @@ TEST(RouteReadings, WhereARouteIsFoundEveryStackGetsToIt) {
         ASSERT_EQ(naive_route(read), charged) << path << " → " << forwarded << ", read as " << read << " by: " << name;
         ASSERT_EQ(without_slash(read), charged)
             << path << " → " << forwarded << ", read as " << read << " by: " << name;
+        ASSERT_EQ(without_slash(lowered(read)), charged) << path << ", read as " << read << " whatever the case";
       }
     }
   }

@@ -44,7 +44,9 @@ TEST(RouteTable, PlainPathsByTheFirstThatMatches) {
                {"/users/@me/x", "default"},
                {"/", "default"},
                {"*", "default"},
-               {"/HEALTHZ", "default"}};
+               {"/v1/agents/AbC", "agents"},
+               {"/objects/AbC", "default"},
+               {"/HealthZx", "default"}};
   for (const auto& c : cases) EXPECT_EQ(outcome(p, c.path), c.outcome) << c.path;
 }
 
@@ -102,6 +104,28 @@ TEST(RouteTable, ASlashAtTheEndIsRefusedWhereItDecides) {
   p.routes.back().matches.push_back({{}, PathMatch::kExact, "/list"});
   EXPECT_EQ(outcome(p, "/list/"), "slash");
   EXPECT_EQ(outcome(p, "/list"), "slash");
+}
+
+// Express takes "/HealthZ" for "/healthz", Go does not.
+TEST(RouteTable, TheCaseOfAPathIsRefusedWhereItDecides) {
+  Policy p = shop();
+  for (const AmbiguousPath ambiguous :
+       {AmbiguousPath::kRefuseIfRoutesDiffer, AmbiguousPath::kRefuse, AmbiguousPath::kNormalise}) {
+    p.paths.ambiguous = ambiguous;
+    for (const char* path : {"/HEALTHZ", "/healthZ", "/HEALTHZ/", "/V1/agents/run", "/v1/Agents", "/Admin/x"})
+      EXPECT_EQ(outcome(p, path), "400") << path;
+    EXPECT_EQ(outcome(p, "/v1/agents/AbC"), "agents");
+    EXPECT_EQ(outcome(p, "/AbC"), "default");
+  }
+  p.paths.ambiguous = AmbiguousPath::kRefuseIfRoutesDiffer;
+  EXPECT_EQ(outcome(p, "/v1/agents/a%2FB"), "agents");
+  EXPECT_EQ(outcome(p, "/x/../HEALTHZ"), "400");
+  EXPECT_EQ(outcome(p, "/%41dmin"), "400");
+  p.routes.push_back(route("mixed", PathMatch::kPrefix, "/Reports/All"));
+  EXPECT_EQ(outcome(p, "/Reports/All/x"), "mixed");
+  EXPECT_EQ(outcome(p, "/reports/all/x"), "400");
+  EXPECT_EQ(outcome(p, "/objects/x"), "default");
+  EXPECT_EQ(outcome(p, "/healthz"), "health");
 }
 
 TEST(RouteTable, RefusesAnyPathThatIsNotPlainOnRequest) {
