@@ -118,14 +118,15 @@ void decode_jwt(Fields& f, JwtSpec* jwt) {
 // Apps may take X_Tenant_Id for X-Tenant-Id: so may we.
 void decode_tenant_header(Fields& spec, BillingPolicy* policy) {
   const Node* given = spec.get("tenantHeader", kOptional);
-  if (given == nullptr) return;
-  if (given->kind == Node::Kind::kString && given->text.empty()) return policy->tenant_header.clear();
-  if (!spec.text("tenantHeader", kOptional, kHeader, &policy->tenant_header)) return;
+  if (given != nullptr) {
+    if (given->kind == Node::Kind::kString && given->text.empty()) return policy->tenant_header.clear();
+    if (!spec.text("tenantHeader", kOptional, kHeader, &policy->tenant_header)) return;
+  }
   check_not_reserved(spec, "tenantHeader", policy->tenant_header);
   for (const IdentitySpec& source : policy->identity) {
     if (http1::fold_name(source.header) != http1::fold_name(policy->tenant_header)) continue;
     spec.fault("tenantHeader", Reason::kConflict, "\"" + policy->tenant_header + "\" is a header of identity too",
-               "use another, such as X-Tallygate-Tenant");
+               given != nullptr ? "use another, such as X-Tallygate-Tenant" : "name another here, or none: \"\"");
   }
 }
 
