@@ -52,6 +52,7 @@ class Admission final : public proxy::Gate {
   const proxy::NameSet& guarded() const override;
   size_t request_headers(proxy::Admission& admission, std::span<char> out) override;
   size_t response_headers(proxy::Admission& admission, std::span<char> out) override;
+  void problem_headers(std::string_view origin, std::string* fields) override { cors_.append_denial(origin, fields); }
   void settle(proxy::Admission& admission, const proxy::Outcome& outcome) override;
 
   // Where a ticket that may be asked again goes: Proxy::resume.

@@ -5,7 +5,8 @@
 // head rewritten, body streamed, response head rewritten, body streamed back → kFlush → settle → kHead again.
 //
 // Contract of the shell: set_now() before a batch of calls, on_event() for what happened, then run_ready() as long as
-// has_ready(), at the end of the turn. tick() about every 67 ms while there are connections. Everything from one thread.
+// has_ready(), at the end of the turn. tick() about every 67 ms while there are connections. Everything from one
+// thread.
 #pragma once
 
 #include <memory>
@@ -29,14 +30,14 @@ class Engine {
   enum Event : unsigned { kReadable = 1, kWritable = 2, kPeerClosed = 4, kFailed = 8 };
 
   // All four outlive the engine. `upstream_host` is what requests without Host are sent with.
-  Engine(Env& env, const Options& options, std::string upstream_host, Gate& gate, Transport& transport,
-         int64_t now_ns);
+  Engine(Env& env, const Options& options, std::string upstream_host, Gate& gate, Transport& transport, int64_t now_ns);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
   void set_now(int64_t now_ns) { now_ns_ = now_ns; }
-  // A client connected. Null: there are too many or we drain; the caller sends refusal() and closes. `peer` may be null.
+  // A client connected. Null: there are too many or we drain; the caller sends refusal() and closes. `peer` may be
+  // null.
   Client* accept(void* io, const sockaddr* peer);
   std::string refusal();
   void note_accept_failure() { counters_.accept_failures.add(); }
@@ -135,7 +136,8 @@ class Engine {
   void client_gone(Client& client);
   void detach_upstream(Client& client);
   void release_block(Client& client);
-  void reply_problem(Client& client, Reason reason, std::string_view detail = {});
+  // `origin`: of the request, as long as there is no block to find it in.
+  void reply_problem(Client& client, Reason reason, std::string_view detail = {}, std::string_view origin = {});
   void reply(Client& client, int status, std::string_view fields, std::string_view body);
   void append_reply(std::string& text, int status, std::string_view fields, std::string_view body, std::string_view id,
                     std::string_view connection, bool with_body);

@@ -3,12 +3,26 @@
 
 #include <cstdio>
 
+#include "core/http1/chars.h"
 #include "sidecar/proxy/engine.h"
 
 namespace tallygate::proxy {
 namespace {
 
 constexpr size_t kFreeBlocksMax = 128;  // what a burst needed beyond that is given back
+
+// The Origin in a head as the app gets it; empty: there is none.
+std::string_view origin_of(std::string_view head) {
+  constexpr std::string_view kBreak = "\r\n";
+  for (size_t at = head.find(kBreak); at != head.npos; at = head.find(kBreak, at)) {
+    at += kBreak.size();
+    const std::string_view line = head.substr(at, head.find(kBreak, at) - at);
+    if (line.empty()) break;
+    const size_t colon = std::min(line.find(':'), line.size() - 1);
+    if (name_equals(line.substr(0, colon), "origin")) return http1::trim(line.substr(colon + 1));
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -98,13 +112,15 @@ void Engine::append_reply(std::string& text, int status, std::string_view fields
   if (with_body && status != 204 && status != 304) text.append(body);
 }
 
-void Engine::reply_problem(Client& client, Reason reason, std::string_view detail) {
+void Engine::reply_problem(Client& client, Reason reason, std::string_view detail, std::string_view origin) {
   counters_.problems[static_cast<size_t>(reason)].add();
   if (options_.on_refusal) options_.on_refusal({reason, detail, client.id(), client.address()});
   const Problem& p = problem(reason);
-  std::string_view fields;
+  std::string fields;
   if (reason == Reason::kMethodNotAllowed) fields = kAllow;
   if (reason == Reason::kWaitingLimitReached || reason == Reason::kUpstreamLimitReached) fields = "Retry-After: 1\r\n";
+  if (client.block != nullptr) origin = origin_of({client.block->data(), client.block->size});
+  gate_.problem_headers(origin, &fields);
   reply(client, p.status, fields, problem_json(reason, detail, client.id()));
 }
 
@@ -113,7 +129,8 @@ std::string Engine::refusal() {
   if (options_.on_refusal) options_.on_refusal({Reason::kConnectionLimitReached, {}, {}, {}});
   counters_.responses[5].add();
   std::string text;
-  append_reply(text, 503, "Retry-After: 1\r\n", problem_json(Reason::kConnectionLimitReached, {}, {}), {}, "close", true);
+  append_reply(text, 503, "Retry-After: 1\r\n", problem_json(Reason::kConnectionLimitReached, {}, {}), {}, "close",
+               true);
   return text;
 }
 
@@ -121,16 +138,17 @@ std::string Engine::refusal() {
 void Engine::reply(Client& client, int status, std::string_view fields, std::string_view body) {
   note_busy(client);
   release_block(client);
-  if (!client.body.done() &&
-      (client.expect_continue || client.body.kind() != http1::BodyReader::Kind::kLength ||
-       client.body.left() > options_.discard_body_bytes_max)) {
+  if (!client.body.done() && (client.expect_continue || client.body.kind() != http1::BodyReader::Kind::kLength ||
+                              client.body.left() > options_.discard_body_bytes_max)) {
     client.close_after = true;
   }
   client.close_after |= draining_;
   client.expect_continue = false;
   std::string_view connection;
-  if (client.close_after) connection = "close";
-  else if (client.http10) connection = "keep-alive";
+  if (client.close_after)
+    connection = "close";
+  else if (client.http10)
+    connection = "keep-alive";
   reply_.clear();
   append_reply(reply_, status, fields, body, client.id(), connection, !client.is_head_method);
   counters_.responses[static_cast<size_t>(status / 100) % 6].add();
@@ -139,8 +157,10 @@ void Engine::reply(Client& client, int status, std::string_view fields, std::str
   gather.add(reply_);
   emit(client, gather);
   if (client.write_broken) return;
-  if (client.out.empty()) after_response(client);
-  else arm(client);
+  if (client.out.empty())
+    after_response(client);
+  else
+    arm(client);
 }
 
 void Engine::finish_request(Client& client) {

@@ -12,6 +12,14 @@ bool is_idempotent(std::string_view method) {  // RFC 9110 9.2.2
   return method == "GET" || method == "HEAD" || method == "PUT" || method == "DELETE" || method == "OPTIONS";
 }
 
+// Empty: there is none.
+std::string_view origin_of(const http1::Head& head, const char* data) {
+  for (size_t i = 0; i < head.field_count; ++i) {
+    if (name_equals(head.name(data, head.fields[i]), "origin")) return head.value(data, head.fields[i]);
+  }
+  return {};
+}
+
 // RFC 9110 9.3.7, 9.3.8: the methods that Max-Forwards is of.
 bool may_be_answered_here(std::string_view method) { return method == "OPTIONS" || method == "TRACE"; }
 
@@ -183,7 +191,7 @@ Verdict Engine::ask_gate(Client& client, const http1::Head& head, const char* da
 // allowed no further hop (RFC 9110 7.6.2) ends here.
 bool Engine::answered_here(Client& client, http1::Head& head, const char* data) {
   if (head.view(data, head.method) == "TRACE") {
-    reply_problem(client, Reason::kMethodNotAllowed);
+    reply_problem(client, Reason::kMethodNotAllowed, {}, origin_of(head, data));
     return true;
   }
   forwards_left_ = take_max_forwards(head, data) - 1;
@@ -203,19 +211,19 @@ size_t Engine::begin_request(Client& client, http1::Head& head, const char* data
   choose_request_id(client, head, data);
   if (head.upgrade) {
     client.close_after = true;  // what follows may be of the other protocol
-    reply_problem(client, Reason::kUpgradeNotImplemented);
+    reply_problem(client, Reason::kUpgradeNotImplemented, {}, origin_of(head, data));
     return head.size();
   }
   if (may_be_answered_here(method) && answered_here(client, head, data)) return head.size();
   if (head.has_expect && !client.http10) {
     client.expect_continue = head.expect_continue && !client.body.done();
     if (!head.expect_continue) {
-      reply_problem(client, Reason::kExpectationFailed);
+      reply_problem(client, Reason::kExpectationFailed, {}, origin_of(head, data));
       return head.size();
     }
   }
   if (head.content_length > 0 && body_too_large(static_cast<uint64_t>(head.content_length))) {
-    reply_problem(client, Reason::kBodyTooLarge);
+    reply_problem(client, Reason::kBodyTooLarge, {}, origin_of(head, data));
     return head.size();
   }
   switch (ask_gate(client, head, data)) {
@@ -227,7 +235,7 @@ size_t Engine::begin_request(Client& client, http1::Head& head, const char* data
       if (waiting_ >= options_.waiting_requests_max) {
         gate_.abandon(client.ticket(), client.admission);
         counters_.abandoned.add();
-        reply_problem(client, Reason::kWaitingLimitReached);
+        reply_problem(client, Reason::kWaitingLimitReached, {}, origin_of(head, data));
         return head.size();
       }
       write_block(client, head, data);

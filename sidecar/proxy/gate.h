@@ -40,12 +40,13 @@ struct RequestView {
   std::string_view method;
   std::string_view path;   // of the target, percent-encoding untouched, without the query; "*" for OPTIONS *
   std::string_view query;  // without the question mark; data() == nullptr where there was no question mark
-  std::string_view host;   // the target's authority: Host, or the authority of an absolute-form target; may be empty on 1.0
+  std::string_view
+      host;  // the target's authority: Host, or the authority of an absolute-form target; may be empty on 1.0
   // End-to-end fields only: hop-by-hop ones and those that Connection names are gone. It cannot name a guarded one
   // away.
   std::span<const Header> headers;
-  const sockaddr* peer = nullptr;   // the client's address; null on a test transport
-  int64_t content_length = 0;       // of the body: -1 chunked, 0 none
+  const sockaddr* peer = nullptr;  // the client's address; null on a test transport
+  int64_t content_length = 0;      // of the body: -1 chunked, 0 none
 
   struct Lookup {
     std::string_view value;  // of the first match; data() == nullptr where there is none
@@ -126,6 +127,11 @@ class Gate {
   // many. Where it writes any, fields and trailers of the app's response with a name listed in
   // Options::gate_response_headers are dropped in favour of the gate's.
   virtual size_t response_headers(Admission& admission, std::span<char> out) = 0;
+  // Appends "Name: value\r\n…" to the fields of an error answer of the proxy's own, at any time of a request whose
+  // Origin is `origin`; empty: it has none, or no head that could be read.
+  virtual void problem_headers(std::string_view origin, std::string* fields) {
+    static_cast<void>(origin), static_cast<void>(fields);
+  }
   // Exactly once per admitted request.
   virtual void settle(Admission& admission, const Outcome& outcome) = 0;
 };

@@ -13,11 +13,11 @@ namespace tallygate::testing {
 
 // One connection as its other end sees it.
 struct Peer {
-  std::string to_engine;    // sent and not yet read by the engine
-  std::string from_engine;  // what the engine has sent
-  bool ended = false;       // no more will be sent
-  bool broken = false;      // reset
-  bool deaf = false;        // and reads no more: writes fail
+  std::string to_engine;     // sent and not yet read by the engine
+  std::string from_engine;   // what the engine has sent
+  bool ended = false;        // no more will be sent
+  bool broken = false;       // reset
+  bool deaf = false;         // and reads no more: writes fail
   size_t window = SIZE_MAX;  // how many more bytes the engine may send
   bool shut = false;         // the engine will send no more
   bool closed = false;       // the engine has closed
@@ -74,6 +74,9 @@ class ScriptedGate final : public proxy::Gate {
     broken |= admission.state[0] != std::byte{42} || out.size() < 1024 || open == 0;
     std::copy(fields.begin(), fields.end(), out.begin());
     return fields.size();
+  }
+  void problem_headers(std::string_view origin, std::string* out) override {
+    out->append("Origin-Of-Problem: ").append(origin).append("\r\n");
   }
   void settle(proxy::Admission& admission, const proxy::Outcome& outcome) override {
     broken |= admission.state[0] != std::byte{42} || open == 0;

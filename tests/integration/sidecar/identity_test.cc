@@ -133,6 +133,9 @@ TEST_F(Identity, ADenialCanBeReadByThePagesThatThePolicyNames) {
   Call& other = world.ask(pod, {"/", {{"Origin", "https://b.example"}}});
   EXPECT_EQ(other.denial.headers.find("Access-Control"), std::string::npos) << other.denial.headers;
   EXPECT_NE(other.denial.headers.find("Vary: Origin\r\n"), std::string::npos);
+  std::string problem = "Allow: GET\r\n";
+  pod.admission->problem_headers("https://a.example", &problem);
+  EXPECT_EQ(problem.find("Allow: GET\r\nVary: Origin\r\n" + allow), 0u) << problem;
   Call& waited = pod.begin({"/", {ours, {"X-Api-Key", "nobody's"}}});
   ASSERT_TRUE(waited.waits());
   ASSERT_TRUE(world.until([&] { return !waited.waits(); }));

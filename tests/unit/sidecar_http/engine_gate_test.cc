@@ -11,8 +11,7 @@ using proxy::Verdict;
 
 constexpr std::string_view kGet = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 constexpr std::string_view kOk = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-constexpr std::string_view kExpect =
-    "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+constexpr std::string_view kExpect = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
 
 int status_of(const Peer& client) { return read_strict(client.from_engine, true).status(); }
 
@@ -461,6 +460,37 @@ TEST(Timeout, AnAppThatTakesABodySlowlyIsNotItsClientsFault) {
   }
   EXPECT_EQ(client.from_engine, "");
   EXPECT_FALSE(world.app().closed);
+}
+
+// Web pages cannot read an answer that does not name them: the gate knows which it may.
+TEST(Engine, TheGateIsToldTheOriginOfWhatTheProxyRefuses) {
+  Options options;
+  options.request_body_bytes_max = 10;
+  options.waiting_requests_max = 0;
+  MemoryWorld world(options);
+  const auto origin_of = [&](
+                             const std::string& head, const std::function<void()>& then = [] {}) {
+    Peer& client = *world.connect_client();
+    world.send(client, head);
+    then();
+    const auto got = read_strict(client.take(), true);
+    return std::to_string(got.status()) + " " + std::string(got.get("origin-of-problem"));
+  };
+  const std::string host = " / HTTP/1.1\r\nHost: a\r\n", origin = "X-Origin: no\r\noRigin:  https://a.example \r\n";
+  EXPECT_EQ(origin_of("POST" + host + origin + "Content-Length: 11\r\n\r\n"), "413 https://a.example");
+  EXPECT_EQ(origin_of("TRACE" + host + origin + "\r\n"), "405 https://a.example");
+  EXPECT_EQ(origin_of("GET" + host + origin + "Expect: more\r\n\r\n"), "417 https://a.example");
+  EXPECT_EQ(origin_of("POST" + host + origin + "Transfer-Encoding: chunked\r\n\r\nb\r\n0123456789a\r\n"),
+            "413 https://a.example");
+  const auto app_leaves = [&] { world.end(world.app()); };
+  EXPECT_EQ(origin_of("POST" + host + origin + "Content-Length: 1\r\n\r\nx", app_leaves), "502 https://a.example");
+  EXPECT_EQ(origin_of("POST" + host + "Content-Length: 9\r\n\r\nOrigin: x", app_leaves), "502 ");
+  EXPECT_EQ(origin_of("POST" + host + "Content-Length: 10\r\n\r\n\r\nOrigin: ", app_leaves), "502 ") << "of the body";
+  EXPECT_EQ(origin_of("GET / HTTP/1.1\r\nOrigin: https://a.example\r\n\r\n"), "400 ");
+  world.connect_result = proxy::Connecting::kFailed;
+  EXPECT_EQ(origin_of("GET" + host + origin + "\r\n"), "502 https://a.example");
+  world.gate.verdict = proxy::Verdict::kWait;
+  EXPECT_EQ(origin_of("GET" + host + origin + "\r\n"), "503 https://a.example");
 }
 
 TEST(BodyLimit, IsSaidBeforeAnythingIsAskedOrForwarded) {
