@@ -61,7 +61,12 @@ void Admission::look_at_clock() { wall_offset_ns_ = loop_.env().wall_ns() - loop
 
 void Admission::policy_changed() {
   const tenant::Policy* policy = directory_.policy();
-  identifier_ = std::make_unique<Identifier>(policy->identity, policy->tenant_header);
+  if (!identifier_ || identity_ != policy->identity || tenant_header_ != policy->tenant_header) {
+    identity_ = policy->identity;
+    tenant_header_ = policy->tenant_header;
+    identifier_ = std::make_unique<Identifier>(identity_, tenant_header_);
+    ++identity_serial_;
+  }
   cors_ = Cors(policy->cors);
   routes_ = tenant::RouteTable(*policy);
   std::lock_guard lock(names_mutex_);
@@ -170,6 +175,12 @@ Verdict Admission::readmit(proxy::Ticket ticket, proxy::Admission& admission, pr
   look_at_clock();  // what it waited for may have set the clock right
   if (directory_.policy() == nullptr)
     return deny(request, Reason::kPolicyUnavailable, "the billing policy was deleted", denial);
+  // What is on its way to the app was rid of the headers of identity as they were: others may be in it. That holds in
+  // shadow as well.
+  if (waiting.identity_serial != identity_serial_) {
+    return deny(request, Reason::kPolicyUnavailable, "the policy has changed meanwhile: send the request again",
+                denial);
+  }
   std::string_view fault = find_route(request);
   // What is on its way to the app is the path as it was; no other is matched in its place.
   if (request.path != waiting.path) fault = "the policy has changed meanwhile: send the request again";
@@ -212,7 +223,8 @@ Verdict Admission::wait(Request& request, std::vector<uint64_t>& list) {
                   std::string(request.prefix),
                   "",
                   request.api_key,
-                  request.deadline_ns != 0 ? request.deadline_ns : loop_.now_ns() + options_.wait_ms * 1'000'000};
+                  request.deadline_ns != 0 ? request.deadline_ns : loop_.now_ns() + options_.wait_ms * 1'000'000,
+                  identity_serial_};
   if (cors_.on()) waiting.origin = request.view != nullptr ? request.view->header("origin") : request.origin;
   waiting_.emplace(request.ticket.key(), std::move(waiting));
   list.push_back(request.ticket.key());

@@ -70,6 +70,7 @@ class Admission final : public proxy::Gate {
     std::string method, path, request_id, credential, prefix, origin;
     bool api_key = false;
     int64_t deadline_ns = 0;
+    uint64_t identity_serial = 0;
   };
   struct Request {  // what is known of the request being decided
     std::string_view method, path, request_id, credential;
@@ -131,7 +132,11 @@ class Admission final : public proxy::Gate {
   std::map<std::string, int64_t> allowed_before_;  // by "tenant|bucket": what predecessors admitted without a lease
   std::string namespace_;
   AdmissionOptions options_;
+  // Made anew, and counted, with each change of what it is made of.
   std::unique_ptr<Identifier> identifier_;
+  std::vector<tenant::IdentitySource> identity_;
+  std::string tenant_header_;
+  uint64_t identity_serial_ = 0;
   Cors cors_;
   DenialLog denial_log_;
   tenant::RouteTable routes_;

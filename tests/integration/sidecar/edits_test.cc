@@ -47,6 +47,34 @@ TEST(Edit, ARequestInFlightSurvivesItsPlan) {
   EXPECT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 1; }));
 }
 
+// The head that waits was rid of the old policy's headers of identity; what it has of the new one's is the client's
+// word.
+TEST(Edit, WhoWaitsWhileTheHeadersOfIdentityChangeAsksAgain) {
+  for (const auto enforcement : {tenant::Enforcement::kEnforce, tenant::Enforcement::kShadow}) {
+    World world;
+    world.policy.identity = {api_key_source()};
+    world.policy.routes = {route("chat", "/chat", {charge("api_calls")})};
+    world.basics(10);
+    world.op.open();
+    Pod& pod = world.pod();
+    Call& named = pod.begin({"/", {{"X-Api-Key", kKey}, {"X-Whose", "globex"}}});
+    world.run_ms(50);
+    ASSERT_TRUE(named.waits());
+    world.policy.tenant_header = "X-Whose";
+    world.policy.enforcement = enforcement;
+    world.op.put(world.policy);
+    ASSERT_TRUE(world.until([&] { return pod.directory->policy()->tenant_header == "X-Whose"; }));
+    Call& other = pod.begin();
+    world.op.fund(kTenant, world.bucket(), 10);
+    ASSERT_TRUE(world.until([&] { return !named.waits() && !other.waits(); }));
+    EXPECT_FALSE(named.admitted());
+    EXPECT_EQ(named.reason(), "PolicyUnavailable");
+    EXPECT_NE(named.denial.headers.find("Retry-After: 1\r\n"), std::string::npos);
+    EXPECT_TRUE(other.admitted()) << other.denial.body;
+    pod.settle(other);
+  }
+}
+
 // A request that waited is decided by the policy of the moment.
 TEST(Edit, ARouteThatClosesRefusesWhoWaitsForIt) {
   World world;
