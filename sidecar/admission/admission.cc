@@ -204,8 +204,13 @@ Verdict Admission::refuse(Request& request, Reason reason, std::string_view deta
     log::error(throttle, "usage cannot be recorded: nothing is admitted that could not be billed", {{"error", detail}});
     detail = "";  // it names our files: nothing for a client
   }
-  if (shadow(request)) return admit_unmetered(request, Reason::kShadow, admission);
-  return deny(request, reason, detail, denial);
+  if (!shadow(request)) return deny(request, reason, detail, denial);
+  if (request.view != nullptr) {  // an app that checks credentials itself goes on doing so
+    const Identified who = identifier_->identify(*request.view);
+    request.credential = who.value;
+    request.prefix = who.prefix;
+  }
+  return admit_unmetered(request, Reason::kShadow, admission);
 }
 
 void Admission::abandon(proxy::Ticket ticket, proxy::Admission&) { waiting_.erase(ticket.key()); }
@@ -307,11 +312,16 @@ const proxy::NameSet& Admission::guarded() const {
   return identifier_ ? identifier_->guarded() : kNone;
 }
 
-// What was verified, and whose the request is by that. Where nobody was identified the app is told of nobody.
+// What was verified, and whose the request is by that. Where nobody was identified the app is told of nobody; in shadow
+// it gets the credential that is not known here.
 size_t Admission::request_headers(proxy::Admission& admission, std::span<char> out) {
   const Held& held = hold(admission);
-  if (held.tenant == nullptr) return 0;
-  const std::string_view prefix = identifier_->tenant_prefix(), id = held.tenant->id;
+  if (held.tenant == nullptr && held.reason != Reason::kShadow) return 0;
+  std::string_view prefix, id;
+  if (held.tenant != nullptr) {
+    prefix = identifier_->tenant_prefix();
+    id = held.tenant->id;
+  }
   if (prefix.size() + id.size() + held.prefix_size + held.credential_size + 4 > out.size()) [[unlikely]]
     return 0;
   proxy::Out to{out.data()};

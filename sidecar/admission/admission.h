@@ -87,7 +87,8 @@ class Admission final : public proxy::Gate {
     Plan* plan;  // null: not metered
     Slot* slot;
     int64_t epoch;  // 0: no lease stands behind it
-    // For request_headers(), not valid later. No tenant: nobody was identified.
+    // For request_headers(), not valid later. No tenant: nobody was identified, and in shadow the credential is one
+    // that is not known here.
     const TenantEntry* tenant;
     const char *prefix, *credential;
     uint16_t prefix_size, credential_size;
@@ -108,7 +109,7 @@ class Admission final : public proxy::Gate {
   proxy::Verdict lacking(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial);
   proxy::Verdict deny(const Request& request, Reason reason, std::string_view detail, proxy::Denial& denial,
                       const Plan* plan = nullptr, const PlanItem* item = nullptr, int64_t requested = 0);
-  // As deny(), but in shadow mode the request goes through, uncharged.
+  // As deny(), but in shadow mode the request goes through, uncharged, with its credential.
   proxy::Verdict refuse(Request& request, Reason reason, std::string_view detail, proxy::Admission& admission,
                         proxy::Denial& denial);
   proxy::Verdict wait(Request& request, std::vector<uint64_t>& list);

@@ -85,12 +85,14 @@ Identified Identifier::identify(const proxy::RequestView& request) const {
     const auto found = request.find(source.header);
     if (found.count == 0) continue;
     if (found.count > 1) return refuse(Reason::kInvalidCredential, "the credential's header is given more than once");
-    if (source.type == tenant::IdentityType::kJwt) {
-      return refuse(Reason::kInvalidCredential, "this version cannot verify bearer tokens");
-    }
-    if (found.value.empty()) return refuse(Reason::kInvalidCredential, "the credential is empty");
+    const auto invalid = [&](const char* detail) {
+      if (source.type == tenant::IdentityType::kTrustedHeader) return refuse(Reason::kInvalidCredential, detail);
+      return Identified{Reason::kInvalidCredential, false, found.value, source.prefix, detail};
+    };
+    if (source.type == tenant::IdentityType::kJwt) return invalid("this version cannot verify bearer tokens");
+    if (found.value.empty()) return invalid("the credential is empty");
     if (found.value.size() > kMaxCredential || !printable(found.value)) {
-      return refuse(Reason::kInvalidCredential, "the credential is too long or has characters that none can have");
+      return invalid("the credential is too long or has characters that none can have");
     }
     switch (source.type) {
       case tenant::IdentityType::kApiKey:

@@ -1,5 +1,5 @@
-// Who calls: the policy's identity sources, in order. A credential that is present and invalid is refused; it never falls
-// through to the next source, and there is no fallback identity (A9).
+// Who calls: the policy's identity sources, in order. A credential that is present and invalid is refused; it never
+// falls through to the next source, and there is no fallback identity (A9).
 #pragma once
 
 #include <netinet/in.h>
@@ -24,6 +24,7 @@ struct Cidr {
 struct Identified {
   Reason reason = Reason::kAdmitted;  // kAdmitted: `value` names somebody; anything else is the refusal
   bool api_key = false;               // `value` is the key itself; else an external id
+  // With a refusal: what the app would be given by `prefix` if it were asked. Never of a trusted header.
   std::string_view value;
   std::string_view prefix;  // "name: " of the field that says it to the app; empty: none does
   const char* detail = "";

@@ -114,9 +114,20 @@ TEST_F(Identity, TheAppIsToldWhatWasVerified) {
   world.policy.tenant_header = tenant::kTenantHeader;
   ASSERT_TRUE(edited());
   EXPECT_EQ(told({"/", both}), key + tenant);
-  EXPECT_EQ(told({"/closed", both}), "");
-  EXPECT_EQ(told({"/", {{"X-Api-Key", "nobody's"}}}), "") << "let through in shadow, as nobody";
-  EXPECT_EQ(told({"/", {{"X-Tenant", "acme-ext"}}, "GET", "8.8.8.8"}), "");
+  // What the app gets does not change by a policy that only looks on.
+  EXPECT_EQ(told({"/closed", both}), key);
+  EXPECT_EQ(told({"/x/../closed", both}), key);
+  EXPECT_EQ(told({"/", {{"X-Api-Key", "nobody's"}}}), "x-api-key: nobody's\r\n");
+  EXPECT_EQ(told({"/", {{"X-Api-Key", "no key"}}}), "x-api-key: no key\r\n");
+  EXPECT_EQ(told({"/", {{"X-Api-Key", kKey}, {"X-Api-Key", "nobody's"}}}), "") << "which of them?";
+  EXPECT_EQ(told({"/", {{"X-Tenant", "nobody"}}, "GET", "10.0.0.1"}), "x-tenant: nobody\r\n");
+  EXPECT_EQ(told({"/", {{"X-Tenant", "acme-ext"}}, "GET", "8.8.8.8"}), "") << "nobody's word for it";
+  world.policy.identity.push_back({tenant::IdentityType::kJwt, "authorization", {}});
+  ASSERT_TRUE(edited());
+  EXPECT_EQ(told({"/", {{"Authorization", "Bearer e.y.J"}}}), "authorization: Bearer e.y.J\r\n");
+  world.policy.identity[0].forward = tenant::Forward::kNever;
+  ASSERT_TRUE(edited());
+  EXPECT_EQ(told({"/", {{"X-Api-Key", "nobody's"}}}), "");
 }
 
 TEST_F(Identity, ADenialCanBeReadByThePagesThatThePolicyNames) {
