@@ -141,12 +141,14 @@ Verdict Admission::admit(const proxy::RequestView& view, std::string_view reques
     return refuse(request, Reason::kMalformedPath, fault, admission, denial);
   }
   if (request.path.data() != view.path.data()) admission.forward_path = request.path;
-  if (route(request.route).action != tenant::RouteAction::kCharge) return decide_route(request, admission, denial);
+  const tenant::RouteAction action = route(request.route).action;
+  // The app answers where the policy exempts the question itself.
+  if (cors_.is_preflight(view) && action != tenant::RouteAction::kExempt && !shadow(request)) [[unlikely]] {
+    return answer_preflight(request, denial);
+  }
+  if (action != tenant::RouteAction::kCharge) return decide_route(request, admission, denial);
   const Identified who = identifier_->identify(view);
   if (who.reason != Reason::kAdmitted) {
-    if (who.reason == Reason::kUnauthenticated && cors_.is_preflight(view)) {
-      return admit_unmetered(request, Reason::kExempt, admission);
-    }
     const std::string detail = who.reason == Reason::kUnauthenticated ? "send " + identifier_->wanted() : who.detail;
     return refuse(request, who.reason, detail, admission, denial);
   }
@@ -187,6 +189,21 @@ Verdict Admission::readmit(proxy::Ticket ticket, proxy::Admission& admission, pr
   if (!fault.empty()) return refuse(request, Reason::kMalformedPath, fault, admission, denial);
   if (route(request.route).action != tenant::RouteAction::kCharge) return decide_route(request, admission, denial);
   return decide(request, admission, denial);
+}
+
+// Browsers ask without a credential, so nobody could be charged: nothing of it reaches an app, whose handlers may not
+// look at the method. What is judged is the request that is to follow; who sends that is asked then.
+Verdict Admission::answer_preflight(Request& request, proxy::Denial& denial) {
+  const proxy::RequestView& view = *request.view;
+  request.method = Cors::asked_method(view);
+  request.path = view.path;
+  if (const std::string_view fault = find_route(request); !fault.empty()) {
+    return deny(request, Reason::kMalformedPath, fault, denial);
+  }
+  if (route(request.route).action == tenant::RouteAction::kDeny) return deny(request, Reason::kRouteDenied, "", denial);
+  denial.status = 204;
+  cors_.append_consent(view, identifier_->trusted(), &denial.headers);
+  return decided(request.route, Reason::kPreflight, Verdict::kDeny);
 }
 
 // A route that is not charged asks nobody who they are.

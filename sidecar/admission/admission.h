@@ -96,6 +96,7 @@ class Admission final : public proxy::Gate {
   };
   static Held& hold(proxy::Admission& admission) { return *reinterpret_cast<Held*>(admission.state.data()); }
 
+  proxy::Verdict answer_preflight(Request& request, proxy::Denial& denial);
   proxy::Verdict decide_route(Request& request, proxy::Admission& admission, proxy::Denial& denial);
   proxy::Verdict decide(Request& request, proxy::Admission& admission, proxy::Denial& denial);
   proxy::Verdict decide_tenant(Request& request, proxy::Admission& admission, proxy::Denial& denial);

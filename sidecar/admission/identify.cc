@@ -28,7 +28,9 @@ bool printable(std::string_view text) {
 }  // namespace
 
 Result<Cidr> Cidr::parse(std::string_view text) {
-  const auto bad = [&] { return fail(Errc::kInvalid, "\"" + std::string(text) + "\" is not an address block such as 10.0.0.0/8"); };
+  const auto bad = [&] {
+    return fail(Errc::kInvalid, "\"" + std::string(text) + "\" is not an address block such as 10.0.0.0/8");
+  };
   const size_t slash = text.find('/');
   const std::string address(text.substr(0, slash));
   if (address.find('\0') != std::string::npos) return bad();
@@ -41,8 +43,10 @@ Result<Cidr> Cidr::parse(std::string_view text) {
   } else if (inet_pton(AF_INET6, address.c_str(), &cidr.network) != 1) {
     return bad();
   }
-  if (slash == std::string_view::npos) given = most;
-  else if (std::from_chars(text.data() + slash + 1, text.data() + text.size(), given).ptr != text.data() + text.size()) return bad();
+  if (slash == std::string_view::npos)
+    given = most;
+  else if (std::from_chars(text.data() + slash + 1, text.data() + text.size(), given).ptr != text.data() + text.size())
+    return bad();
   if (given < 0 || given > most) return bad();
   cidr.bits = most == 32 ? given + 96 : given;
   return cidr;
@@ -51,9 +55,12 @@ Result<Cidr> Cidr::parse(std::string_view text) {
 bool Cidr::contains(const sockaddr* address) const {
   in6_addr other{};
   if (address == nullptr) return false;
-  if (address->sa_family == AF_INET) other = mapped(reinterpret_cast<const sockaddr_in*>(address)->sin_addr);
-  else if (address->sa_family == AF_INET6) other = reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr;
-  else return false;
+  if (address->sa_family == AF_INET)
+    other = mapped(reinterpret_cast<const sockaddr_in*>(address)->sin_addr);
+  else if (address->sa_family == AF_INET6)
+    other = reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr;
+  else
+    return false;
   const int whole = bits / 8;
   if (std::memcmp(&network, &other, static_cast<size_t>(whole)) != 0) return false;
   if (bits % 8 == 0) return true;
@@ -69,6 +76,7 @@ Identifier::Identifier(const std::vector<tenant::IdentitySource>& sources, const
         source.forward == tenant::Forward::kAlways && source.type != tenant::IdentityType::kTrustedHeader;
     Source s{source.type, source.header, {}, source.forward == tenant::Forward::kVerified ? source.header + ": " : ""};
     guarded_.add(source.header, always);
+    if (source.type == tenant::IdentityType::kTrustedHeader) trusted_.add(source.header);
     for (const auto& text : source.from_cidrs) {
       if (auto cidr = Cidr::parse(text)) s.from.push_back(*cidr);
     }
@@ -102,7 +110,8 @@ Identified Identifier::identify(const proxy::RequestView& request) const {
           if (cidr.contains(request.peer)) return {Reason::kAdmitted, false, found.value, source.prefix, ""};
         }
         return refuse(Reason::kUntrustedSource, "this header is accepted from trusted addresses only");
-      case tenant::IdentityType::kJwt: break;
+      case tenant::IdentityType::kJwt:
+        break;
     }
   }
   return refuse(Reason::kUnauthenticated, "");

@@ -42,6 +42,8 @@ class Identifier {
   const char* challenge() const { return challenge_; }
   // Fields that must not reach the app as they came: an app may take them for what was verified.
   const proxy::NameSet& guarded() const { return guarded_; }
+  // Those of them that only trusted addresses may send: no page's affair.
+  const proxy::NameSet& trusted() const { return trusted_; }
   // "Name: "; empty: the app is not told.
   const std::string& tenant_prefix() const { return tenant_prefix_; }
 
@@ -53,7 +55,7 @@ class Identifier {
     std::string prefix;  // as in Identified. What is always forwarded is not removed in the first place.
   };
   std::vector<Source> sources_;
-  proxy::NameSet guarded_;
+  proxy::NameSet guarded_, trusted_;
   std::string tenant_prefix_;
   std::string wanted_;
   const char* challenge_ = "ApiKey";

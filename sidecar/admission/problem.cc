@@ -30,6 +30,7 @@ const ReasonInfo& info(Reason reason) {
   static constexpr ReasonInfo kTable[] = {
       {"Admitted", 0, ""},
       {"Exempt", 0, ""},
+      {"Preflight", 0, ""},
       {"AllowedUnavailable", 0, ""},
       {"Shadow", 0, ""},
       {"MalformedPath", 400, "The path is not understood"},

@@ -9,6 +9,7 @@ namespace tallygate::sidecar {
 enum class Reason : uint8_t {
   kAdmitted,
   kExempt,              // the route is not charged
+  kPreflight,           // a browser's question, answered here
   kAllowedUnavailable,  // admitted without a lease under onUnavailable: Allow
   kShadow,              // would have been denied
   kMalformedPath,       // servers read it in different ways
@@ -31,8 +32,8 @@ enum class Reason : uint8_t {
 };
 
 struct ReasonInfo {
-  const char* code;   // as in problem bodies and metrics
-  int status;         // of the denial; 0 where it is none
+  const char* code;  // as in problem bodies and metrics
+  int status;        // of the denial; 0 where it is none
   const char* title;
 };
 

@@ -16,6 +16,8 @@ const char* decision_of(Reason reason) {
       return "admit";
     case Reason::kShadow:
       return "would_deny";
+    case Reason::kPreflight:
+      return "answer";
     default:
       return "deny";
   }
@@ -151,7 +153,8 @@ void Sidecar::export_metrics(metrics::Scrape& scrape) const {
   scrape.gauge("tallygate_sidecar_requests_waiting", "Requests that wait for a tenant or for units.", {},
                get(waiting_));
   const bool writable = log_state_.load() == LogState::kSound && !commit_failing_.load();
-  scrape.gauge("tallygate_sidecar_log_writable", "Whether the data folder is in place and takes what is written.", {}, writable ? 1 : 0);
+  scrape.gauge("tallygate_sidecar_log_writable", "Whether the data folder is in place and takes what is written.", {},
+               writable ? 1 : 0);
   scrape.counter("tallygate_sidecar_log_syncs_total", "Rounds of fdatasync.", {}, static_cast<double>(syncer_.syncs()));
   scrape.counter("tallygate_sidecar_log_failures_total", "Writes or syncs of the usage log that failed.", {},
                  static_cast<double>(syncer_.failures()) + get(commit_failures_));

@@ -47,8 +47,14 @@ TEST_F(Identity, Table) {
       {"unknown external id", {{"x-tenant", "nobody"}}, "10.0.0.1", "403 UnknownTenant"},
       {"an external id is no key", {{"x-api-key", "acme-ext"}}, "10.0.0.1", "401 InvalidCredential"},
       {"a key is no external id", {{"x-tenant", kKey}}, "10.0.0.1", "403 UnknownTenant"},
-      {"wrong key beside a good id", {{"x-tenant", "acme-ext"}, {"x-api-key", "bad"}}, "10.0.0.1", "401 InvalidCredential"},
-      {"empty key beside a good id", {{"x-tenant", "acme-ext"}, {"x-api-key", ""}}, "10.0.0.1", "401 InvalidCredential"},
+      {"wrong key beside a good id",
+       {{"x-tenant", "acme-ext"}, {"x-api-key", "bad"}},
+       "10.0.0.1",
+       "401 InvalidCredential"},
+      {"empty key beside a good id",
+       {{"x-tenant", "acme-ext"}, {"x-api-key", ""}},
+       "10.0.0.1",
+       "401 InvalidCredential"},
       {"good key beside an untrusted id", {{"x-tenant", "other"}, {"x-api-key", kKey}}, "8.8.8.8", "admitted"},
   };
   for (const auto& c : cases) {
@@ -155,14 +161,64 @@ TEST_F(Identity, ADenialCanBeReadByThePagesThatThePolicyNames) {
   Call& admitted = world.ask(pod, {"/", {ours, {"X-Api-Key", kKey}}});
   EXPECT_NE(pod.headers(admitted).find("Access-Control-Expose-Headers: RateLimit, "), std::string::npos);
   pod.settle(admitted);
-  Call& preflight = world.ask(pod, {"/", {ours, asks}, "OPTIONS"});
-  ASSERT_TRUE(preflight.admitted()) << preflight.denial.body;
-  EXPECT_EQ(preflight.told + pod.headers(preflight), "") << "the app's answer is the app's";
-  pod.settle(preflight);
-  EXPECT_EQ(world.outcome(pod, {"/", {{"Origin", "https://b.example"}, asks}, "OPTIONS"}), "401 Unauthenticated");
-  EXPECT_EQ(world.outcome(pod, {"/closed", {ours, asks}, "OPTIONS"}), "403 RouteDenied");
-  ASSERT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 1; }))
-      << "a preflight costs nothing";
+}
+
+// Nobody is named in it, so nobody could be charged: it must reach no handler.
+TEST_F(Identity, APreflightIsAnsweredHereAsTheRequestThatIsToFollow) {
+  world.policy.cors.allow_origins = {"https://a.example"};
+  const auto with = [](tenant::Route r, std::vector<std::string> methods, tenant::RouteAction action) {
+    r.matches[0].methods = std::move(methods);
+    r.action = action;
+    return r;
+  };
+  using Action = tenant::RouteAction;
+  world.policy.routes = {with(route("chat", "/chat", {charge("api_calls")}), {"POST"}, Action::kCharge),
+                         with(route("closed", "/closed", {}), {}, Action::kDeny),
+                         with(route("own", "/own", {}), {"OPTIONS"}, Action::kExempt),
+                         with(route("free", "/free", {}), {"GET"}, Action::kExempt)};
+  world.policy.routes.push_back(route("marker", "/marker", {charge("api_calls", 500)}));
+  world.policy.default_route.action = Action::kDeny;
+  Pod& pod = start({api_key_source(), trusted_source({"10.0.0.0/8"})});
+  const auto asked = [&](const char* path, const char* method, const char* origin = "https://a.example") {
+    const Ask preflight{path,
+                        {{"Origin", origin},
+                         {"Access-Control-Request-Method", method},
+                         {"Access-Control-Request-Headers", "content-type,x-api-key"}},
+                        "OPTIONS"};
+    Call& call = world.ask(pod, preflight);
+    if (!call.admitted()) {
+      return std::to_string(call.denial.status) + " " + (call.denial.status == 204 ? call.denial.body : call.reason());
+    }
+    const std::string told = call.told + pod.headers(call);
+    pod.settle(call);
+    return "the app's" + told;
+  };
+  EXPECT_EQ(asked("/chat", "POST"), "204 ") << "the default route of OPTIONS is closed, that of the POST is not";
+  EXPECT_EQ(asked("/chat", "GET"), "403 RouteDenied");
+  EXPECT_EQ(asked("/closed", "POST"), "403 RouteDenied");
+  EXPECT_EQ(asked("/free/x", "GET"), "204 ");
+  EXPECT_EQ(asked("/x/../chat", "POST"), "400 MalformedPath");
+  EXPECT_EQ(asked("/own", "POST"), "the app's") << "the policy exempts the question";
+  EXPECT_EQ(asked("/chat", "POST", "https://b.example"), "403 RouteDenied");
+  const Call& consent = world.ask(pod, {"/chat",
+                                        {{"Origin", "https://a.example"},
+                                         {"Access-Control-Request-Method", "POST"},
+                                         {"Access-Control-Request-Headers", "x-api-key"}},
+                                        "OPTIONS"});
+  EXPECT_NE(consent.denial.headers.find("Access-Control-Allow-Headers: x-api-key\r\n"), std::string::npos);
+
+  world.policy.default_route.action = Action::kCharge;
+  world.op.put(world.policy);
+  ASSERT_TRUE(world.until([&] { return pod.directory->policy()->default_route.action == Action::kCharge; }));
+  EXPECT_EQ(asked("/x", "POST"), "204 ");
+  EXPECT_EQ(asked("/x", "POST", "https://b.example"), "401 Unauthenticated");
+  world.policy.enforcement = tenant::Enforcement::kShadow;
+  world.op.put(world.policy);
+  ASSERT_TRUE(world.until([&] { return pod.directory->policy()->enforcement == world.policy.enforcement; }));
+  EXPECT_EQ(asked("/x", "POST"), "the app's") << "nothing is answered in its place in shadow";
+  ASSERT_EQ(world.outcome(pod, {"/marker"}), "admitted");
+  ASSERT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) >= 500; }));
+  EXPECT_EQ(world.op.booked(kTenant, world.bucket()), 500) << "none of them cost anything";
 }
 
 TEST_F(Identity, ABearerTokenUnderAPolicyThatWantsOneIsRefusedAndSaysWhy) {

@@ -56,7 +56,58 @@ TEST(Cors, KnowsAPreflight) {
   EXPECT_FALSE(is("OPTIONS", {origin}));
   EXPECT_FALSE(is("OPTIONS", {asks}));
   EXPECT_FALSE(is("OPTIONS", {{"Origin", "https://b.example"}, asks}));
-  EXPECT_FALSE(Cors().is_preflight({}));
+  EXPECT_FALSE(is("OPTIONS", {origin, origin, asks}));
+  EXPECT_FALSE(is("OPTIONS", {origin, asks, asks}));
+  EXPECT_FALSE(is("OPTIONS", {origin, {"Access-Control-Request-Method", ""}}));
+  EXPECT_FALSE(is("OPTIONS", {origin, {"Access-Control-Request-Method", "GET, POST"}}));
+  proxy::RequestView view;
+  const std::vector<proxy::Header> headers{origin, asks};
+  view.method = "OPTIONS";
+  view.headers = headers;
+  EXPECT_TRUE(cors.is_preflight(view));
+  EXPECT_EQ(Cors::asked_method(view), "POST");
+  EXPECT_FALSE(Cors().is_preflight(view)) << "off";
+}
+
+TEST(Cors, ConsentsToWhatTheBrowserAsks) {
+  const std::string vary = "Vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers\r\n";
+  const std::string allow = "Access-Control-Allow-Origin: ", ours = "https://a.example";
+  const std::string credentials = "Access-Control-Allow-Credentials: true\r\n";
+  const std::string put = "Access-Control-Allow-Methods: PUT\r\n", age = "Access-Control-Max-Age: 600\r\n";
+  const proxy::NameSet withheld({"x-tenant-id"});
+  const auto consent = [&](const Cors& cors, std::vector<proxy::Header> headers) {
+    headers.push_back({"Origin", ours});
+    headers.push_back({"Access-Control-Request-Method", "PUT"});
+    proxy::RequestView view;
+    view.method = "OPTIONS";
+    view.headers = headers;
+    std::string text;
+    cors.append_consent(view, withheld, &text);
+    return text;
+  };
+  const Cors any({{"*"}, false}), listed({{ours}, false}), trusting({{ours}, true});
+  EXPECT_EQ(consent(any, {}), vary + allow + "*\r\n" + put + age);
+  EXPECT_EQ(consent(listed, {}), vary + allow + ours + "\r\n" + put + age);
+  EXPECT_EQ(consent(trusting, {}), vary + allow + ours + "\r\n" + credentials + put + age);
+  const struct {
+    const char* asked;
+    bool allowed;
+  } cases[] = {{"content-type", true},
+               {"content-type,x-api-key", true},
+               {"Content-Type, \tX-Api-Key", true},
+               {"", false},
+               {",", false},
+               {"content-type,x-tenant-id", false},
+               {"X_Tenant_Id", false},
+               {"a b", false},
+               {"a\"", false},
+               {"caf\xc3\xa9", false}};
+  for (const auto& c : cases) {
+    const std::string line = "Access-Control-Allow-Headers: " + std::string(c.asked) + "\r\n";
+    EXPECT_EQ(consent(listed, {{"Access-Control-Request-Headers", c.asked}}),
+              vary + allow + ours + "\r\n" + put + (c.allowed ? line : "") + age)
+        << c.asked;
+  }
 }
 
 }  // namespace
