@@ -10,6 +10,8 @@ from tests.support.load import Client
 from tests.support.stack import ScriptServer
 
 KEY = "key-of-acme"
+# Booked last: what was charged before it is booked when it is.
+MARKER = "  - {name: marker, matches: [{path: {type: Exact, value: /marker}}], charges: [{meter: api_calls, units: 500}]}\n"
 SPELLINGS = ("X-Tenant-Id", "x-tenant-id", "X_Tenant_Id", "X.Tenant.Id", "X-Tenant_Id", "X_TENANT-ID", "x.tenant-id", "X-Tallygate-Tenant",
              "X_Tallygate_Tenant", "x.tallygate-tenant", "X_Api_Key", "X.Api.Key")
 
@@ -25,7 +27,8 @@ class Identity(StackTest):
         digest = hashlib.sha256(KEY.encode()).hexdigest()
         return (super().manifest_text()
                 .replace("externalIDs: [acme]", f'externalIDs: [acme], apiKeyHashes: ["sha256:{digest}"]')
-                .replace("127.0.0.1/32", self.trusted))
+                .replace("127.0.0.1/32", self.trusted)
+                .replace("  defaultRoute:", MARKER + "  defaultRoute:"))
 
     def told(self, client, target="/", fields=(), method="GET", body=b""):
         """What the app was told: → (its environment, its folded one, names of all fields, trailers)."""
@@ -73,7 +76,9 @@ class Identity(StackTest):
                 denied = client.get("/", {spelling: "globex"})
                 self.assertEqual(denied.status, 401, spelling)
             request_id = json.loads(client.get("/", {"X-Tenant-Id": "globex", "X-Request-Id": "who-1"}).body)["requestId"]
-        self.wait_equal(lambda: self.stack.booked("shop/acme", "api_calls"), units, 30, "acme pays for what was its own")
+            self.assertEqual(client.get("/marker", dict([key])).status, 200)
+        self.wait_equal(lambda: self.stack.booked("shop/acme", "api_calls") >= 500, True, 30, "the marker is booked")
+        self.assertEqual(self.stack.booked("shop/acme", "api_calls"), units + 500, "acme pays for what was its own")
         self.assertEqual(self.stack.booked("shop/globex", "api_calls"), 0)
         line, = [line for line in sidecar.log_lines() if line.get("request_id") == request_id]
         self.assertEqual((line["msg"], line["reason"], line["status"], line["route"]), ("denied", "UntrustedSource", 401, "default"))
