@@ -5,7 +5,8 @@
 -- ARGV 1 epoch, 2 incarnation, 3 the ledger's time in ms as the caller knows it, 4 channel,
 --   5 shard as two digits, then per bucket five: least total wanted, best total wanted, total returned, mint (units a
 --   Redis-only window starts with, else 0), member.
--- Reply: {status, epoch, watermark, the ledger's time in ms or 0, {granted total, remaining, used, dry} …}: status GRANT,
+-- Reply: {status, epoch, watermark, the ledger's time in ms or 0, {granted total, remaining, used, dry,
+--   returned total} …}: status GRANT,
 --   DRY (the ledger says exhausted), WAIT (funding is under way), EPOCH (another is in force; no buckets follow), REG (not
 --   registered; ditto) or CLOCK (the caller's time is further off than the bound; ditto).
 --   remaining = free here + what the ledger could still fund, at most 2^53 - 1; dry = this bucket's ledger version, or '' .
@@ -105,6 +106,6 @@ for i = 1, n do
       redis.call('PUBLISH', ARGV[4], ARGV[5] .. ' ' .. p.member)
     end
   end
-  reply[#reply + 1] = {p.granted + p.give, math.min(free + p.avail, 9007199254740991), p.used, p.short and p.dry or ''}
+  reply[#reply + 1] = {p.granted + p.give, math.min(free + p.avail, 9007199254740991), p.used, p.short and p.dry or '', p.returned + p.back}
 end
 return reply

@@ -54,7 +54,7 @@ void Escrow::tick() {
 bool Escrow::tend(Purse& purse, int64_t now_ns) {
   const bool spends = now_ns - purse.last_spend_ns < options_.horizon_ms * 1'000'000;
   if (purse.needed > 0 && overdue(purse)) {
-    note_stalled();
+    note_stalled(purse);
     ask_ledger(purse);
   }
   if (purse.asking || now_ns < purse.ask_after_ns) return true;
@@ -99,12 +99,16 @@ void Escrow::forget_ended(int64_t now_s) {
   std::erase_if(purses_, [&](const auto& entry) {
     Purse& p = *entry.second;
     const bool ended = now_s > p.end_s + kForgetAfterS;
-    // Of a clock that was wrong: what it holds goes back first, as of any purse that nobody uses.
+    // Of a clock that was wrong: what it holds goes back first, as of any purse that nobody uses. A lease of the
+    // ledger's, once settled, could not be had again when the window begins.
     const bool early = now_s < p.start_s - kForgetAfterS && p.available() == 0 && p.returned == p.returned_known &&
-                       p.owed_to_ledger() == 0 && p.lent_returned == p.lent_returned_known;
+                       p.lent == 0 && !p.lent_unknown;
     // A call under way is among the users.
     const bool over = p.end_s != 0 && (ended || early) && p.waiting.empty() && p.users == 0;
     if (over) settle_lease(p);
+    // That a window is over says a clock, and a clock may be set back.
+    int64_t& until_s = shards_[static_cast<size_t>(p.shard)].forgotten_until_s;
+    if (over && p.granted > 0) until_s = std::max(until_s, p.end_s);
     if (over) std::erase(by_tenant_[p.tenant], &p);
     if (over && p.awake) std::erase(awake_, &p);
     return over;
@@ -127,6 +131,7 @@ Purse* Escrow::purse(const std::string& tenant, const std::string& bucket, int64
     if (id) slot->start_s = id->start_s;
     slot->target = options_.target_min;
     slot->epoch = epoch(slot->shard);
+    slot->unsure = end_s != 0 && end_s <= shards_[static_cast<size_t>(slot->shard)].forgotten_until_s;
     by_tenant_[tenant].push_back(slot.get());
   }
   slot->mint = mint;
@@ -142,14 +147,19 @@ int64_t Escrow::epoch(int number) {
   return s.epoch;
 }
 
-void Escrow::note_stalled() {
+void Escrow::note_stalled(const Purse& purse) {
   if (!redis_.connected()) return;  // everybody knows
-  stalled_ = refusal_.empty() ? "it does not answer" : refusal_;
+  const Shard& s = shards_[static_cast<size_t>(purse.shard)];
+  stalled_ = !refusal_.empty() ? refusal_
+             : s.epoch == 0 && s.last_reply_ns != 0
+                 ? "no epoch is open there: is an operator running, and does one lead?"
+                 : "it does not answer";
   stalled_until_ns_ = loop_.now_ns() + kStalledMs * 1'000'000;
 }
 
 void Escrow::need(Purse& purse, int64_t units) {
-  const bool forgotten = loop_.now_ns() - purse.asked_ns > kStalledMs * 1'000'000;  // whoever needed some then has left
+  // Whoever needed some then has been answered, and has left.
+  const bool forgotten = purse.needed == 0 && loop_.now_ns() - purse.asked_ns > kStalledMs * 1'000'000;
   if (purse.unmet_ns == 0 || forgotten) purse.unmet_ns = loop_.now_ns();
   purse.needed = purse.needed == 0 ? units : std::min(purse.needed, units);
   purse.wanted = std::min(purse.wanted + units, kMaxInteger);
@@ -197,11 +207,12 @@ void Escrow::send(Purse& purse) {
   const int64_t epoch = shards_[static_cast<size_t>(purse.shard)].epoch;
   if (epoch == 0) return;  // the heartbeat finds out; its answer asks again
   if (purse.epoch != epoch) adopt(purse, epoch);
-  const int64_t lack = std::max<int64_t>(0, purse.needed - purse.available());
+  const int64_t lack = purse.unsure ? 0 : std::max<int64_t>(0, purse.needed - purse.available());
   const int64_t least = purse.granted + lack;
   // At most a quarter of what is left in all, so that no pod sits on a quota that others need.
   const int64_t fair = purse.told ? std::min(purse.target, purse.remaining() / 4) : purse.target;
-  const int64_t best = purse.granted + std::max<int64_t>(0, std::max(purse.wanted, fair) - purse.available());
+  const int64_t more = purse.unsure ? 0 : std::max(purse.wanted, fair) - purse.available();
+  const int64_t best = purse.granted + std::max<int64_t>(0, more);
   auto keys = lease_keys(purse.shard, epoch, log_.incarnation());
   keys.push_back(rc::bucket_key(purse.shard, epoch, purse.tenant, purse.bucket));
   auto args = lease_args(purse.shard, epoch, log_.incarnation());
@@ -250,7 +261,7 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
     else
       refusal_ = "nobody funds its buckets: is an operator running, and does one lead?";
     count(dry ? counters_.dry : counters_.wait);
-    if (e.size() == 5 && e[4].elements.size() == 4) {
+    if (e.size() == 5 && e[4].elements.size() == 5) {
       purse.elsewhere = e[4].elements[1].to_integer();
       purse.told = true;
     }
@@ -300,8 +311,17 @@ void Escrow::measure(Purse& purse) {
   purse.sampled_spent = purse.spent;
 }
 
+// A purse that is here again: what it had been granted before, and had not given back, counts as spent.
+void Escrow::remember(Purse& purse, const redis::Reply& bucket) {
+  purse.unsure = false;
+  purse.granted = bucket.elements[0].to_integer();
+  purse.returned = purse.returned_known = bucket.elements[4].to_integer();
+  purse.spent += purse.granted - purse.returned;
+}
+
 void Escrow::granted(Purse& purse, const redis::Reply& bucket, int64_t returned) {
-  if (bucket.elements.size() != 4) return;
+  if (bucket.elements.size() != 5) return;
+  if (purse.unsure) return remember(purse, bucket);
   purse.returned_known = std::max(purse.returned_known, returned);
   measure(purse);
   const int64_t total = bucket.elements[0].to_integer();
@@ -328,6 +348,7 @@ void Escrow::hear_epoch(int number, int64_t epoch) {
   if (epoch <= s.epoch) return;  // never back; 0 says that none is in force just now
   const bool change = s.epoch != 0;
   s.epoch = epoch;
+  s.forgotten_until_s = 0;
   if (change) count(counters_.epoch_changes);
   for (auto& [member, purse] : purses_) {
     if (purse->shard != number) continue;
@@ -342,6 +363,7 @@ void Escrow::adopt(Purse& purse, int64_t epoch) {
   if (purse.epoch == epoch) return;
   settle_lease(purse);
   purse.epoch = epoch;
+  purse.unsure = false;
   purse.granted = purse.returned = purse.returned_known = purse.spent = purse.sampled_spent = 0;
   purse.lent = purse.lent_returned = purse.lent_returned_known = 0;
   purse.lent_unknown = false;

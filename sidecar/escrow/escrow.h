@@ -48,6 +48,7 @@ class Escrow {
     int64_t epoch = 0;
     int64_t last_reply_ns = 0;
     int64_t last_beat_ns = 0;
+    int64_t forgotten_until_s = 0;  // under `epoch`: of windows that end later, no purse with grants was forgotten
     bool beating = false;
   };
 
@@ -116,7 +117,7 @@ class Escrow {
   bool overdue(const Purse& purse) const {
     return purse.unmet_ns != 0 && loop_.now_ns() - purse.unmet_ns > options_.redis_patience_ms * 1'000'000;
   }
-  void note_stalled();
+  void note_stalled(const Purse& purse);
   void refused(const redis::Reply& reply);
   void refill(Purse& purse);
   void wake(Purse& purse);
@@ -125,7 +126,8 @@ class Escrow {
   void answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lack, Result<redis::Reply> reply);
   void measure(Purse& purse);
   int64_t idle_ns(const Purse& purse) const;
-  void granted(Purse& purse, const redis::Reply& bucket, int64_t before);
+  void granted(Purse& purse, const redis::Reply& bucket, int64_t returned);
+  void remember(Purse& purse, const redis::Reply& bucket);
   void hear_epoch(int shard, int64_t epoch);
   void hear_time(const redis::Reply& ledger_ms, int64_t sent_ns);
   void adopt(Purse& purse, int64_t epoch);

@@ -1,5 +1,6 @@
 #include "sidecar/escrow/handover.h"
 
+#include "core/money.h"
 #include "core/redis_contract/keys.h"
 #include "core/redis_contract/scripts.h"
 
@@ -41,10 +42,11 @@ void Handover::take(std::unique_ptr<Predecessor> owned) {
     estate->returned = true;  // what it spent is not known: its units stay held
   } else {
     const auto notes = LedgerLeases::read_notes(predecessor->folder());
-    give_back(predecessor->incarnation(), predecessor->spent(), notes, std::move(shards), [this, predecessor] {
-      if (Estate* e = find(predecessor)) e->returned = true;
-      finish(predecessor);
-    });
+    give_back(predecessor->incarnation(), {predecessor->spent(), predecessor->forgotten_until_s()}, notes,
+              std::move(shards), [this, predecessor] {
+                if (Estate* e = find(predecessor)) e->returned = true;
+                finish(predecessor);
+              });
   }
   courier_.add_finished(&predecessor->outbox(), [this, predecessor] {
     if (Estate* e = find(predecessor)) e->booked = true;
@@ -62,29 +64,33 @@ void Handover::finish(Predecessor* predecessor) {
 
 // What was spent counts against the ledger's lease first: only then is it known what Redis's units paid for. Redis is
 // told at once of all that was spent, as if it had paid for everything, and again of what it did pay for.
-void Handover::give_back(const std::string& incarnation, const Spent& spent, const std::set<LeaseNote>& notes,
+int64_t Spending::most(const std::pair<int64_t, std::string>& key) const {
+  if (window_end_s(key.second) <= forgotten_until_s) return kMaxInteger;
+  const auto found = spent.find(key);
+  return found == spent.end() ? 0 : found->second;
+}
+
+void Handover::give_back(const std::string& incarnation, Spending spending, const std::set<LeaseNote>& notes,
                          std::vector<int> shards, std::function<void()> done) {
-  if (ledger_ == nullptr || notes.empty()) return give_back_to_redis(incarnation, spent, shards, std::move(done));
-  give_back_to_redis(incarnation, spent, shards, [] {});
+  if (ledger_ == nullptr || notes.empty()) return give_back_to_redis(incarnation, spending, shards, std::move(done));
+  give_back_to_redis(incarnation, spending, shards, [] {});
   struct Settling {
-    Spent spent;
+    Spending spending;
     size_t left;
   };
-  auto settling = std::make_shared<Settling>(Settling{spent, notes.size()});
+  auto settling = std::make_shared<Settling>(Settling{std::move(spending), notes.size()});
   for (const LeaseNote& note : notes) {
-    const auto found = spent.find(note);
-    const int64_t units = found == spent.end() ? 0 : found->second;
-    ledger_->close(incarnation, note, units,
+    ledger_->close(incarnation, note, settling->spending.most(note),
                    [this, alive = alive_, incarnation, note, settling, shards, done](int64_t absorbed) {
                      if (!*alive) return;
-                     if (absorbed > 0) settling->spent[note] -= absorbed;
-                     if (--settling->left == 0) give_back_to_redis(incarnation, settling->spent, shards, done);
+                     if (absorbed > 0) settling->spending.spent[note] -= absorbed;
+                     if (--settling->left == 0) give_back_to_redis(incarnation, settling->spending, shards, done);
                    });
   }
 }
 
-void Handover::give_back_to_redis(const std::string& incarnation, const Spent& spent, const std::vector<int>& shards,
-                                  std::function<void()> done) {
+void Handover::give_back_to_redis(const std::string& incarnation, const Spending& spending,
+                                  const std::vector<int>& shards, std::function<void()> done) {
   if (shards.empty()) {
     loop_.defer(std::move(done));
     return;
@@ -94,7 +100,7 @@ void Handover::give_back_to_redis(const std::string& incarnation, const Spent& s
     if (--*left == 0) done();
   };
   for (const int shard : shards) {
-    step(std::make_shared<Return>(Return{incarnation, spent, shard, one_done}));
+    step(std::make_shared<Return>(Return{incarnation, spending, shard, one_done}));
   }
 }
 
@@ -131,8 +137,7 @@ void Handover::give_slice(std::shared_ptr<Return> r, int64_t epoch, std::shared_
     const size_t bar = member.find('|');
     if (bar == std::string::npos) continue;
     keys.push_back(rc::bucket_key(r->shard, epoch, member.substr(0, bar), member.substr(bar + 1)));
-    const auto spent = r->spent.find({epoch, member});
-    args.push_back(std::to_string(spent == r->spent.end() ? 0 : spent->second));
+    args.push_back(std::to_string(r->spending.most({epoch, member})));
   }
   if (from == to) return r->done();
   redis_.eval(rc::kGiveBack, std::move(keys), std::move(args),

@@ -13,6 +13,14 @@
 
 namespace tallygate::sidecar {
 
+// What an incarnation spent, as its log tells.
+struct Spending {
+  Spent spent;
+  int64_t forgotten_until_s = 0;
+  // The most that it can be: all there is, of windows of which something was forgotten.
+  int64_t most(const std::pair<int64_t, std::string>& key) const;
+};
+
 class Handover {
  public:
   Handover(EventLoop& loop, redis::Connection& redis, Escrow& escrow, Courier& courier, LedgerLeases* ledger = nullptr);
@@ -26,7 +34,7 @@ class Handover {
 
   // Gives back what a closed incarnation leased and did not spend: to the ledger by `notes`, then to Redis in all
   // `shards`. Calls `done` when everyone has answered. Tries again for as long as it takes.
-  void give_back(const std::string& incarnation, const Spent& spent, const std::set<LeaseNote>& notes,
+  void give_back(const std::string& incarnation, Spending spending, const std::set<LeaseNote>& notes,
                  std::vector<int> shards, std::function<void()> done);
 
  private:
@@ -37,11 +45,11 @@ class Handover {
   };
   struct Return {  // of one shard
     std::string incarnation;
-    Spent spent;
+    Spending spending;
     int shard;
     std::function<void()> done;
   };
-  void give_back_to_redis(const std::string& incarnation, const Spent& spent, const std::vector<int>& shards,
+  void give_back_to_redis(const std::string& incarnation, const Spending& spending, const std::vector<int>& shards,
                           std::function<void()> done);
   void step(std::shared_ptr<Return> r);
   void again(std::shared_ptr<Return> r, int64_t after_ms = 100);

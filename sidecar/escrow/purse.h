@@ -24,6 +24,7 @@ struct Purse {
 
   // Cumulative under `epoch`; starts from zero under a newer one.
   int64_t epoch = 0;
+  bool unsure = false;  // one of this bucket was forgotten under `epoch`: Redis is asked first what it had granted
   int64_t granted = 0;
   int64_t returned = 0;
   int64_t returned_known = 0;  // of `returned`, what Redis has confirmed

@@ -18,6 +18,7 @@ namespace tallygate::sidecar {
 namespace {
 
 constexpr const char* kIncarnation = "inc-";
+constexpr const char* kAside = "aside-";  // incarnations that nobody can read
 constexpr const char* kDoomed = "gone-";  // incarnations that are being deleted
 
 std::vector<std::string> names_in(const std::string& folder, const std::function<bool(std::string_view)>& wanted) {
@@ -35,6 +36,7 @@ std::vector<std::string> names_in(const std::string& folder, const std::function
 bool any(std::string_view) { return true; }
 bool is_incarnation(std::string_view name) { return name.starts_with(kIncarnation); }
 bool is_doomed(std::string_view name) { return name.starts_with(kDoomed); }
+bool is_aside(std::string_view name) { return name.starts_with(kAside); }
 bool is_ours(std::string_view name) { return name == "lock" || is_incarnation(name) || is_doomed(name); }
 
 // What this user alone has made and alone may change.
@@ -125,6 +127,18 @@ std::vector<std::string> DataFolder::incarnations() const {
   std::sort(found.begin(), found.end());
   std::vector<std::string> folders;
   for (auto& [when, folder] : found) folders.push_back(std::move(folder));
+  return folders;
+}
+
+// What cannot be renamed stays where it is, and is tried again by the next process.
+void DataFolder::set_aside(const std::string& folder) {
+  const size_t at = folder.rfind('/') + 1;
+  (void)rename(folder.c_str(), (folder.substr(0, at) + kAside + folder.substr(at)).c_str());
+}
+
+std::vector<std::string> DataFolder::aside() const {
+  std::vector<std::string> folders = names_in(path_, is_aside);
+  for (auto& name : folders) name = path_ + "/" + name;
   return folders;
 }
 

@@ -22,6 +22,10 @@ class DataFolder {
   std::string incarnation_folder(const std::string& incarnation) const { return path_ + "/inc-" + incarnation; }
   // Folders of incarnations, oldest first.
   std::vector<std::string> incarnations() const;
+  // Takes an incarnation's folder out of the way, for people to look at: nobody of ours touches it again.
+  static void set_aside(const std::string& folder);
+  // Folders that were set aside.
+  std::vector<std::string> aside() const;
   // Deletes an incarnation's folder and what is in it.
   static void remove(const std::string& folder);
 

@@ -177,8 +177,15 @@ Result<std::pair<uint32_t, Definition>> decode_definition(std::string_view text)
   return result;
 }
 
-// Lines: "s <epoch> <units> <tenant|bucket>" and "n <shard> <last seq>".
-std::vector<std::string> encode_snapshot(const Spent& spent, const std::map<int, int64_t>& last_seq, size_t max_bytes) {
+int64_t window_end_s(std::string_view member) {
+  const auto bucket = redis_contract::BucketId::parse(member.substr(member.find('|') + 1));
+  return bucket && !bucket->wallet ? bucket->start_s + bucket->length_s : INT64_MAX;
+}
+
+// Lines: "s <epoch> <units> <tenant|bucket>", "n <shard> <last seq>" and "f 0 <forgotten until>", the last one where
+// anything was.
+std::vector<std::string> encode_snapshot(const Spent& spent, const std::map<int, int64_t>& last_seq,
+                                         int64_t forgotten_until_s, size_t max_bytes) {
   std::vector<std::string> parts(1);
   std::string line;
   const auto add = [&](const char* kind, int64_t a, int64_t b, std::string_view member) {
@@ -194,6 +201,7 @@ std::vector<std::string> encode_snapshot(const Spent& spent, const std::map<int,
   };
   for (const auto& [key, units] : spent) add("s\t", key.first, units, key.second);
   for (const auto& [shard, seq] : last_seq) add("n\t", shard, seq, "");
+  if (forgotten_until_s > 0) add("f\t", 0, forgotten_until_s, "");
   return parts;
 }
 
@@ -208,6 +216,8 @@ Result<void> decode_snapshot(std::string_view text, Snapshot* snapshot) {
       snapshot->spent[{epoch, std::string(fields[3])}] = value;
     } else if (counted && fields[0] == "n" && fields.size() == 3 && shard_number(fields[1], &shard)) {
       snapshot->last_seq[shard] = value;
+    } else if (counted && fields[0] == "f" && fields.size() == 3 && fields[1] == "0") {
+      snapshot->forgotten_until_s = value;
     } else {
       return fail(Errc::kInvalid, "usage log: malformed snapshot");
     }

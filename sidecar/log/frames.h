@@ -69,14 +69,17 @@ using Spent = std::map<std::pair<int64_t, std::string>, int64_t>;
 struct Snapshot {
   Spent spent;
   std::map<int, int64_t> last_seq;  // per shard
+  int64_t forgotten_until_s = 0;    // of windows that end later nothing of `spent` was forgotten
   bool operator==(const Snapshot&) const = default;
 };
 
 // The payloads of as many snapshot frames as it takes; never none.
 std::vector<std::string> encode_snapshot(const Spent& spent, const std::map<int, int64_t>& last_seq,
-                                         size_t max_bytes = 1 << 20);
+                                         int64_t forgotten_until_s, size_t max_bytes = 1 << 20);
 // Adds what one of them says.
 Result<void> decode_snapshot(std::string_view text, Snapshot* snapshot);
+// When the window of a "tenant|bucket" ends; never, for a wallet's.
+int64_t window_end_s(std::string_view member);
 // Spent totals saturate: whoever is told of more spent than was ever granted returns nothing.
 inline void add_saturating(int64_t* total, int64_t units) {
   if (__builtin_add_overflow(*total, units, total)) *total = INT64_MAX;

@@ -115,6 +115,11 @@ Result<void> HeadFile::open(const std::string& folder) {
 
 bool HeadFile::names_sound() const { return head_->magic == kMagic && head_->sum == sum_of(*head_); }
 
+bool HeadFile::is_copy(const std::string& folder) const {
+  const auto where = FileIdentity::of(folder);
+  return names_sound() && where && *where != head_->folder;
+}
+
 Result<void> HeadFile::check(const std::string& folder) const {
   const std::string path = folder + "/head";
   const auto wrong = [&path](const char* what) { return fail(Errc::kInvalid, path + " " + what); };

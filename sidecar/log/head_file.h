@@ -48,6 +48,8 @@ class HeadFile {
   // Of an open one: kInvalid, with the reason, where a byte was changed, or where it was made for another folder (a
   // copy, one that was put back, one with another name).
   Result<void> check(const std::string& folder) const;
+  // Whether it was made in another folder, whose process may live.
+  bool is_copy(const std::string& folder) const;
   // Whether boot_id() and incarnation() are what was written.
   bool names_sound() const;
 

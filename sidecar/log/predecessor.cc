@@ -70,10 +70,12 @@ class Recovery {
   Result<void> attempt(bool torn) {
     found_.reset(new Predecessor(folder_, incarnation_));
     found_->torn_ = torn;
+    found_->is_copy_ = has_head_ && head_.is_copy(folder_);
     definitions_.clear();
     auto read = read_files();
     if (torn) {
-      if (read && has_head_) head_.finish(head_.batch(), true);
+      found_->unread_ = found_->outbox_.shards().empty() && begun();
+      if (read && has_head_ && head_.names_sound()) head_.finish(head_.batch(), true);
       return read;
     }
     return !read || head_.finished() ? read : complete();
@@ -115,7 +117,8 @@ class Recovery {
       committed = committed && (found_->torn_ || frame.batch <= head_.batch());
       whole_bytes_ = bytes->size() - rest.size();
       if (!committed) continue;
-      if (auto taken = take(frame); !taken) return taken;
+      // Of a torn log each frame that can be read is taken: what another version has put between them is passed over.
+      if (auto taken = take(frame); !taken && !found_->torn_) return taken;
       sound_bytes_ = whole_bytes_;
     }
     if (auto ended = end_snapshot(); !ended) return ended;
@@ -130,7 +133,8 @@ class Recovery {
   Result<void> take(const Frame& frame) {
     if (place_ == Place::kTitle) {
       place_ = Place::kSnapshot;
-      return frame.kind == FrameKind::kFile ? take_title(frame.payload) : damaged("a records file has no title");
+      if (frame.kind == FrameKind::kFile) return take_title(frame.payload);
+      if (!found_->torn_) return damaged("a records file has no title");
     }
     if (frame.kind == FrameKind::kSnapshot) {
       if (place_ != Place::kSnapshot) return damaged("a snapshot out of place");
@@ -182,6 +186,7 @@ class Recovery {
 
   // A shard of which nothing is known yet begins there.
   Result<void> take_snapshot() {
+    found_->forgotten_until_s_ = std::max(found_->forgotten_until_s_, snapshot_.forgotten_until_s);
     for (const auto& [key, units] : snapshot_.spent) found_->spent_[key] = std::max(found_->spent_[key], units);
     for (const auto& [shard, seq] : snapshot_.last_seq) {
       if (!found_->outbox_.shards().contains(shard)) found_->outbox_.shard(shard).watermark = seq;

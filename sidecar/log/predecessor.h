@@ -28,9 +28,15 @@ class Predecessor {
   bool torn() const { return torn_; }
   // What is wrong with the files, for people; empty where nothing is, and when an earlier recovery has found it.
   const std::string& damage() const { return damage_; }
+  // It was copied from another folder, whose process may live: nobody may be told that this incarnation is over.
+  bool is_copy() const { return is_copy_; }
+  // Usage was admitted through it, and not one record can be read: the folder is to be kept, for people.
+  bool unread() const { return unread_; }
   Outbox& outbox() { return outbox_; }
   // Complete: every unit it admitted, per (epoch, "tenant|bucket"). Not to be used when torn().
   const Spent& spent() const { return spent_; }
+  // But for windows that end until then: of those it may have spent more.
+  int64_t forgotten_until_s() const { return forgotten_until_s_; }
   size_t recovered_admissions() const { return recovered_admissions_; }
 
  private:
@@ -40,8 +46,10 @@ class Predecessor {
   std::string folder_;
   bool torn_ = false;
   std::string damage_;
+  bool is_copy_ = false, unread_ = false;
   Outbox outbox_;
   Spent spent_;
+  int64_t forgotten_until_s_ = 0;
   size_t recovered_admissions_ = 0;
 
   friend class Recovery;

@@ -5,10 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/money.h"
-#include "core/redis_contract/bucket_id.h"
 #include "core/redis_contract/keys.h"
 
 namespace tallygate::sidecar {
@@ -69,7 +69,7 @@ Result<std::unique_ptr<UsageLog>> UsageLog::create(std::string folder, LogIdenti
   log->folder_fd_ = open(log->folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   std::string bytes;
   append_title_frame(&bytes, {0, 0, log->identity_.incarnation});
-  for (const auto& part : encode_snapshot({}, {})) append_frame(&bytes, FrameKind::kSnapshot, 0, part);
+  for (const auto& part : encode_snapshot({}, {}, 0)) append_frame(&bytes, FrameKind::kSnapshot, 0, part);
   if (auto r = log->files_.start(0, bytes); !r) return tl::unexpected(r.error());
   if (auto r = log->head_.create(log->folder_, log->identity_.boot_id, log->identity_.incarnation, kFirstBatch - 1,
                                  log->files_.end());
@@ -312,7 +312,8 @@ void UsageLog::rotate() {
   std::string bytes;
   const uint32_t closing = files_.index();
   append_title_frame(&bytes, {closing + 1, files_.size(), identity_.incarnation});
-  for (const auto& part : encode_snapshot(spent_, last_seq)) append_frame(&bytes, FrameKind::kSnapshot, 0, part);
+  for (const auto& part : encode_snapshot(spent_, last_seq, forgotten_until_s_))
+    append_frame(&bytes, FrameKind::kSnapshot, 0, part);
   // Those in flight, which a successor may look up; and those just used, which would else be written one by one.
   for (uint32_t id = 0; id < entries_.size(); ++id) {
     if (entries_[id].in_flight == 0 && !entries_[id].recent) continue;
@@ -333,10 +334,11 @@ void UsageLog::rotate() {
 
 void UsageLog::forget_ended(int64_t second) {
   for (auto& entry : entries_) entry.totals.clear();
-  std::erase_if(spent_, [second](const auto& entry) {
-    const std::string& member = entry.first.second;
-    const auto bucket = redis_contract::BucketId::parse(std::string_view(member).substr(member.find('|') + 1));
-    return bucket && !bucket->wallet && bucket->start_s + bucket->length_s < second;
+  std::erase_if(spent_, [this, second](const auto& entry) {
+    const int64_t end_s = window_end_s(entry.first.second);
+    if (end_s >= second) return false;
+    forgotten_until_s_ = std::max(forgotten_until_s_, end_s);
+    return true;
   });
 }
 

@@ -65,13 +65,16 @@ class UsageLog {
 
   // Units in records so far, per (epoch, "tenant|bucket").
   const Spent& spent() const { return spent_; }
+  // Those of windows that end until then may be less than was spent.
+  int64_t forgotten_until_s() const { return forgotten_until_s_; }
   // Looks whether a successor would find the folder, and whether there is room in it; `around`: what is known of the
   // data folder. kConflict: it would not, for the folder or a file of it was deleted or replaced: nothing is admitted
   // until it is back. kExhausted: the disk is full, or a write has failed and would again.
   Result<void> examine(const Result<void>& around);
 
   // Forgets what was spent in windows that ended before `second`: nobody leases from those any more, so what a
-  // successor would return to them matters to nobody. Without it the totals of a long life would fill the memory.
+  // successor would return to them matters to nobody, and it returns nothing: the clock may have been wrong. Without it
+  // the totals of a long life would fill the memory.
   void forget_ended(int64_t second);
   size_t definitions() const { return ids_.size(); }
   size_t in_flight() const { return segments_.in_flight(); }
@@ -126,6 +129,7 @@ class UsageLog {
   Segments segments_;
   Outbox outbox_;
   Spent spent_;
+  int64_t forgotten_until_s_ = 0;
   uint32_t open_batch_ = kFirstBatch;
   bool settled_since_commit_ = false;
   std::vector<Entry> entries_;

@@ -12,6 +12,7 @@ constexpr int64_t kRemindS = 10;
 constexpr int64_t kExamineEveryNs = 500'000'000;
 constexpr int64_t kForgetEveryNs = 60'000'000'000;
 constexpr int64_t kForgetAfterS = 3600;  // totals of a window serve to return its units: of no use once it is over
+constexpr const char* kAsideRemedy = "look at what is left in it, and move it away";
 
 }  // namespace
 
@@ -88,11 +89,18 @@ Result<void> Sidecar::recover(const std::string& boot_id) {
                                         {"admissions_without_record", p.recovered_admissions()},
                                         {"torn", p.torn()},
                                         {"damage", p.damage()}});
+    if (p.unread()) {
+      log::error("a predecessor's usage cannot be read: its folder is set aside as aside-inc-…, and not billed",
+                 {{"folder", folder}, {"damage", p.damage()}, {"remedy", kAsideRemedy}});
+      DataFolder::set_aside(folder);
+      continue;
+    }
     for (const auto& [key, units] : p.spent()) {
       if (key.first == 0) spent_before_[key] += units;
     }
     predecessors_.push_back(std::move(*found));
   }
+  aside_.store(folder_.aside().size());
   return {};
 }
 
@@ -122,7 +130,7 @@ Result<void> Sidecar::start() {
     courier_->kick();
   });
   for (auto& predecessor : predecessors_) {
-    if (predecessor->torn()) {
+    if (predecessor->torn() && !predecessor->is_copy()) {
       for (const auto& [shard, queue] : predecessor->outbox().shards()) {
         if (auto told = log_->report_torn(shard, predecessor->incarnation()); !told) return told;
       }
@@ -181,6 +189,7 @@ void Sidecar::commit() {
   if (loop_.now_ns() - forgot_ns_ > kForgetEveryNs) {
     forgot_ns_ = loop_.now_ns();
     log_->forget_ended(clock_.wall_s() - kForgetAfterS);
+    aside_.store(folder_.aside().size());
   }
   if (!pending && log_->in_flight() == 0) return;
   courier_->kick();
@@ -271,7 +280,8 @@ void Sidecar::give_back() {
   std::vector<int> shards;
   for (const auto& [shard, queue] : log_->outbox().shards()) shards.push_back(shard);
   const std::set<LeaseNote> notes = ledger_ ? ledger_->notes() : std::set<LeaseNote>();
-  handover_->give_back(log_->incarnation(), log_->spent(), notes, std::move(shards), [this] { returned_ = true; });
+  handover_->give_back(log_->incarnation(), {log_->spent(), log_->forgotten_until_s()}, notes, std::move(shards),
+                       [this] { returned_ = true; });
 }
 
 // A drain waits for the watermark within its grace (rule 10); after that the folder keeps what is left.
@@ -354,8 +364,10 @@ void Sidecar::declare(telemetry::Health& health) {
         break;
     }
     if (commit_failing_.load()) return {telemetry::ServiceState::kDegraded, "writing to the data folder fails"};
-    if (syncer_.failures() == 0) return {};
-    return {telemetry::ServiceState::kDegraded, "syncing the data folder has failed"};
+    if (syncer_.failures() > 0) return {telemetry::ServiceState::kDegraded, "syncing the data folder has failed"};
+    if (aside_.load() == 0) return {};
+    return {telemetry::ServiceState::kDegraded,
+            std::to_string(aside_.load()) + " folders aside-inc-… hold usage that could not be read: " + kAsideRemedy};
   });
   health.add_readiness("usageLog", [this]() -> std::optional<std::string> {
     if (log_state_.load() == LogState::kGone) return "the data folder was deleted or replaced";

@@ -91,7 +91,7 @@ class Sidecar {
   std::atomic<bool> commit_failing_{false};  // the last one
   std::atomic<bool> redis_up_{false}, ledger_up_{false}, policy_known_{false}, app_known_{false}, is_draining_{false};
   std::atomic<uint64_t> tenants_{0}, purses_{0}, segments_{0}, in_flight_{0}, waiting_{0}, commit_failures_{0},
-      recovered_{0};
+      recovered_{0}, aside_{0};
 };
 
 }  // namespace tallygate::sidecar

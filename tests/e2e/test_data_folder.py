@@ -48,6 +48,35 @@ class DataFolder(StackTest):
         self.assertIn("copy", told[0]["damage"])
         self.assert_booked()
 
+    def test_a_copy_does_not_condemn_the_original(self):
+        a, = self.start("a", tenants={"acme": QUOTA})
+        self.admitted(a, 20)
+        shutil.copytree(self.folder_of("a"), self.folder_of("b"))
+        b = self.stack.start_sidecar("b", POLICY)
+        self.assertEqual(self.admitted(b, 1), 1)
+        self.assert_booked()
+        self.stack.redis.restart(kill=True)
+        for sidecar in (a, b):
+            self.stack.wait_until(lambda: self.ask(sidecar, "acme").status == 200, 30, "a member of the next epoch")
+        self.assert_booked()
+
+    def test_what_cannot_be_read_is_kept(self):
+        a, = self.start("a", tenants={"acme": QUOTA})
+        self.admitted(a, 20)
+        self.assert_booked()
+        a.kill9()
+        left, = self.folder_of("a").glob("inc-*")
+        for path in left.glob("records-*"):
+            path.write_bytes(b"?" + path.read_bytes()[1:])
+        a = self.stack.restart_sidecar("a")
+        self.assertEqual(self.admitted(a, 5), 5)
+        self.assertEqual([path.name for path in self.folder_of("a").glob("aside-*")], ["aside-" + left.name])
+        usage_log = json.loads(a.get("/health")[1])["services"]["usageLog"]
+        self.assertEqual(usage_log["status"], "degraded")
+        self.assertIn("aside-", str(usage_log))
+        self.assertTrue([line for line in a.log_lines() if line["level"] == "error" and str(left) in line.get("folder", "")])
+        self.assert_booked()
+
     def test_deleted_under_a_running_sidecar(self):
         a, = self.start("a", tenants={"acme": QUOTA})
         self.assertEqual(self.admitted(a, 50), 50)

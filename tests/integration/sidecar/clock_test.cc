@@ -85,6 +85,52 @@ TEST(Clock, APlanOfAWindowThatHasNotBegunIsNoPlan) {
   EXPECT_EQ(world.admitted_of(pod, 10), 2) << "the minute that is now, and what was left of it";
 }
 
+// I1: which purses are forgotten is a clock's word, and so no ground to spend twice.
+TEST(Clock, AWindowThatSeemedOverIsNotGrantedTwice) {
+  World world;
+  world.ready(100, 100);
+  const int64_t length_s = world.end_s - world.start_s;
+  world.op.fund(kTenant, "calls@" + std::to_string(world.end_s) + "+100000", 100);
+  Pod::Options options;
+  options.escrow.forget_every_ms = 100;
+  Pod& pod = world.pod(options);
+  EXPECT_EQ(world.admitted_of(pod, 60), 60);
+  ASSERT_TRUE(world.until([&] { return world.op.field(kTenant, world.bucket(), "free") == 40; }))
+      << "idle units are back";
+  world.pass_s(length_s + 7200);
+  world.run_ms(50);
+  EXPECT_EQ(world.outcome(pod), "admitted") << "in the next window";
+  ASSERT_TRUE(world.until([&] { return pod.escrow->purses() == 1; }));
+  world.pass_s(-length_s - 7200);
+  world.run_ms(50);
+  EXPECT_EQ(world.admitted_of(pod, 30), 30);
+  ASSERT_TRUE(world.until([&] { return world.op.field(kTenant, world.bucket(), "free") == 10; })) << "and back again";
+  EXPECT_EQ(world.admitted_of(pod, 100), 10);
+  EXPECT_EQ(world.outcome(pod), "429 QuotaExhausted");
+}
+
+// The other way round: leased in advance by a clock that was wrong, forgotten, and the window begins.
+TEST(Clock, AWindowThatWasSpentFromInAdvanceIsNotGrantedTwice) {
+  World world;
+  world.ready(100, 100);
+  const int64_t length_s = world.end_s - world.start_s;
+  world.op.fund(kTenant, "calls@" + std::to_string(world.end_s) + "+100000", 100);
+  Pod::Options options;
+  options.escrow.forget_every_ms = 100;
+  Pod& pod = world.pod(options);
+  EXPECT_EQ(world.outcome(pod), "admitted");
+  world.pass_s(length_s);
+  world.run_ms(50);
+  EXPECT_EQ(world.admitted_of(pod, 60), 60);
+  world.pass_s(-length_s);
+  world.run_ms(50);
+  EXPECT_EQ(world.outcome(pod), "admitted") << "which retires the wrong plan";
+  ASSERT_TRUE(world.until([&] { return pod.escrow->purses() == 1; }));
+  world.pass_s(length_s);
+  world.run_ms(50);
+  EXPECT_EQ(world.admitted_of(pod, 100), 40);
+}
+
 TEST(Clock, PursesOfWindowsThatHaveNotBegunAreForgotten) {
   World world;
   with_a_minute(world, 5);

@@ -112,6 +112,40 @@ TEST(Handover, TheFolderStaysUntilTheUnitsAreBack) {
   EXPECT_EQ(successor.folder->incarnations().size(), folders - 1);
 }
 
+// I1: a clock that was wrong for a while had the log forget what was spent; so nobody gives it back.
+TEST(Handover, WhatALogHasForgottenIsNotGivenBack) {
+  for (const bool drained : {false, true}) {
+    World world;
+    world.ready(200, 200);
+    const int64_t length_s = world.end_s - world.start_s;
+    world.op.fund(kTenant, "calls@" + std::to_string(world.end_s) + "+100000", 100);
+    Pod::Options options;
+    options.folder = world.temporary_folder();
+    options.log.max_file_bytes = 1;  // each batch begins a file, and says what is known of before
+    Pod& pod = world.pod(options);
+    EXPECT_EQ(world.admitted_of(pod, 77), 77);
+    world.run_ms(100);
+    world.pass_s(length_s + 7200);
+    world.run_ms(50);
+    pod.log->forget_ended(world.clock.wall_s() - 3600);
+    EXPECT_EQ(world.outcome(pod), "admitted") << "in the next window";
+    world.run_ms(100);
+    world.pass_s(-length_s - 7200);
+    world.run_ms(50);
+    EXPECT_EQ(world.outcome(pod), "admitted");
+    bool returned = false;
+    if (drained) {
+      pod.give_back([&] { returned = true; });
+      ASSERT_TRUE(world.until([&] { return returned; }));
+    }
+    world.drop(pod);
+    Pod& next = world.pod(options);
+    ASSERT_TRUE(world.until([&] { return next.handover->pending() == 0; }));
+    EXPECT_LE(world.op.field(kTenant, world.bucket(), "free"), 122) << drained;
+    EXPECT_LE(world.admitted_of(next, 200), 122) << drained;
+  }
+}
+
 // The pod lives on, a second one starts on a copy of its folder: what the first has leased is the first's.
 TEST(Handover, ACopyOfALiveFolderGivesNothingBack) {
   World world;

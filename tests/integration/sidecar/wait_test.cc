@@ -37,6 +37,22 @@ TEST(Wait, ForAnEpochAndForRegistration) {
   EXPECT_TRUE(call.admitted()) << call.denial.body;
 }
 
+// However many ask meanwhile, it is said what they wait for.
+TEST(Wait, ForAnEpochThatNobodyOpensIsSaid) {
+  World world;
+  world.basics(10);
+  Pod& pod = world.pod();
+  ASSERT_TRUE(world.until([&] {
+    EXPECT_TRUE(pod.begin().waits());
+    world.run_ms(20);
+    return !pod.escrow->stalled().empty();
+  })) << "each new request puts it off";
+  EXPECT_NE(pod.escrow->stalled().find("no epoch"), std::string::npos) << pod.escrow->stalled();
+  world.op.open();
+  world.op.fund(kTenant, world.bucket(), 10);
+  EXPECT_TRUE(world.until([&] { return pod.escrow->stalled().empty(); }));
+}
+
 TEST(Wait, BeforeThePolicyIsThereNobodyIsLetIn) {
   World world;
   world.operating = false;
@@ -175,7 +191,8 @@ TEST(Flood, MadeUpCredentialsDoNotFillTheMemory) {
     most = std::max(most, pod.directory->identities());
     if (i % 2'000 == 0) world.turn(0);
   }
-  ASSERT_TRUE(world.until([&] { return std::none_of(calls.begin(), calls.end(), [](Call* c) { return c->waits(); }); }));
+  ASSERT_TRUE(
+      world.until([&] { return std::none_of(calls.begin(), calls.end(), [](Call* c) { return c->waits(); }); }));
   for (Call* c : calls) ASSERT_TRUE(c->denial.status == 401 || c->denial.status == 503) << c->denial.body;
   EXPECT_LE(most, 10'001u);
   EXPECT_EQ(world.outcome(pod), "admitted");

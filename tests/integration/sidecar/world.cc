@@ -328,8 +328,8 @@ void Pod::give_back(std::function<void()> done) {
   EXPECT_TRUE(log->commit_batch());
   std::vector<int> shards;
   for (const auto& [shard, queue] : log->outbox().shards()) shards.push_back(shard);
-  handover->give_back(log->incarnation(), log->spent(), ledger ? ledger->notes() : std::set<LeaseNote>(),
-                      std::move(shards), std::move(done));
+  handover->give_back(log->incarnation(), {log->spent(), log->forgotten_until_s()},
+                      ledger ? ledger->notes() : std::set<LeaseNote>(), std::move(shards), std::move(done));
 }
 
 // --- World ------------------------------------------------------------------------------------------------------

@@ -127,6 +127,74 @@ TEST(DamagedLog, HeadsOfNoise) {
   }
 }
 
+// As the version before wrote it: files without a title, a head that says so. Its records are the ledger's all the
+// same.
+TEST(DamagedLog, AnotherVersionsRecordsAreRead) {
+  TempFolder temp;
+  SharedTruth truth;
+  make_log(temp / "inc-a", *truth, 5);
+  size_t records = 0;
+  {
+    fs::copy(temp / "inc-a", temp / "same");
+    fs::remove_all(temp / "inc-a");
+    fs::rename(temp / "same", temp / "inc-a");
+    auto copy = Predecessor::recover(temp / "inc-a", kBoot);
+    ASSERT_TRUE(copy.has_value());
+    records = (*copy)->outbox().size();
+    ASSERT_GT(records, 0u);
+  }
+  const fs::path head = (temp / "inc-a") + "/head";
+  std::string bytes = read_all(head);
+  bytes.replace(0, 8, "TGULOG02");
+  write_all(head, bytes);
+  for (const uint32_t index : RecordFiles::list(temp / "inc-a")) {
+    const fs::path path = (temp / "inc-a") + "/records-" + std::to_string(index);
+    const std::string whole = read_all(path);
+    std::string_view rest = whole;
+    Frame title;
+    ASSERT_TRUE(next_frame(&rest, &title));
+    ASSERT_EQ(title.kind, FrameKind::kFile);
+    write_all(path, std::string(rest));
+  }
+  auto found = Predecessor::recover(temp / "inc-a", kBoot);
+  ASSERT_TRUE(found.has_value()) << found.error().message;
+  EXPECT_TRUE((*found)->torn());
+  EXPECT_FALSE((*found)->unread());
+  EXPECT_EQ((*found)->outbox().size(), records);
+  EXPECT_EQ(audit_damaged(*truth, **found), "");
+}
+
+TEST(DamagedLog, OfWhichNothingCanBeReadIsKept) {
+  TempFolder temp;
+  SharedTruth truth;
+  DataFolder data;
+  ASSERT_TRUE(data.open(temp / "data").has_value());
+  make_log(temp / "data/inc-a", *truth, 5);
+  for (const uint32_t index : RecordFiles::list(temp / "data/inc-a")) {
+    const fs::path path = (temp / "data/inc-a/records-") + std::to_string(index);
+    std::string bytes = read_all(path);
+    bytes[0] = static_cast<char>(bytes[0] ^ 1);
+    write_all(path, bytes);
+  }
+  auto found = Predecessor::recover(temp / "data/inc-a", kBoot);
+  ASSERT_TRUE(found.has_value()) << found.error().message;
+  EXPECT_TRUE((*found)->torn() && (*found)->unread());
+  DataFolder::set_aside(temp / "data/inc-a");
+  EXPECT_TRUE(data.incarnations().empty());
+  EXPECT_EQ(data.aside(), std::vector<std::string>{temp / "data/aside-inc-a"});
+  EXPECT_TRUE(fs::exists(temp / "data/aside-inc-a/segment-0"));
+}
+
+// A reboot right after the start: nothing was admitted, nothing is missing.
+TEST(DamagedLog, OneThatAdmittedNothingIsNotKept) {
+  TempFolder temp;
+  UsageLog::create(temp / "inc-a", identity()).value();
+  auto found = Predecessor::recover(temp / "inc-a", kOtherBoot);
+  ASSERT_TRUE(found.has_value()) << found.error().message;
+  EXPECT_TRUE((*found)->torn());
+  EXPECT_FALSE((*found)->unread());
+}
+
 TEST(DamagedLog, GarbageFilesBesideTheLogAreIgnored) {
   TempFolder temp;
   SharedTruth truth;

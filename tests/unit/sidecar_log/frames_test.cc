@@ -66,17 +66,18 @@ TEST(Snapshots, RoundTripAndRefusal) {
   snapshot.spent[{3, "shop/acme|limit@0+60"}] = INT64_MAX;
   snapshot.spent[{4, "shop/acme|units$"}] = 0;
   snapshot.last_seq = {{0, 1}, {63, INT64_MAX}};
+  snapshot.forgotten_until_s = 60;
   for (const size_t max_bytes : {size_t{1}, size_t{40}, size_t{1} << 20}) {
     Snapshot back;
-    for (const auto& part : encode_snapshot(snapshot.spent, snapshot.last_seq, max_bytes)) {
+    for (const auto& part : encode_snapshot(snapshot.spent, snapshot.last_seq, snapshot.forgotten_until_s, max_bytes)) {
       EXPECT_TRUE(part.size() <= max_bytes || part.find('\n') + 1 == part.size());
       ASSERT_TRUE(decode_snapshot(part, &back).has_value());
     }
     EXPECT_EQ(back, snapshot);
   }
-  EXPECT_EQ(encode_snapshot({}, {}).size(), 1u) << "a file begins with one, even if it says nothing";
-  for (const char* text :
-       {"s\t1\t2", "n\t1", "n\t64\t1", "n\t-1\t1", "x\t1\t2\t3", "s\tx\t2\tm", "n\t1\t2\t3", "n\t1\t-2"}) {
+  EXPECT_EQ(encode_snapshot({}, {}, 0).size(), 1u) << "a file begins with one, even if it says nothing";
+  for (const char* text : {"s\t1\t2", "n\t1", "n\t64\t1", "n\t-1\t1", "x\t1\t2\t3", "s\tx\t2\tm", "n\t1\t2\t3",
+                           "n\t1\t-2", "f\t0\t-1", "f\t1\t1"}) {
     Snapshot back;
     EXPECT_FALSE(decode_snapshot(text, &back).has_value()) << text;
   }

@@ -25,6 +25,7 @@ struct Made {
     auto found = Predecessor::recover(folder, kBoot);
     if (!found) return found.error().message;
     if (!(*found)->torn() || (*found)->damage().empty()) return "it is taken for the log itself";
+    copied = (*found)->is_copy();
     return audit_damaged(*truth, **found);
   }
 
@@ -32,13 +33,16 @@ struct Made {
     Folder() { fs::create_directory(*this / "data"); }
   } temp;
   SharedTruth truth;
+  bool copied = false;  // what foreign() found: its process may live
 };
 
 TEST(CopyOfALog, ReturnsNothingAndTheLogItselfIsWhole) {
   Made made;
   fs::copy(made.temp / "data", made.temp / "copy", fs::copy_options::recursive);
   EXPECT_EQ(made.foreign(made.temp / "copy/inc-a"), "");
+  EXPECT_TRUE(made.copied);
   EXPECT_EQ(made.foreign(made.temp / "copy/inc-a"), "") << "and stays so";
+  EXPECT_TRUE(made.copied);
   EXPECT_EQ(made.whole(made.temp / "data/inc-a"), "");
 }
 
@@ -70,6 +74,7 @@ TEST(CopyOfALog, FilesThatWerePutBackInPlace) {
     fs::rename(path, made.temp / "aside");
     write_all(path, bytes);
     EXPECT_EQ(made.foreign(made.temp / "data/inc-a"), "") << name;
+    EXPECT_FALSE(made.copied) << "its folder is locked by us: nobody else writes it";
   }
 }
 
