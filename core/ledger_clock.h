@@ -4,7 +4,7 @@
 // step of this machine's wall clock changes nothing. Until the first answer it is this machine's wall clock.
 //
 // An estimate is off by no more than the round trip of the answer that it came from. The monotonic clock stands still
-// while a virtual machine is suspended: the first answer after it sets that right.
+// while a host suspends a virtual machine unasked: the first answer after it sets that right.
 //
 // Threading: any. The machine's clocks outlive it.
 #pragma once

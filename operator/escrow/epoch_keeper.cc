@@ -20,7 +20,6 @@ using redis_contract::kShards;
 
 constexpr int64_t kFollowerInterval_ms = 200;
 constexpr int64_t kBackoffMax_ms = 1000;
-constexpr int64_t kTimeAnswerMax_ms = 200;  // half of it is how wrong the offset may be
 constexpr int kTurnsPerRegistration =
     10;  // members are registered again that often, which heals what the pump could not
 
@@ -54,15 +53,17 @@ struct EpochKeeper::Worker {
   int64_t next_round_ms = 0;
   std::atomic<bool> stopping = false;
 
-  // How far the ledger's clock is ahead of Redis'. A slow answer tells little: what is known then stays.
+  // How far the ledger's clock is ahead of Redis': each answer says the least and the most that it can be, by when it
+  // was asked for and when it came. A slow one tells little, and what is known stays where it may.
   Result<void> measure_clock() {
     const int64_t sent_ms = env.mono_ms(), ledger_ms = env.wall_ms();
     const auto reply = redis::Client::check(redis.call({"TIME"}));
     if (!reply) return tl::unexpected(reply.error());
     const int64_t took_ms = env.mono_ms() - sent_ms;
-    if (took_ms > kTimeAnswerMax_ms || !reply->is_array() || reply->elements.size() != 2) return {};
+    if (!reply->is_array() || reply->elements.size() != 2) return {};
     const int64_t redis_ms = reply->elements[0].to_integer() * 1'000 + reply->elements[1].to_integer() / 1'000;
-    ahead_ms = ledger_ms + took_ms / 2 - redis_ms;
+    const int64_t least_ms = ledger_ms - redis_ms;
+    ahead_ms = std::clamp(ahead_ms.value_or(least_ms + took_ms / 2), least_ms, least_ms + took_ms);
     counters.redis_behind_ms = *ahead_ms;
     return {};
   }

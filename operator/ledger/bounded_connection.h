@@ -1,4 +1,5 @@
-// A connection to PostgreSQL on which each call ends within its time, whatever the server and the network do: for who
+// A connection to PostgreSQL on which each call ends within its time, whatever the server and the network do (but for
+// the name server: a host's name is looked up in the time that resolv.conf gives it, an address in none): for who
 // must notice that they are silent. (Session waits as long as the connection seems to live, and one that a proxy or a
 // stopped server keeps open does so for ever.) Made on first use, and anew after any failure.
 //

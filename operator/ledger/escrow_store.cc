@@ -111,6 +111,7 @@ std::string hex(std::string_view bytes) {
 }
 
 // Poison is kept for people to see. Where it is known whose it was, its place is staged, so that it counts as passed.
+// A log's first record is its hello: without it all that follows would wait for ever for who they are of.
 Result<void> quarantine(Transaction& transaction, std::span<const PoisonRecord> poison, const std::string& now) {
   if (poison.empty()) return {};
   Json rows = Json::array();
@@ -131,7 +132,8 @@ Result<void> quarantine(Transaction& transaction, std::span<const PoisonRecord> 
   if (!done) return tl::unexpected(done.error());
   if (!std::ranges::any_of(poison, [](const PoisonRecord& p) { return p.seq > 0; })) return {};
   const Result<Rows> staged = transaction.exec(
-      "insert into usage_staging (shard, incarnation, kind, seq) select shard, incarnation, 'Q', seq "
+      "insert into usage_staging (shard, incarnation, kind, seq, boot_id, pod, software) "
+      "select shard, incarnation, case seq when 1 then 'H' else 'Q' end, seq, '-', '-', '-' "
       "from jsonb_to_recordset($1::jsonb) as x (shard smallint, incarnation text, seq bigint) where seq > 0",
       {text});
   if (!staged) return tl::unexpected(staged.error());

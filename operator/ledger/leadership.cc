@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "core/io/event_loop.h"
@@ -62,20 +63,22 @@ void Leadership::run() {
       clock_.heard(integer((*answer)[2]) * 1'000, sent_ns, clock_.mono_ns());
       answered_until_ms_ = sent_ns / 1'000'000 + kHold_ms;
       if (leads) term_ = integer((*answer)[1]);
+      leads_until_ms_ = leads ? sent_ns / 1'000'000 + kHold_ms : kNever;
       if (const std::string fault = clock_.machine_fault(); !fault.empty()) {
         static log::Throttle throttle(60);
         log::warn(throttle, "a clock is wrong", {{"error", fault}});
       }
     }
-    leads_until_ms_ = leads ? sent_ns / 1'000'000 + kHold_ms : kNever;
-    if (leads != led) {
-      log::info(leads ? "leading" : "leading no more",
+    // One renewal that fails is none: what the last one gave still counts.
+    if (is_leader() != led) {
+      led = !led;
+      log::info(led ? "leading" : "leading no more",
                 {{"holder", holder}, {"term", term()}, {"why", answer ? "" : answer.error().message}});
     }
-    led = leads;
     // A connection may have been closed while nobody looked: a new one is tried at once.
-    if (!answer && was_connected && clock_.mono_ns() - sent_ns < kInterval_ms * 1'000'000) continue;
-    loop_->run_once(kInterval_ms);
+    const int64_t took_ms = (clock_.mono_ns() - sent_ns) / 1'000'000;
+    if (!answer && was_connected && took_ms < kInterval_ms) continue;
+    loop_->run_once(std::max<int64_t>(0, kInterval_ms - took_ms));
   }
   leads_until_ms_ = answered_until_ms_ = kNever;
   if (led) (void)connection.row("select resign($1)", {holder}, kAnswer_ms);

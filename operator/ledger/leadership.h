@@ -2,9 +2,9 @@
 // renewed five times in its life; the holder is leader only as long as this machine's monotonic clock says that the
 // lease cannot have ended, counted from before the last renewal was sent. So a holder that was stopped, cut off or
 // whose server is away is no leader by itself, within kHold_ms, and the next one leads within kLease_ms + kInterval_ms;
-// a holder that ends in order releases the lease. (A virtual machine that is suspended counts no time: it is leader for
-// up to kHold_ms after it wakes. The renewals do not wait for the disk: a ledger that crashes may know an older
-// expiry.)
+// a holder that ends in order releases the lease. (A virtual machine that its host suspends without a word counts no
+// time: it is leader for up to kHold_ms after it wakes. The renewals do not wait for the disk: a ledger that crashes
+// may know an older expiry.)
 //
 // Not needed for safety, so a moment with two leaders or none does no harm, and what a leader writes that slept through
 // its successor's work does none either:

@@ -147,6 +147,15 @@ TEST_F(BookingTest, TakesFreeTextAsItComes) {
   EXPECT_EQ(w.number("select count(*) from usage_records where dims ->> 'b' = '\\N'"), 1);
 }
 
+TEST_F(BookingTest, WhoseHelloIsPoisonIsRegisteredAllTheSame) {
+  const ledger::PoisonRecord poison{kShard, "1-1", "H\ta\t1", "hello: boot id", "a", 1};
+  const auto booked = must(w.store.book(std::vector{use(2)}, std::span(&poison, 1)));
+  ASSERT_EQ(booked.size(), 1u);
+  EXPECT_EQ(booked[0].watermark, 2);
+  EXPECT_TRUE(booked[0].may_lease);
+  EXPECT_EQ(w.number("select count(*) from quarantined_records"), 1);
+}
+
 TEST_F(BookingTest, QuarantinesPoisonOnceBesideTheRest) {
   const ledger::PoisonRecord poison{kShard, "1-1", std::string("\x00\xff junk", 7), "not a record"};
   must(w.store.book(std::vector{hello(kShard, "a"), use(2)}, std::span(&poison, 1)));

@@ -180,6 +180,27 @@ TEST_F(LeadershipTest, AProcessThatSleptIsNoLeaderBeforeItsThreadRuns) {
   EXPECT_TRUE(eventually([&] { return only.leads(); })) << "nobody else led meanwhile";
 }
 
+TEST_F(LeadershipTest, ARenewalThatFailsIsNoLostReign) {
+  Member only(url);
+  ASSERT_TRUE(lead(only));
+  const std::string theirs =
+      " from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and query like "
+      "'%o_leads%'";
+  for (int i = 0; i < 3; ++i) {
+    const int64_t before = number("select max(pid)" + theirs);
+    ASSERT_EQ(number("select count(pg_terminate_backend(pid))" + theirs), 1);
+    bool led = true;
+    const int64_t until_ms = system_env().mono_ms() + 2 * Leadership::kInterval_ms;
+    while (system_env().mono_ms() < until_ms) led = led && only.leads();
+    EXPECT_TRUE(led) << "what the renewal before it gave still counts";
+    ASSERT_TRUE(eventually([&] {
+      const int64_t now = number("select coalesce(max(pid), 0)" + theirs);
+      return now != 0 && now != before;
+    }));
+  }
+  EXPECT_EQ(only.leadership.term(), 1);
+}
+
 TEST_F(LeadershipTest, NobodyLeadsWhilePostgresIsAway) {
   PostgresServer server;
   Member only(server.create_database());
