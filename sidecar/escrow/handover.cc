@@ -62,14 +62,14 @@ void Handover::finish(Predecessor* predecessor) {
   std::erase_if(estates_, [predecessor](const auto& e) { return e->predecessor.get() == predecessor; });
 }
 
-// What was spent counts against the ledger's lease first: only then is it known what Redis's units paid for. Redis is
-// told at once of all that was spent, as if it had paid for everything, and again of what it did pay for.
 int64_t Spending::most(const std::pair<int64_t, std::string>& key) const {
   if (window_end_s(key.second) <= forgotten_until_s) return kMaxInteger;
   const auto found = spent.find(key);
   return found == spent.end() ? 0 : found->second;
 }
 
+// What was spent counts against the ledger's lease first: only then is it known what Redis's units paid for. Redis is
+// told at once of all that was spent, as if it had paid for everything, and again of what it did pay for.
 void Handover::give_back(const std::string& incarnation, Spending spending, const std::set<LeaseNote>& notes,
                          std::vector<int> shards, std::function<void()> done) {
   if (ledger_ == nullptr || notes.empty()) return give_back_to_redis(incarnation, spending, shards, std::move(done));
