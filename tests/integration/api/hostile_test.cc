@@ -250,7 +250,6 @@ TEST(ApiHostile, WhoIsRefusedAnywayIsRefusedByTheHead) {
     EXPECT_EQ(answer("/v1/deductions", framing + kAuth + "Tallygate-Tenant: shop/globex\r\n").status, 403);
     EXPECT_EQ(answer("/v1/wallet/adjustments", framing + kAuth).member("reason"), "ScopeMissing");
     EXPECT_EQ(answer("/v1/deductions", framing + kAuth + "Content-Encoding: gzip\r\n").status, 415);
-    EXPECT_EQ(answer("/v1/providers/nobody/events", framing).status, 404);
     EXPECT_EQ(answer("/v1/nothing", framing).status, 404);
   }
   EXPECT_EQ(answer("/v1/deductions", "Content-Length: 262145\r\n" + kAuth).status, 413);
@@ -266,12 +265,13 @@ TEST(ApiHostile, WrongMethodsAreToldTheRightOnes) {
       {"/v1/usage", "GET, HEAD, POST"},    {"/v1/events", "POST"},
       {"/openapi.yaml", "GET, HEAD"}};
   for (const auto& [path, allowed] : paths) {
-    for (const char* method : {"PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "get", "PROPFIND"}) {
+    for (const char* method : {"PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "PROPFIND"}) {
       const Answer answer = world.send({.method = method, .path = path, .token = kAcmeToken});
       EXPECT_EQ(answer.status, 405) << method << path;
       EXPECT_NE(answer.head.find("\r\nAllow: " + std::string(allowed)), std::string::npos) << answer.head;
     }
   }
+  EXPECT_EQ(world.send({.method = "get", .path = "/v1/wallet", .token = kAcmeToken}).status, 400) << "no method at all";
   EXPECT_EQ(world.send({.method = "GET", .path = "/v1/deductions", .token = kAcmeToken}).status, 405);
   for (const char* path :
        {"/v1/wallet", "/v1/reservations", "/openapi.yaml", "/v1/reservations/none", "/v1/nothing", "/v1/deductions"}) {
@@ -361,12 +361,12 @@ TEST(ApiHostile, ALongBodyIsAnsweredAsAShortOne) {
 
 // The actor of the audit log is cut between letters, not within one.
 TEST(ApiHostile, AnAdministratorWithALongNameMayAdjust) {
-  ApiWorld world;
+  ApiWorld world("", [](ApiWorld& before) { before.settings.jwt_privileged = true; });
   world.credit("shop/acme", 100'000'000);
   for (const size_t letters : {66, 67, 100}) {
     const std::string token =
         sign_hs256(R"({"alg":"HS256"})",
-                   R"({"iss":"https://issuer.example/","aud":"tallygate","scope":"admin","sub":")" +
+                   R"({"iss":"https://issuer.example/","aud":"tallygate","scope":"tallygate:admin","sub":")" +
                        repeated("\xE2\x82\xAC", static_cast<int>(letters)) + R"(","exp":)" +
                        std::to_string(system_env().wall_s() + 600) + R"(,"app_metadata":{"org_id":"ext-acme"}})");
     const Answer answer = world.send({.method = "POST",

@@ -140,7 +140,7 @@ LeaseAnswer Scripts::lease(int64_t epoch, const std::string& incarnation, const 
                      reply->elements[3].to_integer(-1)};
   for (size_t i = 4; i < reply->elements.size(); ++i) {
     const auto& e = reply->elements[i].elements;
-    TG_ASSERT(e.size() == 4 && e[0].is_integer() && e[1].is_integer() && e[2].is_integer());
+    TG_ASSERT(e.size() == 5 && e[0].is_integer() && e[1].is_integer() && e[2].is_integer() && e[4].is_integer());
     answer.grants.push_back({e[0].integer, e[1].integer, e[2].integer, e[3].text});
   }
   return answer;
