@@ -60,6 +60,8 @@ class InForce(StackTest):
             self.assertIn(b"disputed payment", denied.body)
             self.stack.operator.kill9()
             self.stack.restart_operator()
+            # The lease of the one that was killed ends within seconds; what is promised is promised of an operator that leads.
+            self.stack.wait_until(lambda: self.stack.operator.metric("tallygate_operator_leader") == 1, 10, "the operator leads")
             time.sleep(1)
             self.assertEqual(self.ask(self.stack.sidecars["a"], "acme").status, 403, "after a restart of the operator")
             self.in_force("acme", 200, self.ledger(end), end.split("(", maxsplit=1)[0])
