@@ -251,7 +251,7 @@ class LedgerLeases(StackTest):
         self.stack.redis.pause()
         self.stack.wait_until(lambda: self.ask(b, "fresh").status == 503, 20, "nothing is said to a stranger")
         self.assertEqual(b.metric("tallygate_sidecar_ledger_leased_units_total"), 0)
-        self.assertTrue(any("certificate" in str(line.get("error")) for line in b.log_lines()), "the log says why")
+        self.stack.wait_until(lambda: any("certificate" in str(line.get("error")) for line in b.log_lines()), 5, "the log says why")
 
 
 if __name__ == "__main__":
