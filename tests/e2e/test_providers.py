@@ -107,7 +107,7 @@ class ProvidersTest(unittest.TestCase):
         self.assertIn("GBP 9.575284", self.wallet())  # 10 − 0.1843 × 0.79 × 1.20 − 0.25
         self.assertEqual(self.dialer("call.status", {"callId": "c-1"}, key=b"x" * 32)[0], 401)
         self.assertEqual(self.dialer("call.status", {"callId": "c-1"}, now=time.time() - 600)[0], 401)
-        self.assertEqual(self.post("nobody", b"{}", {"Content-Type": "application/json"})[0], 404)
+        self.assertEqual(self.post("nobody", b"{}", {"Content-Type": "application/json"})[0], 401)
         metrics = urllib.request.urlopen(f"http://{self.stack.operator.admin_address}/metrics", timeout=10).read().decode()
         self.assertIn('tallygate_operator_provider_events_total{provider="voice",result="settled"} 1', metrics)
         self.assertIn('tallygate_operator_provider_events_total{provider="dialer",result="unauthenticated"} 2', metrics)
