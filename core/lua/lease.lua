@@ -1,27 +1,31 @@
 -- Moves units of several buckets to one registered incarnation, all or nothing; takes back what it returns. Totals are
 -- cumulative per incarnation and bucket, so that a call repeated or answered late changes nothing twice.
 -- With no buckets it is the heartbeat: epoch and watermark.
--- KEYS 1 epoch, 2 registered, 3 closed, 4 want, 5 watermark, 6 held, 7 minted, 8… buckets.
+-- KEYS 1 epoch, 2 registered, 3 closed, 4 want, 5 watermark, 6 held, 7 minted, 8 ledger, 9… buckets.
 -- ARGV 1 epoch, 2 incarnation, 3 the ledger's time in ms as the caller knows it, 4 channel,
---   5 shard as two digits, then per bucket five: least total wanted, best total wanted, total returned, mint (units a
---   Redis-only window starts with, else 0), member.
--- Reply: {status, epoch, watermark, the ledger's time in ms or 0, {granted total, remaining, used, dry} …}: status GRANT,
+--   5 shard as two digits, 6 generation and 7 mark of the ledger that the caller has heard, then per bucket five: least total
+--   wanted, best total wanted, total returned, mint (units a Redis-only window starts with, else 0), member.
+-- Reply: {status, epoch, watermark, the ledger's time in ms or 0, the ledger's generation and mark as told here, 1 where it is
+--   known to have gone back, {granted total, remaining, used, dry} …}: status GRANT,
 --   DRY (the ledger says exhausted), WAIT (funding is under way), EPOCH (another is in force; no buckets follow), REG (not
 --   registered; ditto) or CLOCK (the caller's time is further off than the bound; ditto).
 --   remaining = free here + what the ledger could still fund, at most 2^53 - 1; dry = this bucket's ledger version, or '' .
 --include epoch_guard
+--include ledger_guard
 local bound_ms = 2000  -- docs/PROTOCOL.md, Clocks; core/ledger_clock.h has the same
+local w = ledger_word(KEYS[8], tonumber(ARGV[6]), tonumber(ARGV[7]))
 local e, off = current_epoch(KEYS[1])
+if w.short then e = 0 end
 local time = redis.call('TIME')
 local now = e > 0 and time[1] * 1000 + math.floor(time[2] / 1000) + off or 0
 local watermark = tonumber(redis.call('HGET', KEYS[5], ARGV[2]) or '0')
-if e ~= tonumber(ARGV[1]) then return {'EPOCH', e, watermark, now} end
+if e ~= tonumber(ARGV[1]) then return {'EPOCH', e, watermark, now, w.gen, w.mark, w.behind} end
 local inc = ARGV[2]
 if redis.call('SISMEMBER', KEYS[2], inc) == 0 or redis.call('SISMEMBER', KEYS[3], inc) == 1 then
-  return {'REG', e, watermark, now}
+  return {'REG', e, watermark, now, w.gen, w.mark, w.behind}
 end
-local n = #KEYS - 7
-if n > 0 and math.abs(tonumber(ARGV[3]) - now) > bound_ms then return {'CLOCK', e, watermark, now} end
+local n = #KEYS - 8
+if n > 0 and math.abs(tonumber(ARGV[3]) - now) > bound_ms then return {'CLOCK', e, watermark, now, w.gen, w.mark, w.behind} end
 -- Of a limit the two latest windows that were minted stay known, whatever becomes of their buckets: none is minted twice.
 local function minted(name)
   local a, b = string.match(redis.call('HGET', KEYS[7], name) or '-1 -1', '^(%S+) (%S+)$')
@@ -40,7 +44,7 @@ local function hold(member, now_s)
   redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', '(' .. now_s)
 end
 for i = 1, n do
-  local key, at = KEYS[7 + i], 5 + (i - 1) * 5
+  local key, at = KEYS[8 + i], 7 + (i - 1) * 5
   local lo, hi, ret, mint = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local h = redis.call('HMGET', key, 'f', 'free', 'avail', 'used', 'dry', 'low', 'kick', 'ro', 'g:' .. inc, 'r:' .. inc, 'need', 'want')
   local p = {key = key, member = ARGV[at + 5], known = h[1], free = tonumber(h[2] or '0'), avail = tonumber(h[3] or '0'),
@@ -71,7 +75,7 @@ for i = 1, n do
   end
   plan[i] = p
 end
-local reply = {status, e, watermark, now}
+local reply = {status, e, watermark, now, w.gen, w.mark, w.behind}
 for i = 1, n do
   local p = plan[i]
   if status ~= 'GRANT' then p.give = 0 end

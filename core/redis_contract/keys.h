@@ -27,6 +27,12 @@ std::string epoch_key(int shard);
 std::string usage_key(int shard);
 // HASH incarnation → the highest record number of the contiguous prefix that the ledger has booked.
 std::string watermark_key(int shard);
+// HASH gen, mark (how far the ledger says it is: generation and mark), cgen, claimed (how far sidecars know it to have
+// been, where that is more), behind (1: it has gone back), sealed (the epoch that was in force when that was found).
+std::string ledger_key(int shard);
+// HASH of what sidecars know while the ledger is behind: "l:<incarnation>" → its last record, "f:<incarnation>" → the
+// first that it can still send, "c:<epoch>:<incarnation>:<member()>" → the most units it will ever report there.
+std::string claims_key(int shard);
 // STRING the tenant's document (core/tenant/wire.h).
 std::string tenant_key(std::string_view tenant);
 

@@ -8,6 +8,7 @@
 
 #include "core/env.h"
 #include "core/redis_contract/record.h"
+#include "operator/ledger/history.h"
 #include "operator/ledger/session.h"
 
 namespace tallygate::ledger {
@@ -99,14 +100,16 @@ class EscrowStore {
   // Counts what was recalled by a plan of this tenant's.
   Result<void> count_recalled(const std::string& tenant, const std::string& totals);
   // One transaction. On kTimeout repeat it: what is booked is not booked again. kInvalid: some record of the batch is
-  // refused by the database; split the batch to find it.
+  // refused by the database; split the batch to find it. kConflict: the ledger has gone back, by what `history` knows;
+  // nothing is booked. What this commit made of it is heard by `history`.
   Result<std::vector<BookedIncarnation>> book(std::span<const StagedRecord> records,
-                                              std::span<const PoisonRecord> poison);
+                                              std::span<const PoisonRecord> poison, History* history = nullptr);
   // Makes the monthly partitions of usage_records ahead of time. A few times a day is enough.
   Result<void> ensure_partitions();
 
  private:
   std::string now() const;
+  Result<void> book_staged(Transaction& transaction, bool filling, std::vector<BookedIncarnation>* booked);
   Env& env_;
   Session& session_;
 };

@@ -43,6 +43,19 @@ void collect_pump(metrics::Scrape& scrape, const pump::PumpCounters& c) {
                static_cast<double>(c.lag_ms.load(std::memory_order_relaxed)) / 1000);
 }
 
+void collect_history(metrics::Scrape& scrape, const ledger::History& history) {
+  scrape.gauge("tallygate_operator_ledger_behind",
+               "1 while the ledger knows less than it did: restored from a backup and not recovered yet.", {},
+               history.in_order() ? 0 : 1);
+  scrape.gauge("tallygate_operator_ledger_generation", "How often the ledger was recovered.", {},
+               static_cast<double>(history.known().generation));
+  scrape.gauge("tallygate_operator_usage_gaps", "Sidecars of which booked records are missing since a recovery.", {},
+               static_cast<double>(history.open_gaps()));
+  scrape.counter("tallygate_operator_usage_records_given_up_total",
+                 "Records that nobody could send again after a recovery.", {},
+                 static_cast<double>(history.lost_records()));
+}
+
 }  // namespace
 
 std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& registry, const Parts& parts,
@@ -55,6 +68,7 @@ std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& r
     scrape.gauge("tallygate_operator_clock_ahead_seconds",
                  "How far this machine's clock is ahead of the ledger's, which is followed.", {},
                  static_cast<double>(clock.machine_ahead_ms()) / 1000);
+    collect_history(scrape, *parts.history);
     if (parts.keeper) collect_keeper(scrape, parts.keeper->counters());
     if (parts.funder) collect_funder(scrape, parts.funder->counters());
     if (parts.pump) collect_pump(scrape, parts.pump->counters());

@@ -31,7 +31,7 @@ Operator::Operator(Env& env, const RunSettings& settings)
       health_(env) {
   // The probe's answer comes on its own thread.
   parts_.probe = std::make_unique<Probe>(
-      env_, ProbeOptions{database_url_, settings_.redis, settings_.migrate},
+      env_, ProbeOptions{database_url_, settings_.redis, settings_.migrate, parts_.history},
       [this](const Result<void>& answer) { loop_.post([this, answer] { schema_checked(answer); }); }, registry_);
   parts_.leadership = std::make_unique<ledger::Leadership>(clock_, database_url_);
   if (settings_.has(Role::kPipeline)) build_pipeline();
@@ -46,13 +46,19 @@ Operator::~Operator() = default;
 
 bool Operator::is_leader() const { return parts_.leadership->is_leader(); }
 
+// What counts on all booked usage being here: it would submit to Stripe, or write off, what is on its way.
+bool Operator::may_count() const { return is_leader() && parts_.history->in_order() && !parts_.history->filling(); }
+
 void Operator::build_pipeline() {
   const auto leads = [this] { return is_leader(); };
+  const auto counts = [this] { return may_count(); };
   escrow::EpochKeeperOptions keeper;
   keeper.database_url = database_url_;
   keeper.redis = settings_.redis;
+  keeper.history = parts_.history;
   keeper.is_leader = leads;
   parts_.keeper = std::make_unique<escrow::EpochKeeper>(env_, keeper);
+  parts_.history->expect_gaps();
 
   escrow::FunderOptions funder;
   funder.database_url = database_url_;
@@ -64,16 +70,17 @@ void Operator::build_pipeline() {
   pump::PumpOptions pump;
   pump.database_url = database_url_;
   pump.redis = settings_.redis;
-  pump.is_leader = leads;
+  pump.history = parts_.history;
+  pump.is_leader = [this] { return is_leader() && parts_.history->in_order(); };
   parts_.pump = std::make_unique<pump::Pump>(env_, pump);
 
   billing::AggregatorOptions aggregator;
   aggregator.interval_ms = settings_.aggregate_interval_ms;
   aggregator.lateness_ms = settings_.aggregate_lateness_ms;
-  parts_.aggregator = std::make_unique<billing::Aggregator>(env_, database_url_, aggregator, leads, registry_);
+  parts_.aggregator = std::make_unique<billing::Aggregator>(env_, database_url_, aggregator, counts, registry_);
 
   parts_.housekeeper =
-      std::make_unique<jobs::Housekeeper>(env_, database_url_, jobs::HousekeeperOptions{}, leads, registry_);
+      std::make_unique<jobs::Housekeeper>(env_, database_url_, jobs::HousekeeperOptions{}, counts, registry_);
 
   if (settings_.stripe == Stripe::kDisabled) return;
   parts_.http = make_http_client();
@@ -84,7 +91,7 @@ void Operator::build_pipeline() {
   billing::StripeOptions stripe{without_slash(settings_.stripe_api_base.text), settings_.stripe_api_key,
                                 settings_.stripe_version, settings_.stripe_timeout_ms};
   parts_.submitter = std::make_unique<billing::Submitter>(
-      env_, database_url_, submitter, billing::stripe_sender(*parts_.http, std::move(stripe)), leads, registry_);
+      env_, database_url_, submitter, billing::stripe_sender(*parts_.http, std::move(stripe)), counts, registry_);
 }
 
 void Operator::build_controller() {

@@ -87,12 +87,28 @@ void Probe::pause(EventLoop& loop) {
   if (!stopping_) loop.run_once(kIntervalMs);
 }
 
+// Whoever leads looks more closely (escrow/ledger_watch.h); a standby, or an API alone, knows by this.
+Result<void> Probe::ask_database(ledger::Session& session) {
+  ledger::HistoryStore store(env_, session);
+  const ledger::Mark known = options_.history->known();  // before the ledger is asked: others go on meanwhile
+  auto past = store.look();
+  if (!past) return tl::unexpected(past.error());
+  if (past->behind.empty() && past->mark < known) {
+    past->behind = "it was at mark " + std::to_string(known.generation) + "." + std::to_string(known.mark) +
+                   " when this process last saw it, and is at " + std::to_string(past->mark.generation) + "." +
+                   std::to_string(past->mark.mark);
+    if (auto told = store.found_behind(past->behind); !told) return tl::unexpected(told.error());
+  }
+  if (past->behind.empty()) options_.history->heard(past->mark);
+  options_.history->set_behind(past->behind);
+  return {};
+}
+
 void Probe::watch_database() {
   ledger::Session session(options_.database_url);
   bool schema_told = false;
   while (!stopping_) {
-    Result<void> answer =
-        schema_told ? session.exec("select 1").map([](const auto&) {}) : prepare_schema(session, options_.migrate);
+    Result<void> answer = schema_told ? ask_database(session) : prepare_schema(session, options_.migrate);
     if (!schema_told && (answer || !is_away(answer.error()))) {
       on_schema_(answer);
       if (!answer) return;

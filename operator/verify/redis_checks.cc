@@ -121,8 +121,8 @@ class RedisChecks {
         continue;
       }
       const std::vector<std::string> keys{epoch_key(0),     registered_key(0, -1), closed_key(0, -1), want_key(0, -1),
-                                          watermark_key(0), held_key(0, -1, "0"),  minted_key(0, -1)};
-      const auto reply = Client::check(client_.eval(*script, keys, {"-1", "0"}));
+                                          watermark_key(0), held_key(0, -1, "0"),  minted_key(0, -1), ledger_key(0)};
+      const auto reply = Client::check(client_.eval(*script, keys, {"-1", "0", "0", "0", "0", "0", "0", "0"}));
       if (!reply) {
         report_.wrong(check, "it does not run: " + reply.error().message, fix);
       } else if (!refused(*reply)) {

@@ -2,6 +2,7 @@
 
 #include "core/redis_contract/keys.h"
 #include "core/redis_contract/scripts.h"
+#include "sidecar/log/kept.h"
 
 namespace tallygate::sidecar {
 
@@ -31,6 +32,27 @@ size_t Handover::returning() const {
   return n;
 }
 
+void Handover::each(const std::function<void(const Predecessor&)>& fn) const {
+  for (const auto& estate : estates_) fn(*estate->predecessor);
+}
+
+void Handover::resend(const std::vector<std::string>& kept_folders, std::function<void()> done) {
+  for (const auto& outbox : resending_) courier_.remove(outbox.get());  // for a generation before
+  resending_.clear();
+  auto left = std::make_shared<size_t>(1);
+  auto one_done = [left, done = std::move(done)] {
+    if (--*left == 0) done();
+  };
+  for (const std::string& folder : kept_folders) {
+    auto outbox = std::make_unique<Outbox>(DataFolder::incarnation_of(folder));
+    for (const auto& [shard, last] : last_kept(folder)) outbox->shard(shard).watermark = last;
+    ++*left;
+    courier_.add_kept(outbox.get(), folder, one_done);
+    resending_.push_back(std::move(outbox));
+  }
+  loop_.defer(std::move(one_done));
+}
+
 void Handover::take(std::unique_ptr<Predecessor> owned) {
   Predecessor* predecessor = owned.get();
   estates_.push_back(std::make_unique<Estate>(Estate{std::move(owned), false, false}));
@@ -46,7 +68,7 @@ void Handover::take(std::unique_ptr<Predecessor> owned) {
       finish(predecessor);
     });
   }
-  courier_.add_finished(&predecessor->outbox(), [this, predecessor] {
+  courier_.add_finished(&predecessor->outbox(), predecessor->folder(), [this, predecessor] {
     if (Estate* e = find(predecessor)) e->booked = true;
     finish(predecessor);
   });
@@ -56,7 +78,10 @@ void Handover::finish(Predecessor* predecessor) {
   Estate* estate = find(predecessor);
   if (estate == nullptr || !estate->booked || !estate->returned) return;
   courier_.remove(&predecessor->outbox());
-  DataFolder::remove(predecessor->folder());
+  if (keep_)
+    DataFolder::keep(predecessor->folder());
+  else
+    DataFolder::remove(predecessor->folder());
   std::erase_if(estates_, [predecessor](const auto& e) { return e->predecessor.get() == predecessor; });
 }
 

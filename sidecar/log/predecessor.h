@@ -29,6 +29,7 @@ class Predecessor {
   // What is wrong with the files, for people; empty where nothing is, and when an earlier recovery has found it.
   const std::string& damage() const { return damage_; }
   Outbox& outbox() { return outbox_; }
+  const Outbox& outbox() const { return outbox_; }
   // Complete: every unit it admitted, per (epoch, "tenant|bucket"). Not to be used when torn().
   const Spent& spent() const { return spent_; }
   size_t recovered_admissions() const { return recovered_admissions_; }

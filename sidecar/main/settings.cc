@@ -169,6 +169,16 @@ void declare(config::OptionSet& options, Settings& s) {
       .env()
       .required()
       .help("the usage log's folder: it must survive a restart of this process, and belong to it alone");
+  options.add("keep-booked", &s.keep_booked_ms, duration_ms(0, int64_t{31} * 24 * 3'600'000))
+      .env()
+      .fallback("24h")
+      .help(
+          "how long usage stays in the data folder after it was booked, to be sent again should the ledger be restored "
+          "from a backup; 0s: not at all");
+  options.add("keep-booked-bytes", &s.keep_booked_bytes, byte_size(0, int64_t{1} << 40))
+      .env()
+      .fallback("64MiB")
+      .help("at most so much of it: the oldest goes first");
   options.add("pod-name", &s.pod, pod_name())
       .env("POD_NAME")
       .fallback(host_name())

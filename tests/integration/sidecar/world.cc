@@ -182,8 +182,8 @@ void FakeOperator::step() {
     for (const auto& [incarnation, yes] : touched) {
       int64_t seq = 0;
       while (records.count({shard, incarnation, seq + 1}) != 0) ++seq;
-      (void)client_.eval(rc::kAck, {rc::usage_key(shard), rc::watermark_key(shard)},
-                         {rc::kConsumerGroup, "0", incarnation, std::to_string(seq)});
+      (void)client_.eval(rc::kAck, {rc::usage_key(shard), rc::watermark_key(shard), rc::ledger_key(shard)},
+                         {rc::kConsumerGroup, "0", "0", "0", incarnation, std::to_string(seq)});
     }
   }
 }
@@ -236,7 +236,7 @@ Pod::Pod(World& world, Options options)
   directory = std::make_unique<Directory>(world.loop, redis, notices, options.policy);
   admission = std::make_unique<Admission>(world.loop, *directory, *escrow, *log, spent_before_, options.space,
                                           options.admission);
-  courier->add_live(&log->outbox(), [this] { log->trim(); });
+  courier->add_live(&log->outbox(), log->folder(), [this] { log->trim(); });
   admission->on_resume([this](proxy::Ticket ticket) { resumed_.push_back(ticket); });
   admission->on_logged([this] { courier->kick(); });
   directory->on_fault([this](const std::string& what) { faults.push_back(what); });

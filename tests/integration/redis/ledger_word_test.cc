@@ -1,0 +1,89 @@
+// What Redis remembers of the ledger's past, and what follows when somebody knows more (docs/adr/0008).
+#include "tests/integration/redis/scratch_redis.h"
+
+namespace tallygate::testing {
+namespace {
+
+namespace rc = redis_contract;
+const std::string kDay = "day@" + std::to_string(system_env().wall_s() - 600) + "+86400";
+
+struct LedgerWord : ::testing::Test {
+  ScratchRedis server;
+  redis::Client client{system_env(), server.endpoint()};
+  Scripts s{client};
+  const std::string epoch = rc::epoch_key(s.shard()), ledger = rc::ledger_key(s.shard()),
+                    marks = rc::watermark_key(s.shard());
+
+  std::vector<int64_t> pulse(int64_t generation, int64_t mark) {
+    const auto reply = s.run(rc::kPulse, {epoch, ledger}, {std::to_string(generation), std::to_string(mark)});
+    std::vector<int64_t> numbers;
+    for (const auto& element : reply.elements) numbers.push_back(element.integer);
+    return numbers;
+  }
+  int64_t seal(int64_t generation) { return s.run(rc::kSeal, {epoch, ledger}, {std::to_string(generation)}).integer; }
+  // A lease of one unit by a sidecar that has heard so much.
+  std::string lease(int64_t generation, int64_t mark) {
+    const auto reply = s.run(rc::kLease,
+                             {epoch, rc::registered_key(s.shard(), 1), rc::closed_key(s.shard(), 1),
+                              rc::want_key(s.shard(), 1), marks, rc::held_key(s.shard(), 1, "a"), rc::minted_key(s.shard(), 1), ledger, s.key(kDay, 1)},
+                             {"1", "a", std::to_string(system_env().wall_ms()), "c", "00", std::to_string(generation), std::to_string(mark), "1000", "0",
+                              "0", "0", s.member(kDay)});
+    return reply.elements.at(0).text;
+  }
+  void SetUp() override {
+    ASSERT_EQ(s.open(1), 1);
+    s.enrol(1, {"a"});
+    ASSERT_EQ(s.fund(1, kDay, {0, 100, 0, 0, "", 1}).integer, 100);
+  }
+};
+
+TEST_F(LedgerWord, OnlyEverGoesUp) {
+  EXPECT_EQ(pulse(0, 5), (std::vector<int64_t>{1, 1, 0, 0, 0, 1}));
+  EXPECT_EQ(pulse(0, 7), (std::vector<int64_t>{1, 1, 0, 0, 5, 0}));
+  EXPECT_EQ(pulse(0, 6), (std::vector<int64_t>{1, 1, 0, 0, 7, 0})) << "a ledger that has gone back is told so";
+  EXPECT_EQ(s.call({"HGET", ledger, "mark"}).text, "7");
+}
+
+TEST_F(LedgerWord, NothingIsLeasedToWhoKnowsMoreUntilTheLedgerHasToldAsMuch) {
+  pulse(0, 5);
+  EXPECT_NE(lease(0, 5), "EPOCH");
+  s.call({"DEL", ledger});  // this server has forgotten
+  EXPECT_EQ(lease(0, 9), "EPOCH");
+  EXPECT_EQ(lease(0, 0), "EPOCH") << "nor to anybody else: it may be the ledger that has forgotten";
+  EXPECT_EQ(pulse(0, 8)[4], 9);
+  EXPECT_EQ(lease(0, 0), "EPOCH");
+  pulse(0, 9);
+  EXPECT_NE(lease(0, 9), "EPOCH") << "it was the server";
+}
+
+TEST_F(LedgerWord, ASealedShardLeasesNothingAndItsIdleUnitsComeOut) {
+  pulse(0, 5);
+  s.lease(1, "a", {{kDay, 30, 30}});
+  EXPECT_EQ(seal(0), 1);
+  EXPECT_EQ(seal(0), 1) << "repeated";
+  EXPECT_EQ(s.renew(), 0);
+  EXPECT_EQ(lease(0, 5), "EPOCH");
+  const auto taken = s.run(rc::kVoid, {ledger, s.key(kDay, 1)}, {"1"});
+  EXPECT_EQ(taken.elements.at(0).integer, 100);
+  EXPECT_EQ(taken.elements.at(1).integer, 70) << "what was not leased";
+  EXPECT_EQ(s.run(rc::kVoid, {ledger, s.key(kDay, 1)}, {"1"}).elements.at(1).integer, 70);
+  EXPECT_EQ(s.open(2), 2);
+  EXPECT_EQ(s.renew(), 2) << "only a newer epoch opens it again";
+}
+
+TEST_F(LedgerWord, ANewGenerationBringsItsWatermarksAndIsNotSealedByWhoIsLate) {
+  pulse(0, 5);
+  s.call({"HSET", marks, "a", "20", "gone", "7"});
+  seal(0);
+  const std::vector<std::string> keys{ledger, marks};
+  EXPECT_EQ(s.run(rc::kTell, keys, {"0", "4", "a", "1"}).integer, 0) << "less than is known";
+  EXPECT_EQ(s.run(rc::kTell, keys, {"1", "6", "a", "8"}).integer, 1);
+  EXPECT_EQ(s.call({"HGET", marks, "a"}).text, "8");
+  EXPECT_TRUE(s.call({"HGET", marks, "gone"}).is_nil());
+  EXPECT_EQ(seal(0), 0);
+  EXPECT_TRUE(s.call({"HGET", ledger, "behind"}).is_nil());
+  EXPECT_EQ(pulse(1, 7), (std::vector<int64_t>{0, 1, 1, 1, 6, 0}));
+}
+
+}  // namespace
+}  // namespace tallygate::testing
