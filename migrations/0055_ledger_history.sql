@@ -179,6 +179,24 @@ begin
     update usage_gaps t set resolved_at = p_now from incarnations i
      where t.id = g.id and i.shard = g.shard and i.incarnation = g.incarnation and i.watermark >= g.last_seq;
   end loop;
+  -- What is parked behind no gap, and continues nothing, waits for records that were never booked. A sidecar that is there sends all of
+  -- them again; of one that is gone a person may look at them. Nobody else's usage waits for that.
+  with stranded as (
+    delete from usage_parked p
+     where not exists (select from usage_gaps u
+                        where u.shard = p.shard and u.incarnation = p.incarnation and u.resolved_at is null)
+       and not exists (select from usage_parked f join incarnations i using (shard, incarnation)
+                        where f.shard = p.shard and f.incarnation = p.incarnation and f.seq <= i.watermark + 1)
+    returning p.*
+  ), aside as (
+    insert into quarantined_records (shard, stream_id, raw, error, quarantined_at)
+      select shard, 'parked', convert_to(to_jsonb(s)::text, 'UTF8'), 'records before it are missing, and nobody has sent them', p_now
+        from stranded s on conflict do nothing
+  )
+  insert into audit_log (at, actor, action, reason, details)
+    select p_now, 'operator', 'usage.put_aside', 'records before them are missing, and nobody has sent them',
+           jsonb_build_object('shard', shard, 'incarnation', incarnation, 'first', min(seq), 'last', max(seq), 'records', count(*))
+      from stranded group by shard, incarnation;
   select count(*) filter (where resolved_at is null), coalesce(sum(lost), 0) into o_open, o_lost from usage_gaps;
   select count(*) into o_parked from usage_parked;
 end $$;

@@ -5,8 +5,8 @@
 -- ARGV 1 epoch, 2 incarnation, 3 the ledger's time in ms as the caller knows it, 4 channel,
 --   5 shard as two digits, 6 generation and 7 mark of the ledger that the caller has heard, then per bucket five: least total
 --   wanted, best total wanted, total returned, mint (units a Redis-only window starts with, else 0), member.
--- Reply: {status, epoch, watermark, the ledger's time in ms or 0, the ledger's generation and mark as told here, 1 where it is
---   known to have gone back, {granted total, remaining, used, dry} …}: status GRANT,
+-- Reply: {status, epoch, watermark, the ledger's time in ms or 0, the ledger's generation as told here and the mark that
+--   every shard was told, 1 where it is known to have gone back (2: more was claimed here than it has told), {granted total, remaining, used, dry} …}: status GRANT,
 --   DRY (the ledger says exhausted), WAIT (funding is under way), EPOCH (another is in force; no buckets follow), REG (not
 --   registered; ditto) or CLOCK (the caller's time is further off than the bound; ditto).
 --   remaining = free here + what the ledger could still fund, at most 2^53 - 1; dry = this bucket's ledger version, or '' .
@@ -19,13 +19,13 @@ if w.short then e = 0 end
 local time = redis.call('TIME')
 local now = e > 0 and time[1] * 1000 + math.floor(time[2] / 1000) + off or 0
 local watermark = tonumber(redis.call('HGET', KEYS[5], ARGV[2]) or '0')
-if e ~= tonumber(ARGV[1]) then return {'EPOCH', e, watermark, now, w.gen, w.mark, w.behind} end
+if e ~= tonumber(ARGV[1]) then return {'EPOCH', e, watermark, now, w.gen, w.all, w.behind} end
 local inc = ARGV[2]
 if redis.call('SISMEMBER', KEYS[2], inc) == 0 or redis.call('SISMEMBER', KEYS[3], inc) == 1 then
-  return {'REG', e, watermark, now, w.gen, w.mark, w.behind}
+  return {'REG', e, watermark, now, w.gen, w.all, w.behind}
 end
 local n = #KEYS - 8
-if n > 0 and math.abs(tonumber(ARGV[3]) - now) > bound_ms then return {'CLOCK', e, watermark, now, w.gen, w.mark, w.behind} end
+if n > 0 and math.abs(tonumber(ARGV[3]) - now) > bound_ms then return {'CLOCK', e, watermark, now, w.gen, w.all, w.behind} end
 -- Of a limit the two latest windows that were minted stay known, whatever becomes of their buckets: none is minted twice.
 local function minted(name)
   local a, b = string.match(redis.call('HGET', KEYS[7], name) or '-1 -1', '^(%S+) (%S+)$')
@@ -75,7 +75,7 @@ for i = 1, n do
   end
   plan[i] = p
 end
-local reply = {status, e, watermark, now, w.gen, w.mark, w.behind}
+local reply = {status, e, watermark, now, w.gen, w.all, w.behind}
 for i = 1, n do
   local p = plan[i]
   if status ~= 'GRANT' then p.give = 0 end

@@ -28,7 +28,7 @@ std::string usage_key(int shard);
 // HASH incarnation → the highest record number of the contiguous prefix that the ledger has booked.
 std::string watermark_key(int shard);
 // HASH gen, mark (how far the ledger says it is: generation and mark), cgen, claimed (how far sidecars know it to have
-// been, where that is more), behind (1: it has gone back), sealed (the epoch that was in force when that was found).
+// been, where that is more), all (the mark that every shard was told), behind (1: it has gone back), sealed (the epoch that was in force when that was found).
 std::string ledger_key(int shard);
 // HASH of what sidecars know while the ledger is behind: "l:<incarnation>" → its last record, "f:<incarnation>" → the
 // first that it can still send, "c:<epoch>:<incarnation>:<member()>" → the most units it will ever report there.

@@ -35,7 +35,8 @@ Result<LedgerView> LedgerWatch::look() {
   auto past = step ? store_.advance(history_.known()) : store_.look();
   if (!past) return tl::unexpected(past.error());
   if (step) next_step_ms_ = env_.mono_ms() + kStep_ms;
-  const auto pulses = pulse(past->mark);
+  const Mark told = past->mark;
+  const auto pulses = pulse(told);
   if (!pulses) return tl::unexpected(pulses.error());
   // After what Redis said: whatever was told there had been committed here.
   auto numbers = epochs_.numbers();
@@ -60,9 +61,10 @@ Result<LedgerView> LedgerWatch::look() {
     if (p.told_generation < past->mark.generation) untold.push_back(shard);
   }
   if (Result<void> done = tell(untold, past->mark); !done) return tl::unexpected(done.error());
+  if (untold.empty()) told_all_ = told;
   if (Result<void> done = tend_gaps(past->mark); !done) return tl::unexpected(done.error());
   for (const auto& [shard, incarnation] : gaps_.incarnations) view.wait.insert(shard);
-  if (hearing(*pulses, view.numbers)) {
+  if (hearing(view.numbers)) {
     for (int shard = 0; shard < kShards; ++shard) view.wait.insert(shard);
   }
   return view;
@@ -73,7 +75,8 @@ Result<std::vector<LedgerWatch::Pulse>> LedgerWatch::pulse(const Mark& mark) {
   for (int shard = 0; shard < kShards; ++shard) {
     calls.push_back({&redis_contract::kPulse,
                      {redis_contract::epoch_key(shard), redis_contract::ledger_key(shard)},
-                     {std::to_string(mark.generation), std::to_string(mark.mark)}});
+                     {std::to_string(mark.generation), std::to_string(mark.mark),
+                      std::to_string(told_all_.generation == mark.generation ? told_all_.mark : 0)}});
   }
   std::vector<Pulse> pulses;
   for (auto& result : redis_.eval_all(std::move(calls))) {
@@ -81,7 +84,9 @@ Result<std::vector<LedgerWatch::Pulse>> LedgerWatch::pulse(const Mark& mark) {
     if (!result) return tl::unexpected(result.error());
     if (!result->is_array() || result->elements.size() != 6) return fail(Errc::kInternal, "pulse: an unknown answer");
     const auto at = [&](size_t i) { return result->elements[i].to_integer(); };
-    pulses.push_back({at(0), at(1), at(2), {at(3), at(4)}, at(5) != 0});
+    pulses.push_back({at(0), at(1), at(2), {at(3), at(4)}});
+    // Only the first answer can tell, whatever fails after it: that look has told this shard itself.
+    blank_ = blank_ || at(5) != 0;
   }
   return pulses;
 }
@@ -165,24 +170,21 @@ Result<void> LedgerWatch::tend_gaps(const Mark& mark) {
   if (!gaps) return tl::unexpected(gaps.error());
   if (gaps->open == 0 && !gaps_.incarnations.empty())
     log::warn("no usage is missing any more", {{"records_lost", gaps->lost}});
-  for (const auto& [shard, incarnation] : gaps->incarnations) with_claims_.insert(shard);
+  if (tended_generation_ != mark.generation) claims_left_ = true;
   gaps_ = std::move(*gaps);
   history_.set_gaps(gaps_);
   tended_generation_ = mark.generation;
-  if (history_.filling() || with_claims_.empty()) return {};
+  if (history_.filling() || !std::exchange(claims_left_, false)) return {};
   std::vector<redis::Command> deletions;
-  for (const int shard : std::exchange(with_claims_, {}))
-    deletions.push_back({"DEL", redis_contract::claims_key(shard)});
+  for (int shard = 0; shard < kShards; ++shard) deletions.push_back({"DEL", redis_contract::claims_key(shard)});
   (void)redis_.pipeline(deletions);
   return {};
 }
 
-bool LedgerWatch::hearing(const std::vector<Pulse>& pulses, const std::vector<ledger::ShardEpoch>& numbers) {
+bool LedgerWatch::hearing(const std::vector<ledger::ShardEpoch>& numbers) {
   if (heard_) return false;
-  // Only the first look can tell: it has told Redis itself.
-  if (!blank_) blank_ = std::ranges::all_of(pulses, [](const Pulse& p) { return p.blank; });
   const bool fresh = std::ranges::all_of(numbers, [](const auto& e) { return e.number == 0; });
-  heard_ = fresh || !*blank_ || env_.mono_ms() - began_ms_ >= kHearing_ms;
+  heard_ = fresh || !blank_ || env_.mono_ms() - began_ms_ >= kHearing_ms;
   return !heard_;
 }
 

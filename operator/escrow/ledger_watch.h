@@ -4,7 +4,6 @@
 // (docs/adr/0008-a-restored-ledger.md)
 #pragma once
 
-#include <optional>
 #include <set>
 #include <vector>
 
@@ -37,7 +36,6 @@ class LedgerWatch {
   struct Pulse {
     int64_t in_force = 0, highest = 0, told_generation = 0;
     ledger::Mark known;
-    bool blank = false;
   };
   Result<std::vector<Pulse>> pulse(const ledger::Mark& mark);
   Result<std::string> what_is_known(const std::vector<Pulse>& pulses, const std::vector<ledger::ShardEpoch>& numbers,
@@ -45,7 +43,7 @@ class LedgerWatch {
   Result<void> seal(const std::string& why, int64_t generation);
   Result<void> tell(const std::vector<int>& shards, const ledger::Mark& mark);
   Result<void> tend_gaps(const ledger::Mark& mark);
-  bool hearing(const std::vector<Pulse>& pulses, const std::vector<ledger::ShardEpoch>& numbers);
+  bool hearing(const std::vector<ledger::ShardEpoch>& numbers);
 
   Env& env_;
   ledger::HistoryStore store_;
@@ -53,12 +51,13 @@ class LedgerWatch {
   redis::Client& redis_;
   ledger::History& history_;
   int64_t next_step_ms_ = 0;
-  int64_t began_ms_ = -1;      // of this process
-  std::optional<bool> blank_;  // Redis knew nothing at the first look
-  bool heard_ = false;         // somebody outside, or there was time enough
+  int64_t began_ms_ = -1;  // of this process
+  bool blank_ = false;     // a shard of Redis knew nothing at the first look
+  ledger::Mark told_all_;  // every shard of Redis was told so much
+  bool heard_ = false;     // somebody outside, or there was time enough
   int64_t tended_generation_ = -1;
   ledger::Gaps gaps_;
-  std::set<int> with_claims_;
+  bool claims_left_ = false;  // what sidecars said for a recovery is still in Redis
 };
 
 }  // namespace tallygate::escrow

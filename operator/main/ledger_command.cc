@@ -45,7 +45,7 @@ Result<void> print_gaps(ledger::Session& session) {
 Result<void> print_audit(ledger::Session& session) {
   const auto rows = session.exec(
       "select to_char(at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), actor, action, reason from audit_log "
-      "where action in ('ledger.found_behind', 'ledger.recover', 'usage.gap_closed') order by id desc limit 10");
+      "where action in ('ledger.found_behind', 'ledger.recover', 'usage.gap_closed', 'usage.put_aside') order by id desc limit 10");
   if (!rows) return tl::unexpected(rows.error());
   for (size_t i = 0; i < rows->size(); ++i) {
     std::printf("audit          %s %s by %s: %s\n", std::string(rows->text(i, 0)).c_str(),

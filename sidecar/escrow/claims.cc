@@ -46,6 +46,7 @@ void Claims::tell(int shard) {
                    told.fields.begin() + static_cast<ptrdiff_t>(to));
     redis_.call(std::move(command), [](Result<redis::Reply>) {});  // told again each second while it matters
   }
+  redis_.call({"EXPIRE", rc::claims_key(shard), "3600"}, [](Result<redis::Reply>) {});  // no later recovery reads it
 }
 
 }  // namespace tallygate::sidecar

@@ -49,8 +49,8 @@ void Courier::remove(Outbox* outbox) {
   std::erase_if(parcels_, [outbox](const auto& parcel) { return parcel->outbox == outbox; });
 }
 
-Courier::Parcel* Courier::find(const Outbox* outbox) {
-  for (auto& parcel : parcels_) {
+Courier::Parcel* Courier::find(const Outbox* outbox) const {
+  for (const auto& parcel : parcels_) {
     if (parcel->outbox == outbox) return parcel.get();
   }
   return nullptr;
@@ -79,18 +79,23 @@ void Courier::kick() {
   // A finished incarnation that owes nothing more: told outside of the walk, since the callback removes it.
   std::vector<std::function<void()>> done;
   for (auto& parcel : parcels_) {
-    if (parcel->kind != Kind::kLive && finished(*parcel) && parcel->fn)
-      done.push_back(std::exchange(parcel->fn, nullptr));
+    if (parcel->kind == Kind::kLive) continue;
+    const bool was = std::exchange(parcel->finished, finished(*parcel));
+    if (parcel->finished && !was) done.push_back(parcel->fn);
   }
   for (auto& fn : done) fn();
 }
 
-// Everything is booked, by the ledger as it is now.
-bool Courier::finished(const Parcel& parcel) {
+bool Courier::finished(const Outbox* outbox) const {
+  const Parcel* parcel = find(outbox);
+  return parcel != nullptr && finished(*parcel);
+}
+
+bool Courier::finished(const Parcel& parcel) const {
   if (!parcel.outbox->empty()) return false;
   return std::ranges::all_of(parcel.outbox->shards(), [&](const auto& shard) {
     const auto route = parcel.routes.find(shard.first);
-    return route != parcel.routes.end() && route->second.heard;
+    return route != parcel.routes.end() && route->second.heard_generation >= escrow_.ledger().generation;
   });
 }
 
@@ -98,7 +103,7 @@ void Courier::carry(Parcel& parcel) {
   for (auto& [shard, queue] : parcel.outbox->shards()) {
     Route& route = parcel.routes[shard];
     if (route.first_seq > 0) tell_first(parcel, shard, route);
-    if (parcel.kind != Kind::kLive && !route.heard) ask(parcel, shard, route);
+    if (parcel.kind != Kind::kLive && route.heard_generation < escrow_.ledger().generation) ask(parcel, shard, route);
     if (queue.unacked.empty()) continue;
     if (queue.watermark > route.watermark) {
       route.watermark = queue.watermark;
@@ -173,8 +178,11 @@ void Courier::reopen(Parcel& parcel, int shard, Outbox::Shard& queue, int64_t wa
 void Courier::tell_first(Parcel& parcel, int shard, Route& route) {
   redis_.call(
       {"HSET", redis_contract::claims_key(shard), "f:" + parcel.outbox->incarnation(), std::to_string(route.first_seq)},
-      [](Result<redis::Reply>) {});
-  route.first_seq = 0;
+      [this, alive = alive_, outbox = parcel.outbox, shard,
+       first = route.first_seq](const Result<redis::Reply>& reply) {
+        Parcel* told = *alive && reply && !reply->is_error() ? find(outbox) : nullptr;
+        if (told != nullptr && told->routes[shard].first_seq == first) told->routes[shard].first_seq = 0;
+      });
 }
 
 void Courier::acknowledged(Outbox* outbox, int shard, int64_t generation, int64_t watermark) {
@@ -182,7 +190,7 @@ void Courier::acknowledged(Outbox* outbox, int shard, int64_t generation, int64_
   if (parcel == nullptr) return;
   const auto queue = outbox->shards().find(shard);
   if (queue == outbox->shards().end() || generation < queue->second.generation) return;
-  parcel->routes[shard].heard = true;
+  parcel->routes[shard].heard_generation = generation;
   if (generation > std::exchange(queue->second.generation, generation) && watermark < queue->second.watermark)
     reopen(*parcel, shard, queue->second, watermark);
   const size_t before = outbox->size();

@@ -37,6 +37,8 @@ class Courier {
   // it has heard what this one has booked.
   void add_kept(Outbox* outbox, std::string folder, std::function<void()> on_empty);
   void remove(Outbox* outbox);
+  // Everything of it is booked, by the ledger as it is now: not any more when one that was recovered lacks some.
+  bool finished(const Outbox* outbox) const;
 
   // Sends what is new, now.
   void kick();
@@ -50,8 +52,8 @@ class Courier {
     int64_t patience_ns = 0;  // without progress for so long, everything is sent again; doubles each time
     int64_t asked_ns = 0;
     int64_t in_flight = 0;
-    bool heard = false;     // what the ledger has booked
-    int64_t first_seq = 0;  // the first that can still be sent, where that is to be told; else 0
+    int64_t heard_generation = -1;  // of the ledger that last told what it has booked
+    int64_t first_seq = 0;          // the first that can still be sent, where that is to be told; else 0
   };
   enum class Kind : uint8_t { kLive, kFinished, kKept };
   struct Parcel {
@@ -60,6 +62,7 @@ class Courier {
     std::string folder;  // where booked records are kept
     std::function<void()> fn;
     std::map<int, Route> routes;
+    bool finished = false;  // as was told last
   };
   void tick();
   void carry(Parcel& parcel);
@@ -68,8 +71,8 @@ class Courier {
   void acknowledged(Outbox* outbox, int shard, int64_t generation, int64_t watermark);
   void reopen(Parcel& parcel, int shard, Outbox::Shard& queue, int64_t watermark);
   void tell_first(Parcel& parcel, int shard, Route& route);
-  static bool finished(const Parcel& parcel);
-  Parcel* find(const Outbox* outbox);
+  bool finished(const Parcel& parcel) const;
+  Parcel* find(const Outbox* outbox) const;
 
   EventLoop& loop_;
   redis::Connection& redis_;

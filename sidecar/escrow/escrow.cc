@@ -171,8 +171,9 @@ void Escrow::reconsider(const std::string& tenant) {
 }
 
 std::vector<std::string> Escrow::lease_keys(int shard, int64_t epoch, const std::string& incarnation) const {
-  return {rc::epoch_key(shard),        rc::registered_key(shard, epoch), rc::closed_key(shard, epoch),
-          rc::want_key(shard, epoch),  rc::watermark_key(shard),         rc::held_key(shard, epoch, incarnation),
+  return {rc::epoch_key(shard),         rc::registered_key(shard, epoch),
+          rc::closed_key(shard, epoch), rc::want_key(shard, epoch),
+          rc::watermark_key(shard),     rc::held_key(shard, epoch, incarnation),
           rc::minted_key(shard, epoch), rc::ledger_key(shard)};
 }
 
@@ -318,9 +319,9 @@ void Escrow::hear(int number, const redis::Reply& reply) {
   Shard& s = shards_[static_cast<size_t>(number)];
   const int64_t now_ns = s.last_reply_ns = loop_.now_ns();
   const LedgerMark told{at(4), at(5)};
-  if (at(6) != 0 || told < known_) {
-    // For a moment it may also be Redis that has forgotten; then this is soon over.
-    if (at(6) != 0) behind_until_ns_ = now_ns + kBehindNs;
+  if (at(6) != 0) {
+    // 2: it may also be Redis that has forgotten; then this is soon over.
+    if (at(6) == 1) behind_until_ns_ = now_ns + kBehindNs;
     if (now_ns - s.claimed_ns > kClaimNs) {
       s.claimed_ns = now_ns;
       on_behind_(number);

@@ -55,7 +55,7 @@ void Handover::resend(const std::vector<std::string>& kept_folders, std::functio
 
 void Handover::take(std::unique_ptr<Predecessor> owned) {
   Predecessor* predecessor = owned.get();
-  estates_.push_back(std::make_unique<Estate>(Estate{std::move(owned), false, false}));
+  estates_.push_back(std::make_unique<Estate>(Estate{std::move(owned)}));
   Estate* estate = estates_.back().get();
   std::vector<int> shards;
   for (const auto& [shard, queue] : predecessor->outbox().shards()) shards.push_back(shard);
@@ -68,15 +68,12 @@ void Handover::take(std::unique_ptr<Predecessor> owned) {
       finish(predecessor);
     });
   }
-  courier_.add_finished(&predecessor->outbox(), predecessor->folder(), [this, predecessor] {
-    if (Estate* e = find(predecessor)) e->booked = true;
-    finish(predecessor);
-  });
+  courier_.add_finished(&predecessor->outbox(), predecessor->folder(), [this, predecessor] { finish(predecessor); });
 }
 
 void Handover::finish(Predecessor* predecessor) {
   Estate* estate = find(predecessor);
-  if (estate == nullptr || !estate->booked || !estate->returned) return;
+  if (estate == nullptr || !estate->returned || !courier_.finished(&predecessor->outbox())) return;
   courier_.remove(&predecessor->outbox());
   if (keep_)
     DataFolder::keep(predecessor->folder());

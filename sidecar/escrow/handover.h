@@ -38,7 +38,6 @@ class Handover {
  private:
   struct Estate {
     std::unique_ptr<Predecessor> predecessor;
-    bool booked = false;
     bool returned = false;
   };
   struct Return {  // of one shard

@@ -15,7 +15,8 @@ void LedgerMemory::load() {
   close(fd);
   long long generation = 0, mark = 0, resent = 0;
   if (n <= 0 || std::sscanf(text, "%lld %lld %lld", &generation, &mark, &resent) != 3) return;
-  if (generation < 0 || mark < 0 || resent < 0) return;
+  const auto sane = [](long long n) { return n >= 0 && n < (1LL << 53); };  // what Redis's scripts can count
+  if (!sane(generation) || !sane(mark) || !sane(resent)) return;
   mark_ = {generation, mark};
   resent_ = resent;
 }

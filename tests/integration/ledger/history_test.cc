@@ -31,9 +31,10 @@ struct HistoryTest : ::testing::Test {
     const std::string known = R"({"generation": 0, "mark": 100, "shards": [{"shard": )" + std::to_string(kShard) +
                               R"(, "epoch": )" + std::to_string(known_epoch) + R"(, "incarnations": )" + incarnations +
                               R"(, "buckets": )" + buckets + "}]}";
-    return std::string(must(w.session.exec("select ledger_recover($1::jsonb, 60, 'ann', 'restored', to_timestamp($2))::text",
-                                           {known, kNow_s}))
-                           .text(0, 0));
+    return std::string(
+        must(w.session.exec("select ledger_recover($1::jsonb, 60, 'ann', 'restored', to_timestamp($2))::text",
+                            {known, kNow_s}))
+            .text(0, 0));
   }
   int64_t gaps_open(const std::string& first = "{}") {
     const auto gaps = must(history.tend_gaps(first));
@@ -71,10 +72,12 @@ TEST_F(HistoryTest, FoundBehindOnceAndThenNothingIsBookedOrLent) {
 
 TEST_F(HistoryTest, RecoveryHoldsWhatIsKnownOutsideAndGoesOnAboveIt) {
   must(history.found_behind("test"));
-  const auto done = recover("{}", R"([{"epoch": 4, "tenant": "shop/acme", "bucket": ")" + kBucket +
-                                      R"(", "funded": 1500, "recalled": 200, "ceiling": 900},
-                                      {"epoch": 3, "tenant": "shop/acme", "bucket": ")" + kBucket +
-                                      R"(", "funded": 0, "recalled": 0, "ceiling": 100}])", 4);
+  const auto done = recover("{}",
+                            R"([{"epoch": 4, "tenant": "shop/acme", "bucket": ")" + kBucket +
+                                R"(", "funded": 1500, "recalled": 200, "ceiling": 900},
+                                      {"epoch": 3, "tenant": "shop/acme", "bucket": ")" +
+                                kBucket + R"(", "funded": 0, "recalled": 0, "ceiling": 100}])",
+                            4);
   EXPECT_EQ(w.held(kTenant, kBucket), 1300 + 100) << done;
   const auto past = must(history.look());
   EXPECT_EQ(past.behind, "");
@@ -112,6 +115,22 @@ TEST_F(HistoryTest, AGapThatNobodyFillsIsClosedInTimeAudited) {
   EXPECT_EQ(audited("usage.gap_closed"), 2);
   must(book({use(10, 1), use(5, 1, "never-heard-of")}));
   EXPECT_EQ(w.booked(kTenant, kBucket), 40);
+}
+
+TEST_F(HistoryTest, WhatIsParkedBehindAHoleThatIsNoGapKeepsNobodyWaiting) {
+  must(book({hello(kShard, "a"), use(2, 5)}));
+  recover(R"({"a": 4})", "[]", epoch);
+  ASSERT_EQ(gaps_open(), 1);
+  must(book({use(7, 10)}));  // 5 and 6 were on their way only
+  w.env.advance_ms(61'000);
+  gaps_open();
+  must(book({}));
+  EXPECT_EQ(gaps_open(), 0);
+  EXPECT_FALSE(seen.filling());
+  EXPECT_EQ(w.number("select count(*) from quarantined_records"), 1);
+  EXPECT_EQ(audited("usage.put_aside"), 1);
+  must(book({use(5, 1), use(6, 1), use(7, 10)}));  // their sidecar was only slow
+  EXPECT_EQ(w.booked(kTenant, kBucket), 5 + 12);
 }
 
 TEST_F(HistoryTest, WhatASidecarHasNotKeptIsGivenUpAtOnce) {

@@ -85,14 +85,14 @@ class LoopsWorld {
   Lease lease(const std::string& incarnation, int64_t total, int64_t returned = 0) {
     using namespace redis_contract;
     const int64_t e = epoch();
-    const auto reply = client.eval(
-        kLease,
-        {epoch_key(shard), registered_key(shard, e), closed_key(shard, e), want_key(shard, e), watermark_key(shard),
-         held_key(shard, e, incarnation), minted_key(shard, e), ledger_key(shard),
-         bucket_key(shard, e, tenant, bucket)},
-        {std::to_string(e), incarnation, std::to_string(env.wall_ms() + caller_ahead_ms), want_channel(),
-         std::string(shard < 10 ? "0" : "") + std::to_string(shard), "0", "0", std::to_string(total), std::to_string(total),
-         std::to_string(returned), "0", member(tenant, bucket)});
+    const auto reply =
+        client.eval(kLease,
+                    {epoch_key(shard), registered_key(shard, e), closed_key(shard, e), want_key(shard, e),
+                     watermark_key(shard), held_key(shard, e, incarnation), minted_key(shard, e), ledger_key(shard),
+                     bucket_key(shard, e, tenant, bucket)},
+                    {std::to_string(e), incarnation, std::to_string(env.wall_ms() + caller_ahead_ms), want_channel(),
+                     std::string(shard < 10 ? "0" : "") + std::to_string(shard), "0", "0", std::to_string(total),
+                     std::to_string(total), std::to_string(returned), "0", member(tenant, bucket)});
     if (!reply || !reply->is_array() || reply->elements.empty()) return {};
     Lease lease{reply->elements[0].text};
     if (reply->elements.size() > 7) {

@@ -14,8 +14,9 @@ struct LedgerWord : ::testing::Test {
   const std::string epoch = rc::epoch_key(s.shard()), ledger = rc::ledger_key(s.shard()),
                     marks = rc::watermark_key(s.shard());
 
-  std::vector<int64_t> pulse(int64_t generation, int64_t mark) {
-    const auto reply = s.run(rc::kPulse, {epoch, ledger}, {std::to_string(generation), std::to_string(mark)});
+  std::vector<int64_t> pulse(int64_t generation, int64_t mark, int64_t all = 0) {
+    const auto reply =
+        s.run(rc::kPulse, {epoch, ledger}, {std::to_string(generation), std::to_string(mark), std::to_string(all)});
     std::vector<int64_t> numbers;
     for (const auto& element : reply.elements) numbers.push_back(element.integer);
     return numbers;
@@ -23,11 +24,12 @@ struct LedgerWord : ::testing::Test {
   int64_t seal(int64_t generation) { return s.run(rc::kSeal, {epoch, ledger}, {std::to_string(generation)}).integer; }
   // A lease of one unit by a sidecar that has heard so much.
   std::string lease(int64_t generation, int64_t mark) {
-    const auto reply = s.run(rc::kLease,
-                             {epoch, rc::registered_key(s.shard(), 1), rc::closed_key(s.shard(), 1),
-                              rc::want_key(s.shard(), 1), marks, rc::held_key(s.shard(), 1, "a"), rc::minted_key(s.shard(), 1), ledger, s.key(kDay, 1)},
-                             {"1", "a", std::to_string(system_env().wall_ms()), "c", "00", std::to_string(generation), std::to_string(mark), "1000", "0",
-                              "0", "0", s.member(kDay)});
+    const auto reply =
+        s.run(rc::kLease,
+              {epoch, rc::registered_key(s.shard(), 1), rc::closed_key(s.shard(), 1), rc::want_key(s.shard(), 1), marks,
+               rc::held_key(s.shard(), 1, "a"), rc::minted_key(s.shard(), 1), ledger, s.key(kDay, 1)},
+              {"1", "a", std::to_string(system_env().wall_ms()), "c", "00", std::to_string(generation),
+               std::to_string(mark), "1000", "0", "0", "0", s.member(kDay)});
     return reply.elements.at(0).text;
   }
   void SetUp() override {
@@ -36,6 +38,33 @@ struct LedgerWord : ::testing::Test {
     ASSERT_EQ(s.fund(1, kDay, {0, 100, 0, 0, "", 1}).integer, 100);
   }
 };
+
+// A commit is told to its own shard first. Whoever hears of it there must not take the others for forgetful.
+TEST_F(LedgerWord, ACommitInOneShardStopsNobodyInAnother) {
+  pulse(0, 100);
+  pulse(0, 100, 100);
+  const std::string elsewhere = rc::ledger_key(s.shard() + 1);
+  s.run(rc::kPulse, {rc::epoch_key(s.shard() + 1), elsewhere}, {"0", "100", "100"});
+  s.run(rc::kAck, {rc::usage_key(s.shard() + 1), rc::watermark_key(s.shard() + 1), elsewhere},
+        {rc::kConsumerGroup, "0", "101", "0", "a", "7"});
+  EXPECT_EQ(s.call({"HGET", elsewhere, "mark"}).text, "101");
+  const auto heard =
+      s.run(rc::kLease,
+            {rc::epoch_key(s.shard() + 1), rc::registered_key(s.shard() + 1, 1), rc::closed_key(s.shard() + 1, 1),
+             rc::want_key(s.shard() + 1, 1), rc::watermark_key(s.shard() + 1), rc::held_key(s.shard() + 1, 1, "a"),
+             rc::minted_key(s.shard() + 1, 1), elsewhere},
+            {"1", "a", std::to_string(system_env().wall_ms()), "c", "01", "0", "100"});
+  EXPECT_EQ(heard.elements.at(2).integer, 7) << "the watermark of that commit";
+  EXPECT_NE(lease(heard.elements.at(4).integer, heard.elements.at(5).integer), "EPOCH");
+  EXPECT_TRUE(s.call({"HGET", ledger, "claimed"}).is_nil());
+}
+
+TEST_F(LedgerWord, AClaimThatIsNoNumberOfALedgerStopsNobody) {
+  pulse(0, 5);
+  EXPECT_NE(lease(0, 9'223'372'036'854'775'807), "EPOCH");
+  EXPECT_NE(lease(9'007'199'254'740'992, 0), "EPOCH");
+  EXPECT_TRUE(s.call({"HGET", ledger, "claimed"}).is_nil());
+}
 
 TEST_F(LedgerWord, OnlyEverGoesUp) {
   EXPECT_EQ(pulse(0, 5), (std::vector<int64_t>{1, 1, 0, 0, 0, 1}));
