@@ -63,8 +63,17 @@ begin
   if right(p_bucket, 1) = '$' then
     perform from wallets where tenant = p_tenant order by currency for no key update;
   end if;
-  a := escrow_account_for_funding(p_tenant, p_bucket, p_now);
-  if a.id is null then return; end if;  -- its window is over, or nobody sells it any more
+  -- Also where the backup does not know its limit yet: once that is published, the whole of it would be sold.
+  insert into escrow_accounts (tenant, bucket, name, wallet, window_start, window_end, created_at)
+    select p_tenant, p_bucket, case when w.yes then left(p_bucket, -1) else split_part(p_bucket, '@', 1) end, w.yes,
+           to_timestamp(w.start_s), to_timestamp(w.start_s + w.length_s), p_now
+      from (select right(p_bucket, 1) = '$' as yes,
+                   nullif(split_part(split_part(p_bucket, '@', 2), '+', 1), '')::double precision as start_s,
+                   nullif(split_part(p_bucket, '+', 2), '')::double precision as length_s) w
+     where w.yes or to_timestamp(w.start_s + w.length_s) > p_now - interval '1 minute'
+    on conflict (tenant, bucket) do nothing;
+  select * into a from escrow_accounts where tenant = p_tenant and bucket = p_bucket for no key update;
+  if a.id is null or a.window_end <= p_now - interval '1 minute' then return; end if;
   insert into escrow_floats as f (account, epoch, funded, recalled)
     values (a.id, p_epoch, greatest(p_seen, p_ceiling + p_recalled), p_recalled)
     on conflict (account, epoch) do update

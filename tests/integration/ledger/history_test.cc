@@ -87,6 +87,19 @@ TEST_F(HistoryTest, RecoveryHoldsWhatIsKnownOutsideAndGoesOnAboveIt) {
   EXPECT_EQ(audited("ledger.recover"), 1);
 }
 
+TEST_F(HistoryTest, WhatIsOutOfALimitThatTheBackupDoesNotKnowIsHeldToo) {
+  const std::string bucket = window_of("later-day"), wallet = "later$";
+  recover("{}",
+          R"([{"epoch": 1, "tenant": "shop/acme", "bucket": ")" + bucket +
+              R"(", "funded": 100, "recalled": 30, "ceiling": 0},
+                    {"epoch": 1, "tenant": "shop/acme", "bucket": ")" +
+              wallet + R"(", "funded": 5, "recalled": 0, "ceiling": 0}])",
+          epoch);
+  w.publish(tenant_record(kTenant, {hard_limit("calls-day", 3000), hard_limit("later-day", 150)}));
+  EXPECT_EQ(w.held(kTenant, bucket), 70);
+  EXPECT_EQ(w.held(kTenant, wallet), 5);
+}
+
 TEST_F(HistoryTest, AGapIsFilledByItsSidecarAndWhatCameBehindItIsNotLost) {
   must(book({hello(kShard, "a"), use(2, 5)}));
   recover(R"({"a": 4})", "[]", epoch);
