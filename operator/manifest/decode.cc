@@ -108,7 +108,7 @@ bool Fields::check_text(const Node& node, int line, const std::string& path, con
   }
   if (node.kind != Node::Kind::kString) {
     sink_.fault(line, path, Reason::kInvalidValue, std::string("is ") + kind_name(node.kind) + ", not a string",
-                "quote it: \"" + node.text + "\"");
+                form.secret ? write : "quote it: \"" + node.text + "\"");
     return false;
   }
   if (node.text.size() > form.max) {
@@ -117,7 +117,9 @@ bool Fields::check_text(const Node& node, int line, const std::string& path, con
     return false;
   }
   if (form.ok != nullptr && !form.ok(node.text)) {
-    sink_.fault(line, path, Reason::kInvalidValue, shown(node.text) + " is not " + form.want, write);
+    const std::string what =
+        form.secret ? "what stands there, of " + std::to_string(node.text.size()) + " bytes," : shown(node.text);
+    sink_.fault(line, path, Reason::kInvalidValue, what + " is not " + form.want, write);
     return false;
   }
   return true;

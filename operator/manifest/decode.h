@@ -45,6 +45,7 @@ struct Form {
   size_t max;
   bool (*ok)(std::string_view);
   const char* want;
+  bool secret = false;  // a secret may stand there by mistake: no message quotes it
 };
 
 template <class E>

@@ -94,7 +94,9 @@ void decode_identity(Fields& f, TenantIdentity* identity) {
   if (!identity->api_key_secret_refs.empty()) f.not_in_force("apiKeySecretRefs", "API keys from Secrets");
   marked_texts(
       f, "apiKeyHashes",
-      {71, is_api_key_hash, "sha256: and 64 lower-case hexadecimal digits: the key's SHA-256, never the key"},
+      {71, is_api_key_hash,
+       "sha256: and 64 lower-case hexadecimal digits: the key's SHA-256 (printf %s KEY | sha256sum), never the key",
+       true},
       [](std::string_view text) { return std::string(text.substr(7)); }, &identity->api_key_hashes);
 }
 

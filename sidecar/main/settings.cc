@@ -208,6 +208,15 @@ void declare(config::OptionSet& options, Settings& s) {
       .help("for the app to begin its response");
   declare_limits(options, s.proxy);
   declare_connections(options, s.proxy);
+  options.check("upstream", [&s]() -> std::optional<Refusal> {
+    const auto app = host_port()(s.upstream);
+    const std::string& here = s.listen.host;
+    const bool every = here.empty() || here == "0.0.0.0" || here == "::";
+    if (!app || s.listen.port != app->port || app->port == 0) return std::nullopt;
+    if (app->host != here && !(is_loopback(app->host) && (every || is_loopback(here)))) return std::nullopt;
+    return Refusal{"the app would be this sidecar itself: each request would come round again and be charged again",
+                   "give the app's own port, another than --listen's"};
+  });
   options.check("redis-url", [&s]() -> std::optional<Refusal> {
     auto endpoint = redis_endpoint(s);
     if (endpoint) return std::nullopt;

@@ -21,6 +21,8 @@ SIDECAR_CASES = {
     "listen on a port out of range": ({"--listen": "127.0.0.1:65536"}, {}, ["listen"]),
     "an upstream without a port": ({"--upstream": "localhost"}, {}, ["upstream"]),
     "an empty upstream": ({"--upstream": ""}, {}, ["upstream"]),
+    "an upstream that is the sidecar itself": ({"--listen": "127.0.0.1:8080", "--upstream": "127.0.0.1:8080"}, {}, ["upstream", "itself"]),
+    "an upstream that is the sidecar by name": ({"--listen": ":8080", "--upstream": "localhost:8080"}, {}, ["upstream", "itself"]),
     "an admin address without a port": ({"--admin": "0.0.0.0"}, {}, ["admin"]),
     "a policy without a namespace": ({"--policy": "api"}, {}, ["policy"]),
     "a policy with a bad name": ({"--policy": "shop/API_1"}, {}, ["policy"]),

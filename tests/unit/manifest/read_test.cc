@@ -47,12 +47,13 @@ TEST(Read, TheDocumentedExampleIsAccepted) {
 
 TEST(Read, ARoutesPathIsKeptInNormalForm) {
   const auto path_of = [](const std::string& value) {
-    const FileContent content = read_manifest(
-        "a.yaml",
-        "apiVersion: billing.tallygate.dev/v1alpha1\nkind: BillingPolicy\nmetadata: {name: api, namespace: shop}\nspec:\n"
-        "  identity: [{type: APIKey, apiKey: {header: X-Api-Key}}]\n"
-        "  routes: [{name: a, action: Exempt, matches: [{path: {type: Exact, value: \"" +
-            value + "\"}}]}]\n  defaultRoute: {action: Deny}\n");
+    const FileContent content =
+        read_manifest("a.yaml",
+                      "apiVersion: billing.tallygate.dev/v1alpha1\nkind: BillingPolicy\nmetadata: {name: api, "
+                      "namespace: shop}\nspec:\n"
+                      "  identity: [{type: APIKey, apiKey: {header: X-Api-Key}}]\n"
+                      "  routes: [{name: a, action: Exempt, matches: [{path: {type: Exact, value: \"" +
+                          value + "\"}}]}]\n  defaultRoute: {action: Deny}\n");
     return content.objects.empty() ? all_of(content.faults)
                                    : std::get<BillingPolicy>(content.objects.at(0)).routes.at(0).matches.at(0).path;
   };
@@ -77,6 +78,22 @@ TEST(Read, WhatIsNotInForceIsWarnedOfOnceAFeature) {
     EXPECT_NE(fields.find(field), std::string::npos) << field;
   }
   EXPECT_EQ(accepted.warnings.size(), 9u);
+}
+
+// It goes to the log, and to /health.
+TEST(Read, AKeyInPlaceOfItsHashIsNotQuoted) {
+  for (const std::string written :
+       {"sk-live-4711", "\"sha256:sk-live-4711\"",
+        "\"sk-live-4711 and much more than a hash has, so that it is too long: 0123456789\""}) {
+    std::string text = tenant_yaml();
+    const size_t at = text.find("{externalIDs");
+    ASSERT_NE(at, std::string::npos);
+    text.insert(at + 1, "apiKeyHashes: [" + written + "], ");
+    const FileContent content = read_manifest("f.yaml", text);
+    const std::string all = all_of(content.faults);
+    EXPECT_NE(all.find("apiKeyHashes[0]"), std::string::npos) << all;
+    EXPECT_EQ(all.find("4711"), std::string::npos) << all;
+  }
 }
 
 TEST(Read, AllFaultsOfAllDocumentsAreGathered) {
