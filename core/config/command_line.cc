@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 
@@ -60,8 +62,26 @@ const CommandLine::Command* CommandLine::find(std::span<const std::string> args,
   return best;
 }
 
+// The commands that begin with this word, a line each; empty: none does.
+std::string CommandLine::group(std::string_view word) const {
+  std::string out;
+  for (const Command& command : commands_) {
+    if (command.name.starts_with(std::string(word) + " "))
+      out += "  " + program_ + " " + command.name + "  " + command.summary + "\n";
+  }
+  return out;
+}
+
 CommandLine::Choice CommandLine::refuse_command(std::span<const std::string> args) const {
   Choice choice;
+  const std::string group_of = args.empty() ? "" : group(args[0]);
+  const bool alone = args.size() < 2 || args[1].starts_with("-");
+  if (!group_of.empty() && alone) {
+    const bool asked = std::any_of(args.begin(), args.end(), asks_for_help);
+    (asked ? choice.output : choice.complaint) = program_ + ": the commands of " + quoted(args[0]) + ":\n" + group_of;
+    choice.exit_code = asked ? 0 : kExitUsage;
+    return choice;
+  }
   choice.exit_code = kExitUsage;
   size_t count = 0;
   while (count < args.size() && count < 2 && !args[count].starts_with("-")) ++count;
@@ -113,7 +133,30 @@ CommandLine::Choice CommandLine::parse(std::span<const std::string> args, const 
   return choice;
 }
 
+std::vector<std::string> CommandLine::misspelled(std::span<const std::string> names) const {
+  std::vector<std::string> known;
+  for (const Command& command : commands_) {
+    const auto more = command.options->variables();
+    known.insert(known.end(), more.begin(), more.end());
+  }
+  std::vector<std::string> out;
+  for (const std::string& name : names) {
+    if (!name.starts_with("TALLYGATE_") || std::find(known.begin(), known.end(), name) != known.end()) continue;
+    const std::string_view meant = nearest(name, known);
+    if (!meant.empty())
+      out.push_back("environment " + name + ": is no setting; did you mean " + std::string(meant) + "?");
+  }
+  return out;
+}
+
 CommandLine::Choice CommandLine::parse(int argc, const char* const* argv) const {
+  std::vector<std::string> names;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text(*entry);
+    names.emplace_back(text.substr(0, text.find('=')));
+  }
+  for (const std::string& line : misspelled(names))
+    std::fprintf(stderr, "%s: warning: %s\n", program_.c_str(), line.c_str());
   return parse(std::vector<std::string>(argv + std::min(argc, 1), argv + argc), process_environment());
 }
 

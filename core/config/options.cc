@@ -117,6 +117,16 @@ void OptionSet::check(std::string field, std::function<std::optional<Refusal>()>
   rules_.push_back({std::move(field), std::move(rule)});
 }
 
+std::vector<std::string> OptionSet::variables() const {
+  std::vector<std::string> names;
+  for (const Option& option : options_) {
+    if (option.env_.empty()) continue;
+    names.push_back(option.env_);
+    names.push_back(option.env_ + "_FILE");
+  }
+  return names;
+}
+
 std::string OptionSet::help() const {
   struct Row {
     std::string head, text;

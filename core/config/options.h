@@ -83,6 +83,8 @@ class OptionSet {
   // Aligned, one option after the other in the order of declaration.
   std::string help() const;
   const std::string& description() const { return description_; }
+  // The environment's variables that are looked at.
+  std::vector<std::string> variables() const;
 
  private:
   friend class OptionReader;
@@ -113,7 +115,11 @@ class CommandLine {
     int finish() const;
   };
   Choice parse(std::span<const std::string> args, const Environment& environment) const;
+  // Of the process; warns on standard error of variables that misspelled() tells of.
   Choice parse(int argc, const char* const* argv) const;
+  // A line for each name that begins with TALLYGATE_, is no variable of any command, and is nearly one. (Others may be
+  // anybody's: Kubernetes makes such names of a Service called tallygate.)
+  std::vector<std::string> misspelled(std::span<const std::string> names) const;
 
  private:
   struct Command {
@@ -123,6 +129,7 @@ class CommandLine {
   std::string overview() const;
   const Command* find(std::span<const std::string> args, size_t& words) const;
   Choice refuse_command(std::span<const std::string> args) const;
+  std::string group(std::string_view word) const;
   std::string program_, summary_, version_;
   std::vector<Command> commands_;
 };

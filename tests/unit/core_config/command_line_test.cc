@@ -48,6 +48,28 @@ TEST_F(CommandLineTest, RefusesAnUnknownCommandWithASuggestion) {
   EXPECT_NE(nothing.complaint.find("Commands:"), std::string::npos);
 }
 
+TEST_F(CommandLineTest, AGroupOfCommandsIsListed) {
+  cli_.command("stripe events", "list events");
+  for (const auto& args : {std::vector<std::string>{"stripe"}, {"stripe", "--dry-run"}}) {
+    const auto choice = parse(args);
+    EXPECT_EQ(choice.exit_code, kExitUsage);
+    EXPECT_NE(choice.complaint.find("tallygate-test stripe setup  create products\n"), std::string::npos)
+        << choice.complaint;
+    EXPECT_NE(choice.complaint.find("stripe events"), std::string::npos);
+  }
+  const auto asked = parse({"stripe", "--help"});
+  EXPECT_EQ(asked.exit_code, 0);
+  EXPECT_NE(asked.output.find("stripe events"), std::string::npos) << asked.output;
+}
+
+TEST_F(CommandLineTest, VariablesThatAreNearlyOneAreToldOf) {
+  const std::vector<std::string> names = {"PATH", "TALLYGATE_CONFG", "TALLYGATE_REDIS_URL", "TALLYGATE_SERVICE_HOST"};
+  const auto lines = cli_.misspelled(names);
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_NE(lines[0].find("TALLYGATE_CONFG: is no setting; did you mean TALLYGATE_CONFIG?"), std::string::npos)
+      << lines[0];
+}
+
 TEST_F(CommandLineTest, WrongSettingsEndWithTheUsageCode) {
   const auto choice = parse({"run", "--workers=0"});
   EXPECT_FALSE(choice.should_run());
