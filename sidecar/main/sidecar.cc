@@ -241,6 +241,7 @@ void Sidecar::watch() {
   {
     const std::lock_guard lock(stalled_mutex_);
     redis_stalled_ = escrow_->stalled();
+    redis_error_ = redis_->connected() ? "" : redis_->last_error();
   }
   if (const std::string fault = clock_.machine_fault(); !fault.empty()) {
     static log::Throttle throttle(60);
@@ -319,9 +320,17 @@ void Sidecar::finish() {
 
 // What has to be done before there is a policy.
 std::string Sidecar::no_policy() const {
-  if (!redis_up_.load()) return "Redis cannot be reached, so the policy " + settings_.policy_id() + " is not known";
+  if (!redis_up_.load()) {
+    return "Redis cannot be used" + redis_error() + ", so the policy " + settings_.policy_id() + " is not known";
+  }
   return "the operator has not published a policy " + settings_.policy_id() +
          " in this Redis: apply one of that name, or look whether the operator runs and uses the same Redis";
+}
+
+// ": why"; empty while there is nothing to tell.
+std::string Sidecar::redis_error() const {
+  const std::lock_guard lock(stalled_mutex_);
+  return redis_error_.empty() ? "" : ": " + redis_error_;
 }
 
 std::string Sidecar::redis_stalled() const {
@@ -338,9 +347,9 @@ void Sidecar::declare(telemetry::Health& health) {
                                      : "; going on with the leases held, then onUnavailable")};
     }
     if (redis_up_.load()) return {};
-    return {telemetry::ServiceState::kDegraded, ledger_up_.load()
-                                                    ? "away; leasing from the ledger"
-                                                    : "away; going on with the leases held, then onUnavailable"};
+    return {telemetry::ServiceState::kDegraded,
+            "away" + redis_error() +
+                (ledger_up_.load() ? "; leasing from the ledger" : "; going on with the leases held, then onUnavailable")};
   });
   if (ledger_) {
     health.add_service("ledger", [this]() -> telemetry::ServiceHealth {

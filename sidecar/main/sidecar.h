@@ -50,6 +50,7 @@ class Sidecar {
   void find_app();
   std::string no_policy() const;
   std::string redis_stalled() const;
+  std::string redis_error() const;
   void watch();
   void begin_drain();
   void examine_log();
@@ -86,6 +87,7 @@ class Sidecar {
   // What admin threads may see.
   mutable std::mutex stalled_mutex_;
   std::string redis_stalled_;  // Escrow::stalled()
+  std::string redis_error_;    // Connection::last_error()
   enum class LogState : uint8_t { kSound, kFull, kGone };
   std::atomic<LogState> log_state_{LogState::kSound};
   std::atomic<bool> commit_failing_{false};  // the last one

@@ -118,7 +118,7 @@ class Addresses(StackTest):
         self.assertIn("apply one of that name", sidecar.get("/readyz")[1])
 
         self.stack.redis.kill()
-        self.assertIn("Redis", self.reminded(self.start("alone", wait_ready=False)))
+        self.assertRegex(self.reminded(self.start("alone", wait_ready=False)), "Redis cannot be used: .*[Rr]efused")
 
 
 class NothingIsLeftBehind(unittest.TestCase):
