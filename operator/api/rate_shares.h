@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -30,9 +31,8 @@ class RateShares {
   int64_t take(Share share, std::string_view tenant, std::string_view caller, int64_t now_ns);
 
  private:
-  struct Limits {
-    RateLimiter tenants, callers;
-    bool by_caller;
+  struct Limits {  // null: none
+    std::unique_ptr<RateLimiter> of_tenant, of_caller;
   };
   std::array<Limits, kShares> shares_;
 };
