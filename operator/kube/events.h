@@ -1,0 +1,37 @@
+// Events for people (`kubectl describe`), by the API events.k8s.io/v1. The same event of one object again within ten
+// minutes becomes a count on the first. Bounded: what cannot be sent in time is dropped and counted. Never blocks.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/env.h"
+#include "core/telemetry/metrics.h"
+#include "operator/kube/client.h"
+
+namespace tallygate::kube {
+
+struct EventText {
+  enum class Type : uint8_t { kNormal, kWarning };
+  Type type = Type::kNormal;
+  std::string reason;  // a constant, UpperCamelCase, ≤ 128
+  std::string action;  // what was being done, UpperCamelCase
+  std::string note;    // for people, ≤ 1024 bytes
+};
+
+class EventRecorder {
+ public:
+  // `controller`: "billing.tallygate.dev/operator"; `instance`: this process (pod name). `client` outlives it.
+  EventRecorder(Env& env, Client& client, std::string controller, std::string instance, metrics::Registry& registry);
+  ~EventRecorder();
+  void start();
+  void stop();
+  // Any thread.
+  void record(const ResourceType& type, const Object& about, EventText text);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tallygate::kube
