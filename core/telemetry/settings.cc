@@ -15,6 +15,10 @@ void declare(config::OptionSet& options, Settings& settings, const std::string& 
       .env()
       .fallback("false")
       .help("let a crash write a core file, which holds every secret, and debuggers attach");
+  declare_log(options, settings);
+}
+
+void declare_log(config::OptionSet& options, Settings& settings) {
   options
       .add("log-level", &settings.log_level,
            config::one_of<log::Level>({{"debug", log::Level::kDebug},

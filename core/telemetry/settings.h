@@ -16,5 +16,7 @@ struct Settings {
 
 // `settings` must outlive the parse. `admin_default` such as ":9090".
 void declare(config::OptionSet& options, Settings& settings, const std::string& admin_default);
+// The two of the log alone, for commands that serve nothing.
+void declare_log(config::OptionSet& options, Settings& settings);
 
 }  // namespace tallygate::telemetry

@@ -9,6 +9,7 @@
 #include "core/config/options.h"
 #include "core/core_dumps.h"
 #include "core/telemetry/admin_server.h"
+#include "sidecar/init/init.h"
 #include "sidecar/main/descriptors.h"
 #include "sidecar/main/sidecar.h"
 
@@ -94,8 +95,11 @@ int main(int argc, char** argv) {
   config::CommandLine line("tallygate-sidecar", "billing enforcement in front of one app", TALLYGATE_VERSION);
   sidecar::Settings settings;
   sidecar::declare(line.command("run", "runs the sidecar"), settings);
+  sidecar::InitSettings init;
+  sidecar::declare_init(line.command("init", "captures a pod's inbound traffic for the sidecar, and ends"), init);
   const auto choice = line.parse(argc, argv);
   if (!choice.should_run()) return choice.finish();
+  if (choice.command == "init") return sidecar::run_init(init);
   if (settings.telemetry.core_dumps) allow_core_dumps();
   return sidecar::run(std::move(settings));
 }
