@@ -26,8 +26,12 @@ config::Parser<std::string> upstream_address() {
   const auto by_name = config::host_port();
   return {[by_name](std::string_view text) -> config::Parsed<std::string> {
             if (proxy::parse_address(text) || (!text.starts_with("unix:") && by_name(text))) return std::string(text);
+            // Of addresses alone, so that nothing is looked up here.
+            const bool list = text.starts_with('[') && text.find_first_not_of("[]0123456789abcdefABCDEF.:,") == text.npos;
+            if (list && proxy::look_up(text)) return std::string(text);
             return config::refuse(config::quoted(text) + " is not an address",
-                                  "write HOST:PORT such as 127.0.0.1:8080, [::1]:8080 or app:8080, or unix:/path");
+                                  "write HOST:PORT such as 127.0.0.1:8080, [::1]:8080 or app:8080, several addresses as "
+                                  "[10.0.0.1,fd00::1]:8080, or unix:/path");
           },
           "HOST:PORT|unix:/PATH"};
 }
@@ -146,7 +150,8 @@ void declare(config::OptionSet& options, Settings& s) {
   options.add("upstream", &s.upstream, upstream_address())
       .env()
       .required()
-      .help("the app; a name is looked up again while the sidecar runs");
+      .help("the app; a name is looked up again while the sidecar runs; of several addresses, [A,B]:PORT, it is the first "
+            "that takes a connection");
   telemetry::declare(options, s.telemetry, "127.0.0.1:9902");
   options.add("policy", &s.policy, object_name()).env().required().help("the BillingPolicy to enforce");
   options.add("redis-url", &s.redis_url, url({"redis", "rediss", "unix"}))

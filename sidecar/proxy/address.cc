@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 
@@ -20,6 +21,21 @@ Result<Address> parse_unix(std::string_view path) {
   address.size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + 1);
   address.text = "localhost";
   return address;
+}
+
+// "10.0.0.1,fd00::1" → both, with the port. kInvalid where one of them is no address.
+Result<std::vector<Address>> parse_list(std::string_view hosts, const std::string& port) {
+  std::vector<Address> all;
+  while (true) {
+    const size_t comma = std::min(hosts.find(','), hosts.size());
+    const std::string host(hosts.substr(0, comma));
+    const bool six = host.find(':') != std::string::npos;
+    auto one = parse_address((six ? "[" + host + "]:" : host + ":") + port);
+    if (!one) return tl::unexpected(one.error());
+    all.push_back(std::move(*one));
+    if (comma == hosts.size()) return all;
+    hosts.remove_prefix(comma + 1);
+  }
 }
 
 }  // namespace
@@ -66,6 +82,7 @@ Result<std::vector<Address>> look_up(std::string_view text) {
     return fail(Errc::kInvalid, "bad port in address '" + std::string(text) + "'");
   }
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);  // with a zone
+  if (host.find(',') != std::string::npos) return parse_list(host, port);
   if (host.empty()) {
     std::vector<Address> every;
     for (const std::string any : {"[::]:", "0.0.0.0:"}) {  // the first takes IPv4 too; a machine may be without IPv6

@@ -1,4 +1,5 @@
-// Where to listen and where the app is: "10.0.0.1:80", "[::1]:80", "unix:/path", ":80" or "name:80".
+// Where to listen and where the app is: "10.0.0.1:80", "[::1]:80", "unix:/path", ":80", "name:80", or one of several
+// addresses, "[10.0.0.1,fd00::1]:80" (a pod's, as the kubelet tells them).
 #pragma once
 
 #include <sys/socket.h>

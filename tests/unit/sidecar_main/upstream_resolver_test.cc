@@ -192,5 +192,30 @@ TEST(LookUp, EveryForm) {
   }
 }
 
+TEST(UpstreamList, IsThePodsAddressesInTheirOrder) {
+  const auto both = proxy::look_up("[10.0.0.1,fd00::1]:8080");
+  ASSERT_TRUE(both) << both.error().message;
+  ASSERT_EQ(both->size(), 2u);
+  EXPECT_EQ(both->at(0).text, "10.0.0.1:8080");
+  EXPECT_EQ(proxy::to_string(both->at(0).get()), "10.0.0.1:8080");
+  EXPECT_EQ(proxy::to_string(both->at(1).get()), "[fd00::1]:8080");
+  const auto one = proxy::look_up("[10.0.0.1]:8080");  // a pod that has one only
+  ASSERT_TRUE(one) << one.error().message;
+  EXPECT_EQ(proxy::to_string(one->at(0).get()), "10.0.0.1:8080");
+  for (const char* bad : {"[10.0.0.1,]:8080", "[,10.0.0.1]:8080", "[10.0.0.1,app]:8080", "[10.0.0.1,fd00::1]:99999", "[10.0.0.1,fd00::1]"}) {
+    EXPECT_FALSE(proxy::look_up(bad)) << bad;
+  }
+}
+
+TEST(UpstreamList, TheAppsAddressIsTheOneThatTakesAConnection) {
+  const App app("127.0.0.2");
+  Said said;
+  const std::string port = std::to_string(app.port());
+  UpstreamResolver resolver("[127.0.0.9,127.0.0.2]:" + port, [] { return uint64_t{0}; });
+  resolver.start([&](const proxy::Address& address) { said.found(address); }, [](const Error&) {});
+  EXPECT_TRUE(said.becomes("127.0.0.2:" + port));
+  resolver.stop();
+}
+
 }  // namespace
 }  // namespace tallygate::sidecar
