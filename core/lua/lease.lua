@@ -3,14 +3,17 @@
 -- With no buckets it is the heartbeat: epoch and watermark.
 -- KEYS 1 epoch, 2 registered, 3 closed, 4 want, 5 watermark, 6 held, 7 minted, 8 heard, 9… buckets.
 -- ARGV 1 epoch, 2 incarnation, 3 the ledger's time in ms as the caller knows it, 4 channel,
---   5 shard as two digits, then per bucket five: least total wanted, best total wanted, total returned, mint (units a
---   Redis-only window starts with, else 0), member.
+--   5 shard as two digits, then per bucket six: least total wanted, best total wanted, total returned, mint (units a
+--   Redis-only window starts with, else 0), member, total spent.
 -- Reply: {status, epoch, watermark, the ledger's time in ms or 0, {granted total, remaining, used, dry,
---   returned total} …}: status GRANT,
+--   returned total, lying} …}: status GRANT,
 --   DRY (the ledger says exhausted), WAIT (funding is under way), EPOCH (another is in force; no buckets follow), REG (not
 --   registered; ditto) or CLOCK (the caller's time is further off than the bound; ditto).
---   remaining = free here + what the ledger could still fund, at most 2^53 - 1; dry = this bucket's ledger version, or '' .
+--   remaining = free here + what the ledger could still fund, at most 2^53 - 1; dry = this bucket's ledger version, or '' ;
+--   lying = what others have leased and, as they last told, not spent; 0 where nobody has told anything for so long that
+--   whoever has it may be gone.
 --include epoch_guard
+local lying_s = 10     -- units that lie unused for less go back by themselves
 local bound_ms = 2000  -- docs/PROTOCOL.md, Clocks; core/ledger_clock.h has the same
 local e, off = current_epoch(KEYS[1])
 local time = redis.call('TIME')
@@ -20,14 +23,15 @@ if e ~= tonumber(ARGV[1]) then return {'EPOCH', e, watermark, now} end
 local inc = ARGV[2]
 -- A sign of life, which the operator looks for: heartbeats write it anew each so many seconds only.
 local function sign()
-  local now_s = tonumber(time[1])
-  if math.abs(now_s - tonumber(redis.call('ZSCORE', KEYS[8], inc) or '0')) >= 20 then redis.call('ZADD', KEYS[8], now_s, inc) end
+  local at_s = tonumber(time[1])
+  if math.abs(at_s - tonumber(redis.call('ZSCORE', KEYS[8], inc) or '0')) >= 20 then redis.call('ZADD', KEYS[8], at_s, inc) end
 end
 if redis.call('SISMEMBER', KEYS[2], inc) == 0 or redis.call('SISMEMBER', KEYS[3], inc) == 1 then
   sign()
   return {'REG', e, watermark, now}
 end
 local n = #KEYS - 8
+local now_s = math.floor(now / 1000)
 if n > 0 and math.abs(tonumber(ARGV[3]) - now) > bound_ms then return {'CLOCK', e, watermark, now} end
 -- Of a limit the two latest windows that were minted stay known, whatever becomes of their buckets: none is minted twice.
 local function minted(name)
@@ -39,7 +43,7 @@ local status = 'GRANT'
 local plan, seen = {}, {}
 -- Notes that this incarnation holds units of a bucket, until an hour after its window's end (a minute, for one that lives
 -- here alone): then nobody has use for what would come back, and with a limit a second the set would grow for ever.
-local function hold(member, now_s)
+local function hold(member)
   local start, length = string.match(member, '@(%d+)%+(%d+)$')
   local until_s = 'inf'
   if start then until_s = tonumber(start) + tonumber(length) + (tonumber(length) < 3600 and 60 or 3600) end
@@ -47,10 +51,12 @@ local function hold(member, now_s)
   redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', '(' .. now_s)
 end
 for i = 1, n do
-  local key, at = KEYS[8 + i], 5 + (i - 1) * 5
+  local key, at = KEYS[8 + i], 5 + (i - 1) * 6
   local lo, hi, ret, mint = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  local h = redis.call('HMGET', key, 'f', 'free', 'avail', 'used', 'dry', 'low', 'kick', 'ro', 'g:' .. inc, 'r:' .. inc, 'need', 'want')
-  local p = {key = key, member = ARGV[at + 5], known = h[1], free = tonumber(h[2] or '0'), avail = tonumber(h[3] or '0'),
+  local h = redis.call('HMGET', key, 'f', 'free', 'avail', 'used', 'dry', 'low', 'kick', 'ro', 'g:' .. inc, 'r:' .. inc, 'need', 'want',
+    's:' .. inc, 'lying', 'told')
+  local p = {key = key, member = ARGV[at + 5], spent = tonumber(ARGV[at + 6]), said = h[13], lying = tonumber(h[14] or '0'),
+    told = tonumber(h[15] or '0'), known = h[1], free = tonumber(h[2] or '0'), avail = tonumber(h[3] or '0'),
     used = tonumber(h[4] or '0'), dry = h[5] or '', low = tonumber(h[6] or '1'), kick = h[7], ro = h[8],
     granted = tonumber(h[9] or '0'), returned = tonumber(h[10] or '0'), asked = tonumber(h[11] or '0'), wanted = tonumber(h[12] or '0'), back = 0, mint = 0}
   if seen[key] then return redis.error_reply('ERR lease: a bucket is named twice') end
@@ -64,6 +70,7 @@ for i = 1, n do
     local is_now = p.left > -bound_ms and p.start * 1000 - now <= bound_ms
     if is_now and p.start > b and p.start ~= a then p.mint, p.free = mint, mint end
   end
+  p.mine = p.said and math.max(0, p.granted - p.returned - tonumber(p.said)) or 0
   if h[9] and ret > p.returned and ret <= p.granted then p.back = ret - p.returned end
   local free = p.free + p.back
   local need = math.max(0, lo - p.granted)
@@ -93,9 +100,14 @@ for i = 1, n do
   if p.back > 0 then redis.call('HSET', p.key, 'r:' .. inc, p.returned + p.back) end
   if p.give > 0 then
     redis.call('HSET', p.key, 'g:' .. inc, p.granted + p.give)
-    hold(p.member, math.floor(now / 1000))
+    hold(p.member)
   end
   if p.back > 0 or p.give > 0 then redis.call('HSET', p.key, 'free', free) end
+  local others = math.max(0, p.lying - p.mine)
+  if p.granted + p.give > 0 and (p.back > 0 or p.give > 0 or tonumber(p.said) ~= p.spent) then
+    local mine = math.max(0, p.granted + p.give - p.returned - p.back - p.spent)
+    redis.call('HSET', p.key, 's:' .. inc, p.spent, 'lying', others + mine, 'told', now_s)
+  end
   if not p.ro and (p.give > 0 or p.short) then
     redis.call('ZADD', KEYS[4], now, p.member)
     if p.need then redis.call('HSET', p.key, 'need', p.need) end
@@ -106,6 +118,7 @@ for i = 1, n do
       redis.call('PUBLISH', ARGV[4], ARGV[5] .. ' ' .. p.member)
     end
   end
-  reply[#reply + 1] = {p.granted + p.give, math.min(free + p.avail, 9007199254740991), p.used, p.short and p.dry or '', p.returned + p.back}
+  reply[#reply + 1] = {p.granted + p.give, math.min(free + p.avail, 9007199254740991), p.used, p.short and p.dry or '',
+    p.returned + p.back, now_s - p.told <= lying_s and others or 0}
 end
 return reply

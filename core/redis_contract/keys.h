@@ -43,7 +43,8 @@ std::string minted_key(int shard,
 // HASH f (funded, cumulative), rc (recalled, cumulative), free, avail (what the ledger could still fund, as last told),
 // used (ledger's count, for display), dry (version of the ledger's "exhausted"; absent: not exhausted), low (free below
 // which funding is asked for), kick (1: asked), need (units of the largest request that went short since the last
-// funding), ro (1: lives in Redis alone), g:<incarnation> and r:<incarnation> (granted and returned, cumulative).
+// funding), ro (1: lives in Redis alone), g:<incarnation> and r:<incarnation> (granted and returned, cumulative),
+// s:<incarnation> (spent of them, as it last told), lying (Σ g − r − s of those who told), told (ledger's s at the last).
 // Invariant: f = free + rc + Σ (g − r).
 std::string bucket_key(int shard, int64_t epoch, std::string_view tenant, std::string_view bucket);
 // "tenant|bucket": how a bucket is named in `want`, `held` and on the channel.

@@ -21,14 +21,22 @@ int64_t units_of(const Plan& plan, const Purse& purse) {
   return units;
 }
 
-// Whether `item` goes on denying for longer than `other`: a denial says when all that deny have started anew. A wallet
-// never does by itself, but who tops it up should not be denied by a limit then, so limits are told of first.
-bool outlasts(const PlanItem& item, const PlanItem& other) {
+// Whether `item` goes on denying for longer than `other`: a denial says when all that deny have started anew. What lies
+// with other sidecars is back soon. A wallet never starts anew by itself, but who tops it up should not be denied by a
+// limit then, so limits are told of first.
+bool outlasts(const Plan& plan, const PlanItem& item, const PlanItem& other) {
+  const bool soon = comes_back(item, units_of(plan, *item.purse)),
+             other_soon = comes_back(other, units_of(plan, *other.purse));
+  if (soon != other_soon) return other_soon;
   if (item.wallet != other.wallet) return other.wallet;
   return item.end_s > other.end_s;
 }
 
 std::string exhausted_detail(const PlanItem& item, int64_t units) {
+  if (comes_back(item, units)) {
+    return (item.wallet ? "what the wallet still pays for of " : "what is left of limit " + item.limit + " of meter ") +
+           item.meter + " is with other sidecars for now: try again in a second";
+  }
   if (item.wallet) {
     return "the wallet cannot pay for the " + std::to_string(units) + " of " + item.meter +
            " that this request needs; top it up";
@@ -133,7 +141,7 @@ Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admis
       continue;
     }
     fresh = fresh || escrow_.exhausted(*item.purse, units, /*fresh=*/true);
-    if (exhausted == nullptr || outlasts(item, *exhausted)) exhausted = &item;
+    if (exhausted == nullptr || outlasts(plan, item, *exhausted)) exhausted = &item;
   }
   if (fresh && due != nullptr && may_wait(request)) return wait(request, due->purse->waiting);
   const bool wait_is_possible = !fresh && may_come && may_wait(request);

@@ -48,12 +48,16 @@ const char* to_string(CapState state) {
 
 int64_t used_of(const PlanItem& item) {
   if (!item.purse->told) return 0;
-  return std::max<int64_t>(0, item.capacity - item.purse->remaining());
+  return std::max<int64_t>(0, item.capacity - item.purse->unspent());
 }
 
 int64_t remaining_of(const PlanItem& item) {
   if (!item.purse->told) return item.amount;
   return std::max<int64_t>(0, item.amount - used_of(item));
+}
+
+bool comes_back(const PlanItem& item, int64_t units) {
+  return item.purse->lying > 0 && units <= item.purse->unspent();
 }
 
 CapState cap_state(const PlanItem& item) {

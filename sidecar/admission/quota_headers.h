@@ -20,6 +20,10 @@ int64_t used_of(const PlanItem& item);
 // Of the amount, not of what grace adds; never less than 0.
 int64_t remaining_of(const PlanItem& item);
 
+// Whether `units` that cannot be had now lie unspent with other sidecars: those give back within seconds what they do
+// not need.
+bool comes_back(const PlanItem& item, int64_t units);
+
 // The greatest integer of a structured field (RFC 9651 3.3.1): greater ones are written as this.
 inline constexpr int64_t kFieldIntegerMax = 999'999'999'999'999;
 

@@ -71,9 +71,16 @@ bool Escrow::tend(Purse& purse, int64_t now_ns) {
     ask_ledger(purse);  // likewise
   } else if (purse.refill_after_ns != 0 && purse.available() * 2 < purse.target && spends) {
     refill(purse);  // was put off
+  } else if (untold(purse) && now_ns - purse.last_spend_ns > idle_ns(purse)) {
+    send_return(purse);
   }
-  return spends || purse.asking || purse.asking_ledger || purse.needed > 0 || purse.available() > 0 ||
+  return spends || untold(purse) || purse.asking || purse.asking_ledger || purse.needed > 0 || purse.available() > 0 ||
          purse.returned > purse.returned_known || purse.lent_returned > purse.lent_returned_known || purse.lent_unknown;
+}
+
+// Others are still told that units lie here, and there are none.
+bool Escrow::untold(const Purse& purse) const {
+  return purse.available() == 0 && purse.spent_told != purse.spent_of_redis() && leasing_ && redis_.connected();
 }
 
 void Escrow::wake(Purse& purse) {
@@ -190,8 +197,9 @@ void Escrow::reconsider(const std::string& tenant) {
 }
 
 std::vector<std::string> Escrow::lease_keys(int shard, int64_t epoch, const std::string& incarnation) const {
-  return {rc::epoch_key(shard),         rc::registered_key(shard, epoch), rc::closed_key(shard, epoch),
-          rc::want_key(shard, epoch),   rc::watermark_key(shard),         rc::held_key(shard, epoch, incarnation),
+  return {rc::epoch_key(shard),         rc::registered_key(shard, epoch),
+          rc::closed_key(shard, epoch), rc::want_key(shard, epoch),
+          rc::watermark_key(shard),     rc::held_key(shard, epoch, incarnation),
           rc::minted_key(shard, epoch), rc::heard_key(shard)};
 }
 
@@ -218,6 +226,8 @@ void Escrow::send(Purse& purse) {
   auto args = lease_args(purse.shard, epoch, log_.incarnation());
   for (const int64_t n : {least, best, purse.returned, purse.mint}) args.push_back(std::to_string(n));
   args.push_back(purse.member);
+  purse.spent_told = purse.spent_of_redis();
+  args.push_back(std::to_string(purse.spent_told));
   purse.asking = true;
   purse.asked_ns = loop_.now_ns();
   ++purse.users;
@@ -261,8 +271,9 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
     else
       refusal_ = "nobody funds its buckets: is an operator running, and does one lead?";
     count(dry ? counters_.dry : counters_.wait);
-    if (e.size() == 5 && e[4].elements.size() == 5) {
+    if (e.size() == 5 && e[4].elements.size() == 6) {
       purse.elsewhere = e[4].elements[1].to_integer();
+      purse.lying = e[4].elements[5].to_integer();
       purse.told = true;
     }
     purse.state = dry ? PurseState::kDry : PurseState::kFunding;
@@ -320,7 +331,7 @@ void Escrow::remember(Purse& purse, const redis::Reply& bucket) {
 }
 
 void Escrow::granted(Purse& purse, const redis::Reply& bucket, int64_t returned) {
-  if (bucket.elements.size() != 5) return;
+  if (bucket.elements.size() != 6) return;
   if (purse.unsure) return remember(purse, bucket);
   purse.returned_known = std::max(purse.returned_known, returned);
   measure(purse);
@@ -339,6 +350,7 @@ void Escrow::granted(Purse& purse, const redis::Reply& bucket, int64_t returned)
     purse.refill_after_ns = std::exchange(purse.ask_after_ns, 0);
   }
   purse.elsewhere = bucket.elements[1].to_integer();
+  purse.lying = bucket.elements[5].to_integer();
   purse.told = true;
   if (purse.last_spend_ns == 0) purse.last_spend_ns = now_ns;
 }
@@ -367,7 +379,7 @@ void Escrow::adopt(Purse& purse, int64_t epoch) {
   purse.granted = purse.returned = purse.returned_known = purse.spent = purse.sampled_spent = 0;
   purse.lent = purse.lent_returned = purse.lent_returned_known = 0;
   purse.lent_unknown = false;
-  purse.elsewhere = 0;
+  purse.elsewhere = purse.lying = purse.spent_told = 0;
   purse.told = false;
   purse.state = PurseState::kFunding;
   purse.ask_after_ns = purse.refill_after_ns = purse.ledger_after_ns = purse.unmet_ns = 0;

@@ -121,6 +121,7 @@ class Escrow {
   void refused(const redis::Reply& reply);
   void refill(Purse& purse);
   void wake(Purse& purse);
+  bool untold(const Purse& purse) const;
   bool tend(Purse& purse, int64_t now_ns);
   void send(Purse& purse);
   void answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lack, Result<redis::Reply> reply);

@@ -70,6 +70,7 @@ void Escrow::lent(Purse& purse, const LeaseAnswer::Bucket& bucket, int64_t retur
   measure(purse);
   purse.lent_returned_known = std::max(purse.lent_returned_known, std::min(returned, bucket.returned));
   purse.elsewhere = bucket.remaining;
+  purse.lying = 0;  // it does not say
   purse.told = true;
   const int64_t now_ns = loop_.now_ns();
   if (bucket.granted > purse.lent) {

@@ -1,6 +1,7 @@
 // This sidecar's units of one bucket under one epoch.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -32,11 +33,13 @@ struct Purse {
   int64_t lent_returned = 0;
   int64_t lent_returned_known = 0;  // of `lent_returned`, what the ledger has confirmed
   bool lent_unknown = false;        // an answer of the ledger's was lost: it may have lent more than `lent`
+  int64_t spent_told = 0;           // of `spent`, as Redis was last told
   int64_t spent = 0;                // admitted and not released; an upper estimate while requests are in flight
 
   PurseState state = PurseState::kFunding;
   int64_t elsewhere = 0;  // what others than this purse could still get, as last told
-  bool told = false;      // `elsewhere` was told under this epoch
+  int64_t lying = 0;      // what other sidecars have leased and not spent, of late: some of it comes back soon
+  bool told = false;      // both were told under this epoch
   int64_t allowed = 0;    // units admitted without a lease in this window, by this data folder
 
   // Asking. One call in flight per purse, to Redis and to the ledger each.
@@ -65,8 +68,11 @@ struct Purse {
 
   int64_t available() const { return granted - returned + lent - lent_returned - spent; }
   int64_t owed_to_ledger() const { return lent - lent_returned; }
-  // Of the whole bucket, as far as is known here; other sidecars' purses count as used.
+  int64_t spent_of_redis() const { return std::max<int64_t>(0, spent - owed_to_ledger()); }
+  // What may be leased of the whole bucket now, this purse's included, as far as is known here.
   int64_t remaining() const { return elsewhere + available(); }
+  // What nobody has spent, as far as is known here: other sidecars' purses too.
+  int64_t unspent() const { return remaining() + lying; }
 };
 
 }  // namespace tallygate::sidecar

@@ -15,6 +15,15 @@ struct Bucket {
   int64_t f = 0, rc = 0, free = 0, avail = 0, used = 0;
   std::string dry;
   std::map<std::string, int64_t> g, r;
+  std::map<std::string, int64_t> spent;  // as told: nobody tells of any here, but who gives back
+  int64_t lying_beside(const std::string& inc) const {
+    int64_t units = 0;
+    for (const auto& [name, granted] : g) {
+      const auto value = [&name = name](const auto& of) { return of.contains(name) ? of.at(name) : 0; };
+      if (name != inc) units += std::max<int64_t>(0, granted - value(r) - value(spent));
+    }
+    return units;
+  }
 };
 
 class Model {
@@ -59,7 +68,7 @@ class Model {
       }
       b.g[inc] += give;
       b.free -= give;
-      answer.grants.push_back({b.g[inc], b.free + b.avail, b.used, short_of[i] ? b.dry : ""});
+      answer.grants.push_back({b.g[inc], b.free + b.avail, b.used, short_of[i] ? b.dry : "", b.lying_beside(inc)});
       const bool minted = b.redis_only && !buckets[wants[i].bucket].known;
       if (!minted || give > 0) buckets[wants[i].bucket] = b;
     }
@@ -97,6 +106,7 @@ class Model {
       b.free += rest;
       b.r[inc] += rest;
       total += rest;
+      b.spent[inc] = b.g[inc] - b.r[inc];
     }
     return total;
   }

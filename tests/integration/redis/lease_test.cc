@@ -43,6 +43,35 @@ TEST_F(Lease, MovesUnitsToOneHolder) {
             s.member(kDay));
 }
 
+// Who gets nothing learns whether others have some that they may not need: it need not wait for the window's end.
+TEST_F(Lease, TellsWhatLiesUnusedWithOthers) {
+  s.fund(1, kDay, {0, 100, 0, 0, "v1", 1});
+  EXPECT_EQ(s.lease(1, "a", {{kDay, 100, 100}}).grants[0].lying, 0) << "one's own is not told";
+  const auto none = s.lease(1, "b", {{kDay, 1, 1}});
+  EXPECT_EQ(none.status, "DRY");
+  EXPECT_EQ(none.grants[0].lying, 100);
+  s.lease(1, "a", {{kDay, 0, 0, 0, 0, 70}});
+  EXPECT_EQ(s.lease(1, "b", {{kDay, 1, 1}}).grants[0].lying, 30);
+  s.lease(1, "a", {{kDay, 0, 0, 20, 0, 70}});
+  const auto some = s.lease(1, "b", {{kDay, 5, 5}});
+  EXPECT_EQ(some.status, "GRANT");
+  EXPECT_EQ(some.grants[0].lying, 10);
+  EXPECT_EQ(s.lease(1, "a", {{kDay, 0, 0, 20, 0, 80}}).grants[0].lying, 5);
+  EXPECT_EQ(s.lease(1, "b", {{kDay, 0, 0, 0, 0, 5}}).grants[0].lying, 0);
+  EXPECT_EQ(s.field(kDay, 1, "lying"), 0);
+}
+
+TEST_F(Lease, WhatLiesWithSomebodyWhoIsGoneIsNotPromised) {
+  s.fund(1, kDay, {0, 100, 0, 0, "v1", 1});
+  s.lease(1, "a", {{kDay, 100, 100}});
+  s.call({"HSET", s.key(kDay, 1), "told", std::to_string(system_env().wall_s() - 60)});
+  EXPECT_EQ(s.lease(1, "b", {{kDay, 1, 1}}).grants[0].lying, 0) << "nobody has told anything for a minute";
+  s.close(1, "a");
+  s.give_back(1, "a", {{kDay, 40}});
+  EXPECT_EQ(s.field(kDay, 1, "lying"), 0);
+  EXPECT_EQ(s.field(kDay, 1, "free"), 60);
+}
+
 TEST_F(Lease, RepeatedOrLateCallsGrantNothingTwice) {
   s.fund(1, kDay, {0, 1000, 0, 0, "", 1});
   s.lease(1, "a", {{kDay, 10, 10}});

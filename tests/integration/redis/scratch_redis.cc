@@ -125,6 +125,7 @@ Result<redis::Reply> Scripts::try_lease(int64_t epoch, const std::string& incarn
     keys.push_back(key(want.bucket, epoch));
     for (const int64_t n : {want.least, want.best, want.returned, want.mint}) args.push_back(std::to_string(n));
     args.push_back(member(want.bucket));
+    args.push_back(std::to_string(want.spent));
   }
   return redis::Client::check(client_.eval(rc::kLease, std::move(keys), std::move(args)));
 }
@@ -140,8 +141,8 @@ LeaseAnswer Scripts::lease(int64_t epoch, const std::string& incarnation, const 
                      reply->elements[3].to_integer(-1)};
   for (size_t i = 4; i < reply->elements.size(); ++i) {
     const auto& e = reply->elements[i].elements;
-    TG_ASSERT(e.size() == 5 && e[0].is_integer() && e[1].is_integer() && e[2].is_integer() && e[4].is_integer());
-    answer.grants.push_back({e[0].integer, e[1].integer, e[2].integer, e[3].text});
+    TG_ASSERT(e.size() == 6 && e[0].is_integer() && e[1].is_integer() && e[2].is_integer() && e[4].is_integer());
+    answer.grants.push_back({e[0].integer, e[1].integer, e[2].integer, e[3].text, e[5].integer});
   }
   return answer;
 }

@@ -35,15 +35,17 @@ class ScratchRedis {
 // What a lease asks of one bucket, and what it answers.
 struct Want {
   std::string bucket;
-  int64_t least = 0, best = 0, returned = 0, mint = 0;
+  int64_t least = 0, best = 0, returned = 0, mint = 0, spent = 0;
 };
 struct Grant {
   int64_t granted = 0, remaining = 0, used = 0;
   std::string dry;
+  int64_t lying = 0;
   bool operator==(const Grant&) const = default;
 };
 inline void PrintTo(const Grant& g, std::ostream* out) {
-  *out << "{granted " << g.granted << " remaining " << g.remaining << " used " << g.used << " dry '" << g.dry << "'}";
+  *out << "{granted " << g.granted << " remaining " << g.remaining << " used " << g.used << " dry '" << g.dry
+       << "' lying " << g.lying << "}";
 }
 struct LeaseAnswer {
   std::string status;

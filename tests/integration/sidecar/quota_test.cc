@@ -118,6 +118,49 @@ TEST(HardCap, AfterABurstATrickleKeepsNoMoreThanItNeeds) {
       60'000));
 }
 
+// Another sidecar has leased what is left: that is not used up, and the caller need not wait for the window's end.
+TEST(HardCap, WhatLiesUnspentWithOthersIsNotUsedUp) {
+  World world;
+  world.ready(100, 100);
+  Pod::Options keeps_all;
+  keeps_all.escrow.target_min = 80;
+  keeps_all.escrow.idle_return_ms = keeps_all.escrow.idle_return_scarce_ms = 3'600'000;
+  Pod& holder = world.pod(keeps_all);
+  Pod& other = world.pod();
+  EXPECT_EQ(world.admitted_of(holder, 40), 40);
+  EXPECT_EQ(world.admitted_of(other, 1), 1);
+  int64_t admitted = 1;
+  ASSERT_TRUE(world.until([&] {
+    admitted += world.admitted_of(other, 1);
+    return world.op.field(kTenant, world.bucket(), "free") == 0 && world.outcome(other) != "admitted";
+  }));
+  const auto of_holder = [&](const char* total) {
+    return world.op.field(kTenant, world.bucket(), total + holder.log->incarnation());
+  };
+  const int64_t held = of_holder("g:") - of_holder("r:") - 40;
+  ASSERT_GT(held, 0);
+  Call& denied = other.begin();
+  ASSERT_TRUE(world.until([&] { return !denied.waits(); }));
+  EXPECT_EQ(denied.reason(), "QuotaExhausted");
+  const int64_t remaining = denied.body()["remaining"];
+  EXPECT_GE(remaining, held);
+  EXPECT_LE(remaining, held + 40) << "as the holder last told";
+  EXPECT_EQ(denied.body()["used"], 100 - remaining);
+  EXPECT_NE(denied.denial.headers.find("Retry-After: 1\r\n"), std::string::npos) << denied.denial.headers;
+  EXPECT_NE(denied.denial.headers.find("X-RateLimit-Remaining: " + std::to_string(remaining) + "\r\n"),
+            std::string::npos);
+  EXPECT_NE(denied.body()["detail"].get<std::string>().find("other sidecars"), std::string::npos);
+  // Spent there, it is used up here: with the window's end, in figures that a client can act on.
+  EXPECT_EQ(world.admitted_of(holder, 100), held);
+  EXPECT_TRUE(world.until([&] { return world.op.field(kTenant, world.bucket(), "lying") == 0; }));
+  world.run_ms(300);
+  Call& last = other.begin();
+  ASSERT_TRUE(world.until([&] { return !last.waits(); }));
+  EXPECT_EQ(last.body()["remaining"], 0);
+  EXPECT_EQ(last.body()["used"], 100);
+  EXPECT_EQ(last.denial.headers.find("Retry-After: 1\r\n"), std::string::npos) << last.denial.headers;
+}
+
 TEST(HardCap, ADenialChangesNothing) {
   World world;
   world.ready(10, 10);
