@@ -316,6 +316,12 @@ void decode_ports(Fields& spec, BillingPolicy* policy) {
   });
 }
 
+void decode_injection(Fields& f, InjectionSpec* injection) {
+  static constexpr Choice<bool> kPermissions[] = {{"Forbid", false}, {"Permit", true}};
+  f.choice("optOut", kOptional, kPermissions, &injection->may_opt_out);
+  f.choice("policyAnnotation", kOptional, kPermissions, &injection->may_choose);
+}
+
 }  // namespace
 
 void decode_policy(Fields& root, Metadata metadata, BillingPolicy* policy) {
@@ -327,6 +333,7 @@ void decode_policy(Fields& root, Metadata metadata, BillingPolicy* policy) {
       f.string_map("matchLabels", kOptional, 16, 63, is_label_value, &policy->match_labels);
     });
     decode_ports(spec, policy);
+    spec.object("injection", kOptional, [&](Fields& f) { decode_injection(f, &policy->injection); });
     spec.choice("enforcement", kOptional, kEnforcements, &policy->enforcement);
     Names headers;
     spec.list("identity", kRequired, kMaxSources, [&](const Node& item, const std::string& path) {

@@ -60,10 +60,11 @@ void read_metadata(Fields& f, Kind kind, Metadata* metadata) {
   }
   // What an API server adds to the objects it stores.
   for (const char* key :
-       {"uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "generateName",
-        "deletionGracePeriodSeconds", "selfLink", "managedFields", "ownerReferences", "finalizers"}) {
+       {"uid", "resourceVersion", "generation", "deletionTimestamp", "generateName", "deletionGracePeriodSeconds",
+        "selfLink", "managedFields", "ownerReferences", "finalizers"}) {
     f.ignore(key);
   }
+  if (const Node* created = f.get("creationTimestamp", kOptional)) metadata->created = created->text;
 }
 
 std::string describe(Kind kind, const Metadata& metadata) {

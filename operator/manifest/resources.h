@@ -37,6 +37,7 @@ struct Metadata {
   std::string name;
   std::map<std::string, std::string> labels;
   std::map<std::string, std::string> annotations;
+  std::string created;  // as an API server writes it: sorts by time; empty for a file's
   Place place;
   bool operator==(const Metadata&) const = default;
 };
@@ -240,11 +241,18 @@ struct RouteSpec {
   bool operator==(const RouteSpec&) const = default;
 };
 
+struct InjectionSpec {
+  bool may_opt_out = false;  // optOut: Permit
+  bool may_choose = false;   // policyAnnotation: Permit
+  bool operator==(const InjectionSpec&) const = default;
+};
+
 struct BillingPolicy {
   Metadata metadata;
   PolicyId id;
   std::map<std::string, std::string> match_labels;  // empty: every pod of the namespace
   std::vector<int64_t> ports;
+  InjectionSpec injection;
   tenant::Enforcement enforcement = tenant::Enforcement::kEnforce;
   std::vector<IdentitySpec> identity;
   tenant::PathRules paths;

@@ -148,6 +148,8 @@ const std::vector<Malformed>& malformed_cases() {
     {"port zero", Base::kPolicy, "port: 8080", "port: 0", "spec.ports[0].port", Reason::kOutOfRange, "65535"},
     {"port by name", Base::kPolicy, "port: 8080", "port: http", "spec.ports[0].port", Reason::kInvalidValue, "whole number"},
     {"port given twice", Base::kPolicy, "[{port: 8080, appProtocol: HTTP}]", "[{port: 80}, {port: 80}]", "spec.ports[1].port", Reason::kDuplicate, "remove one"},
+    {"permission of pods", Base::kPolicy, "  ports: [{port: 8080", "  injection: {optOut: Allow}\n  ports: [{port: 8080", "spec.injection.optOut", Reason::kInvalidValue, "Forbid"},
+    {"permission unknown", Base::kPolicy, "  ports: [{port: 8080", "  injection: {optout: Permit}\n  ports: [{port: 8080", "spec.injection.optout", Reason::kUnknownField, "optOut"},
     {"gRPC", Base::kPolicy, "appProtocol: HTTP", "appProtocol: GRPC", "spec.ports[0].appProtocol", Reason::kUnsupportedFeature, "use HTTP"},
     {"identity missing", Base::kPolicy, "  selector: {matchLabels: {app: api}}\n  ports: [{port: 8080, appProtocol: HTTP}]\n  identity:\n  - {type: APIKey, apiKey: {header: X-Api-Key}}\n  - type: JWT\n    jwt:\n      issuer: \"https://id.example.com\"\n      audiences: [api]\n      algorithms: [RS256]\n      jwksURI: \"https://id.example.com/jwks.json\"\n      claim: /app_metadata/org_id\n  - {type: TrustedHeader, trustedHeader: {name: X-Tenant-Id, fromCIDRs: [10.0.4.0/24, \"::1/128\"]}}\n", "  ^selector: {matchLabels: {app: api}}\n  ports: [{port: 8080, appProtocol: HTTP}]\n", "spec.identity", Reason::kRequired, "add identity"},
     {"identity type unknown", Base::kPolicy, "type: APIKey", "type: ApiKeys", "spec.identity[0].type", Reason::kInvalidValue, "did you mean APIKey?"},
