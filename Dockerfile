@@ -21,6 +21,7 @@ COPY prebuilt/ /programs/
 
 FROM ${BINARIES} AS roots
 ARG VERSION=0.1.0
+RUN apt-get update && apt-get install -y --no-install-recommends libnftables1
 COPY scripts/image_root.sh /
 RUN for name in operator sidecar; do TALLYGATE_VERSION=$VERSION /image_root.sh /programs/tallygate-$name /roots/$name || exit 1; done \
     && mkdir /data

@@ -16,11 +16,12 @@ mkdir -p "$root"/{etc,tmp,usr/local/bin,usr/share/tallygate,var/lib/dpkg/status.
 chmod 1777 "$root/tmp"
 install -m 755 "$binary" "$root/usr/local/bin/$name"
 
-mapfile -t libraries < <(ldd "$binary" | sed -nE 's#^.*(=> |^\t)(/[^ ]+) \(0x.*#\2#p' | sort)
-if ldd "$binary" | grep -q 'not found'; then
-  ldd "$binary" | grep 'not found' >&2
-  exit 1
+loaded=() # at run time, by name
+if [ "$name" = tallygate-sidecar ]; then # `init` loads it when it captures traffic
+  loaded+=("$(ldconfig -p | sed -n 's#^\tlibnftables.so.1 .* => ##p')")
 fi
+if ldd "$binary" "${loaded[@]}" | grep 'not found' >&2; then exit 1; fi
+mapfile -t libraries < <({ ldd "$binary" "${loaded[@]}" | sed -nE 's#^\t(.* => )?(/[^ ]+) \(0x.*#\2#p'; for each in "${loaded[@]}"; do echo "$each"; done; } | sort -u)
 for library in "${libraries[@]}"; do copy "$library"; done
 
 # By path, not by a variable, for OpenSSL, GnuTLS and libcurl alike.
