@@ -117,6 +117,15 @@ def python_stage(totals, title, command):
     totals.add(max(0, ran - failed - skipped), failed, skipped)
 
 
+def kubernetes_parts():
+    """The control plane that integration and end-to-end tests start, built before them: where it cannot be, they say so and skip."""
+    say("== Kubernetes control plane for the tests")
+    built = subprocess.run([ROOT / "scripts" / "kubernetes.sh"], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           text=True)
+    for line in built.stdout.splitlines() or ["kubernetes: up to date"]:
+        say(f"   {line}")
+
+
 def sanitizer_stage(totals):
     say("== unit tests under AddressSanitizer and UndefinedBehaviorSanitizer")
     built = subprocess.run([ROOT / "scripts" / "build.sh", "asan", str(os.cpu_count() or 2), "unit_tests"], cwd=ROOT,
@@ -141,6 +150,8 @@ def main():
         gtest_stage(totals, "unit tests", "release", "unit", os.cpu_count() or 2)
     if "emulator" in chosen:
         python_stage(totals, "Stripe emulator", [python, "-m", "unittest", "discover", "-s", "tests/unit/stripe_emulator", "-t", "."])
+    if "integration" in chosen or "e2e" in chosen:
+        kubernetes_parts()
     if "integration" in chosen:
         gtest_stage(totals, "integration tests", "release", "integration", 1)
     if "e2e" in chosen:
