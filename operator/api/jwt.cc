@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "operator/api/base64url.h"
+#include "core/base64.h"
 #include "operator/api/json_strict.h"
 #include "operator/api/jwt_keys.h"
 #include "operator/api/principal.h"

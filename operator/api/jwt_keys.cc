@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "operator/api/base64url.h"
+#include "core/base64.h"
 #include "operator/api/hmac.h"
 
 namespace tallygate::api {

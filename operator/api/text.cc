@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <ctime>
 
-#include "operator/api/base64url.h"
+#include "core/base64.h"
 
 namespace tallygate::api {
 namespace {

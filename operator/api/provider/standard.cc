@@ -10,8 +10,8 @@
 //   0.0079}}
 #include <functional>
 
+#include "core/base64.h"
 #include "core/telemetry/json_text.h"
-#include "operator/api/base64url.h"
 #include "operator/api/provider/adapter.h"
 #include "operator/api/provider/payload.h"
 #include "operator/api/text.h"

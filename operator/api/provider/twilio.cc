@@ -3,7 +3,7 @@
 // URL's query (?callId=…), which an app can choose before it sends; without one, that of the message's SID.
 #include <array>
 
-#include "operator/api/base64url.h"
+#include "core/base64.h"
 #include "operator/api/provider/adapter.h"
 #include "operator/api/provider/form.h"
 #include "operator/api/provider/payload.h"

@@ -4,7 +4,7 @@
 
 #include <fstream>
 
-#include "operator/api/base64url.h"
+#include "core/base64.h"
 #include "operator/api/call.h"
 #include "operator/api/service_tokens.h"
 #include "tests/integration/api/world.h"
@@ -41,7 +41,7 @@ std::vector<BadToken> bad_tokens() {
   const std::string exp = payload().substr(payload().find("\"exp\":"), 16);
   const auto with_header = [](const std::string& header) { return sign_hs256(header, payload()); };
   const auto with_payload = [](const std::string& text) { return sign_hs256(kHeader, text); };
-  const auto b64 = [](const std::string& text) { return api::base64url_encode(text); };
+  const auto b64 = [](const std::string& text) { return base64url_encode(text); };
   return {
       {"garbage", "garbage"},
       {"two parts", head + "." + body},

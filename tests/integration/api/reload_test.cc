@@ -4,7 +4,7 @@
 #include <fstream>
 #include <thread>
 
-#include "operator/api/base64url.h"
+#include "core/base64.h"
 #include "tests/integration/api/world.h"
 #include "tests/unit/core_http/certificates.h"
 #include "tests/unit/core_http/tls_client.h"
@@ -98,7 +98,7 @@ std::string jwt(const std::string& secret, const std::string& header = kHeader) 
                     secret);
 }
 std::string jwks(const std::string& secret, const std::string& kid) {
-  return R"({"keys":[{"kty":"oct","kid":")" + kid + R"(","k":")" + api::base64url_encode(secret) + R"("}]})";
+  return R"({"keys":[{"kty":"oct","kid":")" + kid + R"(","k":")" + base64url_encode(secret) + R"("}]})";
 }
 
 TEST(ApiReload, KeysOfJwtsRotateThroughALinkedMount) {

@@ -8,7 +8,7 @@
 #include <map>
 #include <regex>
 
-#include "operator/api/base64url.h"
+#include "core/base64.h"
 #include "operator/api/service_tokens.h"
 
 namespace tallygate::testing {
@@ -130,12 +130,12 @@ Answer parse_answer(const std::string& response) {
 }
 
 std::string sign_hs256(const std::string& header, const std::string& payload, const std::string& secret) {
-  const std::string text = api::base64url_encode(header) + "." + api::base64url_encode(payload);
+  const std::string text = base64url_encode(header) + "." + base64url_encode(payload);
   unsigned char mac[EVP_MAX_MD_SIZE];
   unsigned int size = 0;
   HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()),
        reinterpret_cast<const unsigned char*>(text.data()), text.size(), mac, &size);
-  return text + "." + api::base64url_encode(std::string_view(reinterpret_cast<const char*>(mac), size));
+  return text + "." + base64url_encode(std::string_view(reinterpret_cast<const char*>(mac), size));
 }
 
 std::shared_ptr<const plan::Compiled> sample_manifests(int64_t now_s) {

@@ -8,7 +8,7 @@
 #include <openssl/hmac.h>
 #include <openssl/pem.h>
 
-#include "operator/api/base64url.h"
+#include "core/base64.h"
 #include "operator/api/jwt_keys.h"
 
 namespace tallygate::api {

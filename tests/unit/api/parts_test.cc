@@ -4,7 +4,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "operator/api/base64url.h"
+#include "core/base64.h"
 #include "operator/api/rate_limiter.h"
 #include "operator/api/rate_shares.h"
 #include "operator/api/service_tokens.h"

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace tallygate::api {
+namespace tallygate {
 
 // Nothing where there is another character, padding, or bits that an encoder would not have left: one text per value.
 std::optional<std::string> base64url_decode(std::string_view text);
@@ -13,4 +13,4 @@ std::string base64url_encode(std::string_view bytes);
 std::optional<std::string> base64_decode(std::string_view text);
 std::string base64_encode(std::string_view bytes);
 
-}  // namespace tallygate::api
+}  // namespace tallygate

@@ -1,10 +1,10 @@
-#include "operator/api/base64url.h"
+#include "core/base64.h"
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
 
-namespace tallygate::api {
+namespace tallygate {
 namespace {
 
 constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -76,4 +76,4 @@ std::string base64_encode(std::string_view bytes) {
   return out;
 }
 
-}  // namespace tallygate::api
+}  // namespace tallygate
