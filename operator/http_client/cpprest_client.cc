@@ -1,6 +1,7 @@
 // The port on cpprestsdk 2.10.18. Its own time-out counts per chunk and its tasks cannot be waited for with a limit, so
 // the caller waits here, with the call's deadline, and cancels; a task that is left behind owns what it touches. Errors
-// come as exceptions, told apart by their texts, which no longer change: the library is archived.
+// come as exceptions, told apart by their texts, which no longer change: the library is archived. It cannot resolve an
+// IPv6 address in a URL: those calls go over libcurl.
 #include <utility>  // before Boost 1.74
 
 #include <cpprest/http_client.h>
@@ -74,21 +75,7 @@ tl::unexpected<Error> failed(const Target& target, const char* what) {
   return fail(before_sending(what) ? Errc::kUnavailable : Errc::kTimeout, target.origin + ": " + what);
 }
 
-// Trusts the given authorities alone. On an error it trusts none, and the handshake fails.
-void prepare_tls(const HttpClientOptions& options, boost::asio::ssl::context& context) {
-  boost::system::error_code ignored;
-  if (!options.ca_file.empty()) {
-    SSL_CTX_set_cert_store(context.native_handle(), X509_STORE_new());
-    context.load_verify_file(options.ca_file, ignored);
-  }
-  if (!options.certificate_file.empty()) {
-    context.use_certificate_chain_file(options.certificate_file, ignored);
-    context.use_private_key_file(options.key_file, boost::asio::ssl::context::pem, ignored);
-  }
-  SSL_CTX_set_min_proto_version(context.native_handle(), TLS1_2_VERSION);
-}
-
-cpprest::http_request to_cpprest(const HttpRequest& request, const Target& target) {
+cpprest::http_request to_cpprest(const HttpRequest& request, const Target& target, const std::string& server_name) {
   cpprest::http_request out(request.method);
   out.set_request_uri(web::uri(target.resource));
   if (!request.body.empty()) {
@@ -98,6 +85,8 @@ cpprest::http_request to_cpprest(const HttpRequest& request, const Target& targe
     out.headers().set_content_length(0);
   }
   for (const auto& [name, value] : request.headers) out.headers().add(name, value);
+  // The library verifies the name that it finds here.
+  if (!server_name.empty()) out.headers().add(cpprest::header_names::host, server_name);
   return out;
 }
 
@@ -119,6 +108,7 @@ class CpprestClient final : public HttpClient {
   Result<HttpResponse> send(const HttpRequest& request) override {
     const auto target = check(request);
     if (!target) return tl::unexpected<Error>(target.error());
+    if (target->origin.find('[') != std::string::npos) return for_ipv6_->send(request);
     pplx::cancellation_token_source cancel;
     try {
       bool whole = false;
@@ -143,13 +133,14 @@ class CpprestClient final : public HttpClient {
                            bool& whole) {
     Deadline deadline(request);
     const auto client = client_for(target.origin);
-    const auto task = client->request(to_cpprest(request, target), token);
+    const auto task = client->request(to_cpprest(request, target, options_.tls_server_name), token);
     const Waited waited = wait(task, deadline, request.stop);
     if (waited != Waited::kDone) return not_done(waited, target, request);
     const cpprest::http_response reply = task.get();
     deadline.heard();
     HttpResponse response;
     response.status = reply.status_code();
+    if (request.on_head) request.on_head(response.status);
     for (const auto& [name, value] : reply.headers()) add_header(response.headers, name, value);
     return read_body(request, target, deadline, reply, std::move(response), whole);
   }
@@ -199,7 +190,8 @@ class CpprestClient final : public HttpClient {
     config.set_validate_certificates(true);
     config.set_max_redirects(0);
     config.set_ssl_context_callback(
-        [options = options_](boost::asio::ssl::context& context) { prepare_tls(options, context); });
+        // On an error it trusts none, and the handshake fails.
+        [options = options_](boost::asio::ssl::context& context) { (void)load_tls(options, context.native_handle()); });
     auto client = std::make_shared<cpprest::client::http_client>(web::uri(origin), config);
     if (clients_.size() >= kOriginsMax) clients_.erase(clients_.begin());
     clients_.emplace(origin, client);
@@ -207,6 +199,7 @@ class CpprestClient final : public HttpClient {
   }
 
   const HttpClientOptions options_;
+  const std::unique_ptr<HttpClient> for_ipv6_ = make_curl_client(options_);
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<cpprest::client::http_client>>
       clients_;  // each keeps connections to one origin

@@ -43,7 +43,11 @@ size_t on_header(char* data, size_t size, size_t count, void* user) {
   call.deadline.heard();
   while (!line.empty() && (line.back() == '\r' || line.back() == '\n' || line.back() == ' ')) line.remove_suffix(1);
   const size_t colon = line.find(':');
-  if (line.starts_with("HTTP/")) {
+  if (line.empty()) {
+    long status = 0;
+    curl_easy_getinfo(call.easy, CURLINFO_RESPONSE_CODE, &status);
+    if (call.request.on_head && status >= 200) call.request.on_head(static_cast<int>(status));
+  } else if (line.starts_with("HTTP/")) {
     call.response.headers.clear();  // after an interim response
   } else if (colon != std::string_view::npos) {
     std::string_view value = line.substr(colon + 1);
@@ -79,7 +83,7 @@ bool before_sending(CURLcode code) {
 
 using HeaderList = std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)>;
 
-HeaderList to_list(const HttpRequest& request) {
+HeaderList to_list(const HttpRequest& request, const std::string& server_name) {
   HeaderList list(nullptr, &curl_slist_free_all);
   const auto append = [&](const std::string& line) { list.reset(curl_slist_append(list.release(), line.c_str())); };
   bool has_type = false;
@@ -89,7 +93,14 @@ HeaderList to_list(const HttpRequest& request) {
   }
   if (!has_type) append("Content-Type:");  // no guess of libcurl's
   append("Expect:");
+  if (!server_name.empty()) append("Host: " + server_name);
   return list;
+}
+
+// `text` outlives the call.
+void set_blob(CURL* easy, CURLoption option, const std::string& text) {
+  curl_blob blob{const_cast<char*>(text.data()), text.size(), CURL_BLOB_NOCOPY};
+  curl_easy_setopt(easy, option, &blob);
 }
 
 void set_method(CURL* easy, const HttpRequest& request) {
@@ -119,8 +130,9 @@ class CurlClient final : public HttpClient {
     if (handle->easy == nullptr || handle->multi == nullptr)
       return fail(Errc::kExhausted, "no memory for an HTTP call");
     Call call{request, handle->easy, Deadline(request), BodySink(request, options_.response_bytes_max), {}};
-    const HeaderList headers = to_list(request);
-    prepare(call, *target, headers.get());
+    const HeaderList headers = to_list(request, options_.tls_server_name);
+    const HeaderList place(redirect_to_host(*target), &curl_slist_free_all);
+    prepare(call, *target, headers.get(), place.get());
     curl_multi_add_handle(handle->multi, handle->easy);
     auto result = drive(call, *target, handle->multi);
     curl_multi_remove_handle(handle->multi, handle->easy);
@@ -130,20 +142,40 @@ class CurlClient final : public HttpClient {
   }
 
  private:
-  void prepare(Call& call, const Target& target, curl_slist* headers) {
+  // Where the URL names the certificate's name: the host to connect to.
+  curl_slist* redirect_to_host(const Target& target) const {
+    if (options_.tls_server_name.empty()) return nullptr;
+    const auto [host, port] = host_and_port(target);
+    return curl_slist_append(nullptr, ("::" + host + port).c_str());
+  }
+
+  std::string url_of(const Target& target) const {
+    if (options_.tls_server_name.empty()) return target.origin + target.resource;
+    const std::string scheme = target.origin.substr(0, target.origin.find("://") + 3);
+    return scheme + options_.tls_server_name + host_and_port(target).second + target.resource;
+  }
+
+  void prepare(Call& call, const Target& target, curl_slist* headers, curl_slist* place) {
     CURL* easy = call.easy;
-    curl_easy_setopt(easy, CURLOPT_URL, (target.origin + target.resource).c_str());
+    curl_easy_setopt(easy, CURLOPT_URL, url_of(target).c_str());
+    curl_easy_setopt(easy, CURLOPT_CONNECT_TO, place);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
-    if (!options_.ca_file.empty()) {
+    if (!options_.ca_pem.empty()) {
+      set_blob(easy, CURLOPT_CAINFO_BLOB, options_.ca_pem);
+      curl_easy_setopt(easy, CURLOPT_CAPATH, nullptr);
+    } else if (!options_.ca_file.empty()) {
       curl_easy_setopt(easy, CURLOPT_CAINFO, options_.ca_file.c_str());
       curl_easy_setopt(easy, CURLOPT_CAPATH, nullptr);
     }
-    if (!options_.certificate_file.empty()) {
+    if (!options_.certificate_pem.empty()) {
+      set_blob(easy, CURLOPT_SSLCERT_BLOB, options_.certificate_pem);
+      set_blob(easy, CURLOPT_SSLKEY_BLOB, options_.key_pem);
+    } else if (!options_.certificate_file.empty()) {
       curl_easy_setopt(easy, CURLOPT_SSLCERT, options_.certificate_file.c_str());
       curl_easy_setopt(easy, CURLOPT_SSLKEY, options_.key_file.c_str());
     }

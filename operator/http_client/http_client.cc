@@ -53,6 +53,14 @@ Result<Target> check(const HttpRequest& request) {
   return target;
 }
 
+std::pair<std::string, std::string> host_and_port(const Target& target) {
+  const std::string authority = target.origin.substr(target.origin.find("://") + 3);
+  const size_t address_end = authority.find(']');  // of an IPv6 address
+  const size_t colon = authority.find(':', address_end == std::string::npos ? 0 : address_end);
+  if (colon == std::string::npos) return {authority, ""};
+  return {authority.substr(0, colon), authority.substr(colon)};
+}
+
 BodySink::Outcome BodySink::take(int status, std::string_view piece, std::string& body) const {
   if (request_.on_body && status >= 200 && status < 300)
     return request_.on_body(piece) ? Outcome::kGoOn : Outcome::kEnough;

@@ -36,6 +36,8 @@ struct HttpRequest {
   // stays empty; false ends the call well. timeout_ms then bounds the silence: between pieces, and before the head. The
   // body of any other status is collected as always.
   std::function<bool(std::string_view piece)> on_body = nullptr;
+  // The response's head has come, the body not yet. On the caller's thread.
+  std::function<void(int status)> on_head = nullptr;
   std::stop_token stop = {};  // ends the call early, within a fraction of a second
 };
 
@@ -48,9 +50,14 @@ struct HttpResponse {
 };
 
 struct HttpClientOptions {
-  std::string ca_file = {};  // PEM; the only authorities to trust. Empty: the system's
-  // A client certificate, PEM; none if empty.
+  // PEM, from a file or as it stands here (which wins). The only authorities to trust; empty: the system's.
+  std::string ca_file = {}, ca_pem = {};
+  // A client certificate, with its chain; none if empty.
   std::string certificate_file = {}, key_file = {};
+  std::string certificate_pem = {}, key_pem = {};
+  // The name that the peer's certificate must have, where it is not the URL's host; the peer is told it by SNI, and by
+  // the header Host.
+  std::string tls_server_name = {};
   size_t response_bytes_max = 16 * 1024 * 1024;  // of the body; not for on_body
 };
 
@@ -59,6 +66,10 @@ class HttpClient {
   virtual ~HttpClient() = default;
   virtual Result<HttpResponse> send(const HttpRequest& request) = 0;
 };
+
+// kInvalid, with the reason: authorities, certificate and key cannot be used as they are now. A client that is made of
+// such can connect to nobody over TLS.
+Result<void> check_tls(const HttpClientOptions& options);
 
 // Certificates and host names are always verified.
 std::unique_ptr<HttpClient> make_cpprest_client(HttpClientOptions options = {});

@@ -1,6 +1,8 @@
 // What both implementations share; internal to the clients.
 #pragma once
 
+#include <openssl/types.h>
+
 #include <optional>
 #include <string>
 
@@ -13,8 +15,13 @@ struct Target {
   std::string origin;    // "https://host:8443"; the only part of a URL that goes into messages
   std::string resource;  // "/path?query"
 };
+// "host" or "[::1]", and ":8443" or nothing.
+std::pair<std::string, std::string> host_and_port(const Target& target);
 // Refuses what must not be sent (kInvalid).
 Result<Target> check(const HttpRequest& request);
+
+// Trusts the given authorities alone, none on an error; TLS 1.2 and newer.
+Result<void> load_tls(const HttpClientOptions& options, SSL_CTX* context);
 
 // The time that a call has left, by the rule of HttpRequest::timeout_ms.
 class Deadline {

@@ -4,6 +4,7 @@
 // (Client does). Data that a kubeconfig holds inline is kept in memory.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "core/result.h"
@@ -23,6 +24,7 @@ struct Config {
   Secret certificate, key;      // of a client certificate; both or none
   Secret token;                 // bearer
   std::string name_space;       // the pod's own, or the context's; "default" where nothing says it
+  int64_t timeout_ms = 30'000;  // of a call, its retries included; not of a watch
 };
 
 // Of the pod this runs in: KUBERNETES_SERVICE_HOST and _PORT, and `folder` with token, ca.crt, namespace.

@@ -34,4 +34,7 @@ struct Object {
 };
 using ObjectPtr = std::shared_ptr<const Object>;
 
+// Takes metadata.managedFields out of its json: bookkeeping of the server, often half of the whole.
+void drop_managed_fields(Object& object);
+
 }  // namespace tallygate::kube

@@ -2,7 +2,9 @@
 // lists again where the server has forgotten (410), backs off with jitter while the server is away.
 //
 // What is known stays known while the server cannot be reached. A list replaces everything at once, after its last
-// page: a consumer never sees half of one. Objects that a list no longer has are reported as gone then, together.
+// page: a consumer never sees half of one. Objects that a list no longer has are reported as gone then, together. A
+// watch that stayed silent to its end, without a bookmark, proves nothing: then it lists again (a server whose data
+// were restored from a backup is behind what we know, and would stay silent for long).
 //
 // Threading: start() makes one thread, on which `on_change` runs: it must be quick, and may call known(). stop() ends
 // the watch within a second, idempotent, also by the destructor. known(), health() from any thread.
@@ -21,9 +23,9 @@
 namespace tallygate::kube {
 
 struct ReflectorOptions {
-  ResourceType type;
-  std::string name_space;  // empty: all
-  Selector selector;
+  ResourceType type = {};
+  std::string name_space = {};  // empty: all
+  Selector selector = {};
   bool metadata_only = false;
   int64_t page_size = 500;
   // Makes less of an object, to spare memory, before it is kept (its json). Absent: managedFields are dropped, nothing
@@ -34,16 +36,16 @@ struct ReflectorOptions {
 
 struct Change {
   ObjectName name;
-  ObjectPtr before, now;  // one of them may be null: new, gone
+  ObjectPtr before, now;  // one of them may be null: new, gone. Another uid: gone, and made again
 };
 
 struct ReflectorHealth {
-  bool synced = false;       // a whole list has been seen
-  bool connected = false;    // a watch is open, as far as is known
-  std::string error;         // of the last failure, while not connected
-  bool type_missing = false; // the server does not know the resource (its CRD is gone)
-  bool forbidden = false;    // RBAC
-  int64_t heard_ms = 0;      // monotonic, when the server last said anything
+  bool synced = false;        // a whole list has been seen
+  bool connected = false;     // a watch is open, as far as is known
+  std::string error;          // of the last failure, while not connected
+  bool type_missing = false;  // the server does not know the resource (its CRD is gone)
+  bool forbidden = false;     // the server refuses: our credentials, or RBAC
+  int64_t heard_ms = 0;       // monotonic, when the server last said anything
 };
 
 class Reflector {

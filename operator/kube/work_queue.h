@@ -17,7 +17,7 @@
 namespace tallygate::kube {
 
 struct WorkQueueOptions {
-  std::string name;
+  std::string name = {};
   int64_t backoff_min_ms = 5, backoff_max_ms = 1'000'000;
   double retries_per_second = 10;
   int64_t retry_burst = 100;

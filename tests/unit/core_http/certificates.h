@@ -18,7 +18,7 @@ class TestCertificates {
  public:
   explicit TestCertificates(const std::string& folder) : stem_(folder + "tg_tls_" + random_name()) {
     const Key authority_key = make_key(), server_key = make_key();
-    const Certificate authority = make("test authority", authority_key, authority_key, nullptr);
+    const Certificate authority = make("test authority " + random_name(), authority_key, authority_key, nullptr);
     const Certificate server = make("localhost", server_key, authority_key, authority.get());
     write(ca_file(), [&](FILE* f) { PEM_write_X509(f, authority.get()); });
     write(certificate_file(), [&](FILE* f) { PEM_write_X509(f, server.get()); });
@@ -52,7 +52,7 @@ class TestCertificates {
     X509_EXTENSION_free(extension);
   }
   // Self-signed where there is no issuer.
-  static Certificate make(const char* name, const Key& key, const Key& signer, X509* issuer) {
+  static Certificate make(const std::string& name, const Key& key, const Key& signer, X509* issuer) {
     Certificate certificate(X509_new(), &X509_free);
     X509_set_version(certificate.get(), 2);
     unsigned char serial[4];
@@ -62,7 +62,8 @@ class TestCertificates {
     X509_gmtime_adj(X509_getm_notAfter(certificate.get()), 3600);
     X509_set_pubkey(certificate.get(), key.get());
     X509_NAME* subject = X509_get_subject_name(certificate.get());
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name), -1, -1, 0);
+    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1,
+                               -1, 0);
     X509_set_issuer_name(certificate.get(), issuer == nullptr ? subject : X509_get_subject_name(issuer));
     if (issuer == nullptr) {
       extend(certificate.get(), NID_basic_constraints, "critical,CA:TRUE");

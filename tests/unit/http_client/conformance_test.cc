@@ -155,6 +155,32 @@ TEST_P(Conformance, StreamsToACallbackAndEndsWhenToldTo) {
   EXPECT_EQ(error->body, "body") << "an error's body is not part of the stream";
 }
 
+TEST_P(Conformance, TellsTheHeadBeforeTheBody) {
+  std::string order;
+  const auto streamed = client_->send({.url = url("/bytes/10"),
+                                       .on_body =
+                                           [&](std::string_view piece) {
+                                             order.append(piece);
+                                             return true;
+                                           },
+                                       .on_head = [&](int status) { order += std::to_string(status) + " "; }});
+  ASSERT_TRUE(streamed) << streamed.error().message;
+  EXPECT_EQ(order, "200 bbbbbbbbbb");
+  ASSERT_TRUE(
+      client_->send({.url = url("/status/404"), .on_head = [&](int status) { order = std::to_string(status); }}));
+  EXPECT_EQ(order, "404");
+}
+
+TEST_P(Conformance, ConnectsToAnIpv6Address) {
+  http::Router router;
+  router.add("GET", "/", [](const http::Request&) { return http::text_response(200, "six"); });
+  const auto server = http::Server::start({.host = "::1"}, std::move(router), system_env());
+  ASSERT_TRUE(server) << server.error().message;
+  const auto response = client_->send({.url = "http://[::1]:" + std::to_string((*server)->port()) + "/"});
+  ASSERT_TRUE(response) << response.error().message;
+  EXPECT_EQ(response->body, "six");
+}
+
 TEST_P(Conformance, RefusesRequestsThatMustNotBeSent) {
   const HttpRequest bad[] = {
       {.url = ""},
