@@ -12,7 +12,7 @@
 - --secret-namespaces={{ join "," . }}
 {{- end }}
 {{- if .Values.webhook.enabled }}
-- --webhook=:{{ .Values.webhook.port }}
+{{- include "tallygate.webhookArgs" . }}
 {{- end }}
 {{- if .Values.api.enabled }}
 - --api=:{{ .Values.api.port }}
@@ -43,17 +43,55 @@
 {{- end }}
 {{- end }}
 
-{{- define "tallygate.apiMounts" -}}
+{{- define "tallygate.webhookArgs" -}}
+{{- $name := include "tallygate.fullname" . }}
+- --webhook=:{{ .Values.webhook.port }}
+- --webhook-service={{ .Release.Namespace }}/{{ $name }}-webhook
+- --webhook-configuration={{ $name }}
+{{- if .Values.webhook.certificates.secretName }}
+- --webhook-certificates=/etc/tallygate/webhook
+{{- else }}
+- --webhook-secret={{ .Release.Namespace }}/{{ $name }}-webhook-certificates
+{{- end }}
+{{- with .Values.sidecar }}
+- --sidecar-image={{ include "tallygate.image" (dict "root" $ "image" .image) }}
+- --sidecar-image-pull-policy={{ .image.pullPolicy }}
+{{- with .imagePullSecrets }}
+- --sidecar-pull-secrets={{ join "," . }}
+{{- end }}
+- --sidecar-secret={{ .secretName }}
+{{- with .ledgerUrl }}
+- --sidecar-ledger-url={{ . }}
+{{- end }}
+{{- if .privateAuthority }}
+- --sidecar-private-ca
+{{- end }}
+- --capture={{ .capture }}
+- --sidecar-port={{ .port }}
+- --sidecar-admin-port={{ .adminPort }}
+- --sidecar-cpu-request={{ .resources.requests.cpu }}
+- --sidecar-memory-request={{ .resources.requests.memory }}
+- --sidecar-cpu-limit={{ .resources.limits.cpu }}
+- --sidecar-memory-limit={{ .resources.limits.memory }}
+- --sidecar-log-mib={{ .logMiB }}
+- --sidecar-user={{ .user }}
+{{- end }}
+{{- end }}
+
+{{- define "tallygate.fileMounts" -}}
 {{- if .Values.api.enabled }}
 - {name: api, mountPath: /etc/tallygate/api, readOnly: true}
 {{- if .Values.api.tls.secretName }}
 - {name: api-tls, mountPath: /etc/tallygate/api-tls, readOnly: true}
 {{- end }}
 {{- end }}
+{{- if and .Values.webhook.enabled .Values.webhook.certificates.secretName }}
+- {name: webhook, mountPath: /etc/tallygate/webhook, readOnly: true}
+{{- end }}
 {{- end }}
 
-{{- /* One folder of several Secrets; a changed Secret is a changed file, which the operator reads again. */}}
-{{- define "tallygate.apiVolumes" -}}
+{{- /* What is read again as it changes. One folder of several Secrets: a changed Secret is a changed file, which the operator reads again. */}}
+{{- define "tallygate.fileVolumes" -}}
 {{- if .Values.api.enabled }}
 - name: api
   projected:
@@ -72,5 +110,9 @@
 - name: api-tls
   secret: {secretName: {{ .Values.api.tls.secretName }}, defaultMode: 0440}
 {{- end }}
+{{- end }}
+{{- if and .Values.webhook.enabled .Values.webhook.certificates.secretName }}
+- name: webhook
+  secret: {secretName: {{ .Values.webhook.certificates.secretName }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
