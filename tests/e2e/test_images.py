@@ -11,37 +11,13 @@ import tempfile
 import unittest
 
 from tests.e2e.base import StackTest, say
-from tests.support.stack import ROOT, binary
+from tests.support.image import USER, ImageRoot, needs_root
+from tests.support.kube import ROOT
+from tests.support.stack import binary
 from tests.support.tools import skip_loudly
 
-USER = 65532
 NAMES = ("operator", "sidecar")
 MIB_MAX = {"operator": 60, "sidecar": 25}
-# A pod's view: its own root, read-only; the folders that are mounted, and what every container has of the kernel.
-ENTER = """\
-#!/bin/sh
-exec unshare --mount sh -ec '
-root={root}; folder={folder}; shift_user={user}
-mount --bind $root $root
-for each in /proc /dev; do mount --rbind $each $root$each; done
-mount --bind $folder $root$folder
-mount -o remount,bind,ro $root
-exec chroot --userspec=$shift_user:$shift_user $root /usr/local/bin/{name} "$@"' {name} "$@"
-"""
-
-
-def build_root(name, folder):
-    """The root folder of an image, from the program as it was built here."""
-    program = folder / f"tallygate-{name}"
-    subprocess.run(["strip", "-o", program, binary(f"tallygate-{name}")], check=True)
-    root = folder / f"root-{name}"
-    subprocess.run([ROOT / "scripts" / "image_root.sh", program, root], check=True, env={**os.environ, "TALLYGATE_VERSION": "0.1.0"})
-    return root
-
-
-def needs_root():
-    if os.geteuid() != 0:
-        skip_loudly("another root folder and another user can be had as root only")
 
 
 class Roots(unittest.TestCase):
@@ -49,7 +25,7 @@ class Roots(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="tallygate-images-"))
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
-        cls.roots = {name: build_root(name, cls.folder) for name in NAMES}
+        cls.roots = {name: ImageRoot(name, cls.folder).path for name in NAMES}
 
     def files(self, root):
         return [path for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
@@ -105,12 +81,7 @@ class InTheirRoots(StackTest):
         programs = work / "bin"
         programs.mkdir()
         for name in NAMES:
-            root = build_root(name, work)
-            for mounted in ("proc", "dev", str(self.stack.folder).lstrip("/")):
-                (root / mounted).mkdir(parents=True)
-            enter = programs / f"tallygate-{name}"
-            enter.write_text(ENTER.format(root=root, folder=self.stack.folder, user=USER, name=enter.name))
-            enter.chmod(0o755)
+            ImageRoot(name, work).entrance(programs / f"tallygate-{name}", {self.stack.folder: self.stack.folder})
         before = os.environ.get("TALLYGATE_BIN")
         os.environ["TALLYGATE_BIN"] = str(programs)
         self.addCleanup(lambda: os.environ.update(TALLYGATE_BIN=before) if before else os.environ.pop("TALLYGATE_BIN"))

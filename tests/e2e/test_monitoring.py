@@ -9,7 +9,8 @@ import unittest
 
 import yaml
 
-from tests.support.helm import CHART, ROOT, find, objects, template, tool
+from tests.support.helm import CHART, ROOT, find, objects, template
+from tests.support.kube import tool
 from tests.support.servers import Postgres
 from tests.support.stack import binary
 from tests.support.tools import skip_loudly
