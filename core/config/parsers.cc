@@ -262,7 +262,10 @@ Parser<std::string> file(Must must) { return path_parser("FILE", must, false); }
 
 Parser<Tagged> tagged(std::vector<std::pair<std::string, std::string>> tags) {
   std::vector<std::string> forms;
-  for (const auto& [tag, value] : tags) forms.push_back(value.empty() ? tag : tag + ":" + value);
+  for (const auto& [tag, value] : tags) {
+    const bool optional = value.starts_with('[');
+    forms.push_back(value.empty() ? tag : optional ? tag + "[:" + value.substr(1) : tag + ":" + value);
+  }
   auto parse = [tags, fix = "write " + joined(forms, " or ")](std::string_view in) -> Parsed<Tagged> {
     const size_t colon = in.find(':');
     const std::string_view tag = in.substr(0, colon);
@@ -270,7 +273,8 @@ Parser<Tagged> tagged(std::vector<std::pair<std::string, std::string>> tags) {
       if (tag != known) continue;
       const std::string_view value = colon == std::string_view::npos ? std::string_view() : in.substr(colon + 1);
       if (placeholder.empty() && colon != std::string_view::npos) return refuse(quoted(in) + " takes no value", fix);
-      if (!placeholder.empty() && value.empty()) return refuse(quoted(in) + " has no " + placeholder, fix);
+      const bool needed = !placeholder.empty() && (!placeholder.starts_with('[') || colon != std::string_view::npos);
+      if (needed && value.empty()) return refuse(quoted(in) + " has no " + placeholder, fix);
       return Tagged{std::string(tag), std::string(value)};
     }
     return refuse(quoted(in) + " is of no known kind", fix);

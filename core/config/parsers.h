@@ -89,7 +89,7 @@ Parser<Url> url(std::vector<std::string> schemes);
 Parser<ObjectName> object_name();
 Parser<std::string> directory(Must must = Must::kNothing);
 Parser<std::string> file(Must must = Must::kNothing);
-// {"dir", "PATH"} accepts dir:PATH; {"kubernetes", ""} accepts the bare word.
+// {"dir", "PATH"} accepts dir:PATH; {"none", ""} the bare word; {"kubernetes", "[FILE]"} both forms.
 Parser<Tagged> tagged(std::vector<std::pair<std::string, std::string>> tags);
 Parser<size_t> choice_index(std::vector<std::string> words);
 

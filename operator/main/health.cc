@@ -59,7 +59,9 @@ ServiceHealth clock_health(LedgerClock& clock) {
 
 ServiceHealth manifest_health(const ManifestFeed& feed) {
   const auto state = feed.state();
-  if (!state.failure.empty()) return {ServiceState::kDegraded, state.failure};
+  for (const auto* trouble : {&state.lost, &state.failure, &state.trouble}) {
+    if (!trouble->empty()) return {ServiceState::kDegraded, *trouble};
+  }
   if (state.faults == 0) return {};
   return {ServiceState::kDegraded, std::to_string(state.faults) + " faults; the first: " + state.first_fault};
 }
@@ -82,6 +84,12 @@ void declare_readiness(telemetry::Health& health, const Parts& parts) {
       if (parts.leadership->is_standby() || parts.publisher->status().version > 0) return std::nullopt;
       const auto error = parts.publisher->status().error;
       return error.empty() ? "nothing is published yet" : error;
+    });
+  }
+  if (parts.feed) {
+    health.add_readiness("manifests", [&]() -> std::optional<std::string> {
+      const auto lost = parts.feed->state().lost;
+      return unless(lost.empty(), lost);
     });
   }
   if (parts.keeper) {

@@ -40,33 +40,48 @@ void tell_new(log::Level level, std::string_view message, const manifest::Faults
 
 }  // namespace
 
-ManifestFeed::ManifestFeed(Env& env, EventLoop& loop, const std::string& folder, Offer offer,
+ManifestFeed::ManifestFeed(Env& env, EventLoop& loop, std::unique_ptr<source::Source> source,
+                           LoadBaseline load_baseline, source::AcceptanceOptions options, Offer offer,
                            metrics::Registry& registry)
     : env_(env),
       loop_(loop),
-      source_(loop, manifest::DirSourceOptions{.path = folder}),
+      source_(std::move(source)),
+      load_baseline_(std::move(load_baseline)),
+      options_(options),
       offer_(std::move(offer)),
       reloads_(registry.counter("tallygate_operator_manifest_reloads_total", "Times the manifests were read anew.")),
       compile_failures_(registry.counter("tallygate_operator_compile_failures_total", "Compilations that failed.")),
       faults_(registry.gauge("tallygate_operator_manifest_faults", "Faults in the manifests; what was good stays.")),
       warnings_(registry.gauge("tallygate_operator_manifest_warnings",
                                "Features that manifests use and this version does not put in force.")),
-      objects_(registry.gauge("tallygate_operator_manifest_objects", "Accepted plans, tenants and policies.")) {}
+      objects_(registry.gauge("tallygate_operator_manifest_objects", "Accepted plans, tenants and policies.")),
+      lost_(registry.gauge("tallygate_operator_manifest_source_lost",
+                           "1 while too much is missing in the source to be believed: nothing is changed.")) {}
 
 Result<void> ManifestFeed::start() {
-  auto first = source_.load();
-  if (first) {
-    take(*first);
-  } else {
-    log::error("manifests cannot be read", {{"error", first.error().message}});
-    set_failure(first.error().message);
-  }
   timer_ = loop_.after_ms(kTickMs, [this] { tick(); });
-  return source_.start([this](const manifest::Snapshot& snapshot) { take(snapshot); });
+  return begin();
+}
+
+// What is in force comes first: it stays so, whatever the source shows, and while it shows nothing.
+Result<void> ManifestFeed::begin() {
+  auto baseline = load_baseline_();
+  if (!baseline) {
+    set_failure("the ledger does not say what was last accepted: " + baseline.error().message);
+    return {};
+  }
+  set_failure("");
+  acceptance_.emplace(std::move(*baseline), options_);
+  const auto& resources = acceptance_->now().accepted->resources;
+  const size_t objects = resources.plans.size() + resources.tenants.size() + resources.policies.size();
+  if (objects > 0) log::info("what was last accepted is known from the ledger", {{"objects", objects}});
+  auto started = source_->start([this](const source::Look& look) { take(look); });
+  if (started && reloads_.value() == 0 && objects > 0) compile(env_.mono_ns());  // no look yet
+  return started;
 }
 
 void ManifestFeed::stop() {
-  source_.stop();
+  source_->stop();
   if (timer_ != 0) loop_.cancel(timer_);
   timer_ = 0;
 }
@@ -76,30 +91,54 @@ ManifestFeed::State ManifestFeed::state() const {
   return state_;
 }
 
-void ManifestFeed::take(const manifest::Snapshot& snapshot) {
+std::shared_ptr<const manifest::Accepted> ManifestFeed::accepted() const {
+  const std::lock_guard lock(mutex_);
+  return accepted_;
+}
+
+void ManifestFeed::take(const source::Look& look) {
   const int64_t noticed_ns = env_.mono_ns();
-  reloads_.add();
-  const bool first = accepted_ == nullptr;
-  accepted_ = snapshot.accepted;
-  tell(*accepted_);
+  const bool first = acceptance_->now().number == 0;
+  const auto snapshot = acceptance_->take(look);
+  if (snapshot.news) {
+    reloads_.add();
+    tell(snapshot);
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    accepted_ = snapshot.accepted;
+  }
   if (first || snapshot.resources_changed) compile(noticed_ns);
 }
 
-void ManifestFeed::tell(const manifest::Accepted& accepted) {
+void ManifestFeed::tell(const source::Snapshot& snapshot) {
+  const manifest::Accepted& accepted = *snapshot.accepted;
   tell_new(log::Level::kError, "manifest fault", accepted.faults, told_faults_, true);
   tell_new(log::Level::kWarn, "manifest warning", accepted.warnings, told_warnings_, false);
+  if (snapshot.lost != told_lost_) {
+    if (snapshot.lost.empty()) {
+      log::info("the source of the manifests is back");
+    } else {
+      log::error("the source of the manifests is not believed", {{"reason", snapshot.lost}});
+    }
+    told_lost_ = snapshot.lost;
+  }
   const auto& resources = accepted.resources;
   faults_.set(static_cast<double>(accepted.faults.size()));
   warnings_.set(static_cast<double>(accepted.warnings.size()));
   objects_.set(static_cast<double>(resources.plans.size() + resources.tenants.size() + resources.policies.size()));
+  lost_.set(snapshot.lost.empty() ? 0 : 1);
   const std::lock_guard lock(mutex_);
   state_.faults = accepted.faults.size();
   state_.first_fault = accepted.faults.empty() ? "" : manifest::to_string(accepted.faults.front());
+  state_.lost = snapshot.lost;
+  state_.trouble = snapshot.trouble;
 }
 
 void ManifestFeed::compile(int64_t noticed_ns) {
   compiled_at_s_ = env_.wall_s();
-  auto compiled = plan::compile(accepted_->resources, compiled_at_s_);
+  const source::Snapshot& snapshot = acceptance_->now();
+  auto compiled = plan::compile(snapshot.accepted->resources, compiled_at_s_);
   if (!compiled) {
     compile_failures_.add();
     recompile_at_s_ = compiled_at_s_;  // the next tick tries again
@@ -109,7 +148,7 @@ void ManifestFeed::compile(int64_t noticed_ns) {
   }
   recompile_at_s_ = compiled->recompile_at_s;
   set_failure("");
-  offer_(std::make_shared<const plan::Compiled>(std::move(*compiled)), noticed_ns);
+  offer_(std::make_shared<const plan::Compiled>(std::move(*compiled)), snapshot, noticed_ns);
 }
 
 void ManifestFeed::set_failure(const std::string& failure) {
@@ -120,10 +159,14 @@ void ManifestFeed::set_failure(const std::string& failure) {
 // Windows are known for some time ahead only, and from when they were compiled on: the clock may since have been put
 // right.
 void ManifestFeed::tick() {
+  timer_ = loop_.after_ms(kTickMs, [this] { tick(); });
+  if (!acceptance_) {
+    if (auto begun = begin(); !begun) set_failure(begun.error().message);
+    return;
+  }
   const int64_t now_s = env_.wall_s();
   const bool due = now_s >= recompile_at_s_ || now_s < compiled_at_s_ - kClockStep_s;
-  if (accepted_ && recompile_at_s_ > 0 && due) compile(env_.mono_ns());
-  timer_ = loop_.after_ms(kTickMs, [this] { tick(); });
+  if (recompile_at_s_ > 0 && due) compile(env_.mono_ns());
 }
 
 }  // namespace tallygate::operator_main

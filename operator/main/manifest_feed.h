@@ -1,55 +1,74 @@
-// From the folder of manifests to the publisher: watches, compiles, tells faults. Everything on the loop's thread, but
-// for state(), which any thread may call.
+// From a source of manifests to the publisher: what was last accepted (of the ledger), then what the source shows; accepts,
+// compiles, tells faults. Everything on the loop's thread, but for state() and accepted(), which any thread may call.
+//
+// One compile at a time: what a source has to say meanwhile comes with its next look.
 #pragma once
 
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 
 #include "core/env.h"
 #include "core/io/event_loop.h"
 #include "core/telemetry/metrics.h"
-#include "operator/manifest/dir_source.h"
 #include "operator/plan/compile.h"
+#include "operator/source/acceptance.h"
+#include "operator/source/source.h"
 
 namespace tallygate::operator_main {
 
 class ManifestFeed {
  public:
-  using Offer = std::function<void(std::shared_ptr<const plan::Compiled>, int64_t noticed_ns)>;
-  // `loop` and what `offer` refers to outlive it.
-  ManifestFeed(Env& env, EventLoop& loop, const std::string& folder, Offer offer, metrics::Registry& registry);
+  // What is to be in force, and the snapshot that it was compiled from.
+  using Offer =
+      std::function<void(std::shared_ptr<const plan::Compiled>, const source::Snapshot&, int64_t noticed_ns)>;
+  // Asks the ledger; blocks. Asked again each second while it fails.
+  using LoadBaseline = std::function<Result<source::Baseline>()>;
+  // `loop`, and what the functions refer to, outlive it.
+  ManifestFeed(Env& env, EventLoop& loop, std::unique_ptr<source::Source> source, LoadBaseline load_baseline,
+               source::AcceptanceOptions options, Offer offer, metrics::Registry& registry);
+  // Fails where the source cannot ever show anything.
   Result<void> start();
   void stop();
 
   struct State {
     size_t faults = 0;
     std::string first_fault;
-    std::string failure;  // why the folder or its objects could not be taken at all
+    std::string failure;  // why the source or its objects could not be taken at all
+    std::string lost;     // Snapshot's
+    std::string trouble;  // Snapshot's
   };
   State state() const;
+  // What of the newest look is accepted; before the first one null.
+  std::shared_ptr<const manifest::Accepted> accepted() const;
 
  private:
-  void take(const manifest::Snapshot& snapshot);
-  void tell(const manifest::Accepted& accepted);
+  Result<void> begin();
+  void take(const source::Look& look);
+  void tell(const source::Snapshot& snapshot);
   void compile(int64_t noticed_ns);
   void set_failure(const std::string& failure);
   void tick();
 
   Env& env_;
   EventLoop& loop_;
-  manifest::DirSource source_;
+  std::unique_ptr<source::Source> source_;
+  LoadBaseline load_baseline_;
+  const source::AcceptanceOptions options_;
   Offer offer_;
-  std::shared_ptr<const manifest::Accepted> accepted_;
+  std::optional<source::Acceptance> acceptance_;  // none before the baseline is known
   int64_t compiled_at_s_ = 0, recompile_at_s_ = 0;
   EventLoop::TimerId timer_ = 0;
   std::set<manifest::Fault> told_faults_, told_warnings_;
+  std::string told_lost_;
   metrics::Counter reloads_, compile_failures_;
-  metrics::Gauge faults_, warnings_, objects_;
+  metrics::Gauge faults_, warnings_, objects_, lost_;
   mutable std::mutex mutex_;
-  State state_;  // under mutex_
+  State state_;                                          // under mutex_
+  std::shared_ptr<const manifest::Accepted> accepted_;  // under mutex_
 };
 
 }  // namespace tallygate::operator_main

@@ -7,6 +7,7 @@
 #include "operator/billing/stripe_api.h"
 #include "operator/ledger/fault.h"
 #include "operator/main/signals.h"
+#include "operator/source/folder_source.h"
 
 namespace tallygate::operator_main {
 namespace {
@@ -99,11 +100,23 @@ void Operator::build_controller() {
 }
 
 void Operator::build_feed() {
-  const auto offer = [this](std::shared_ptr<const plan::Compiled> compiled, int64_t noticed_ns) {
+  parts_.accepted_loaded = std::make_unique<source::AcceptedStore>(database_url_);
+  parts_.accepted_kept = std::make_unique<source::AcceptedStore>(database_url_);
+  const auto offer = [this](std::shared_ptr<const plan::Compiled> compiled, const source::Snapshot& snapshot,
+                            int64_t noticed_ns) {
     if (parts_.api) parts_.api->offer(compiled);
-    if (parts_.publisher) parts_.publisher->offer(std::move(compiled), noticed_ns);
+    if (!parts_.publisher) return;
+    // What goes in force is kept first: a restart knows it, whatever the source shows then.
+    const auto keep = [this, accepted = snapshot.accepted, cluster = snapshot.cluster](int64_t reign) {
+      return parts_.accepted_kept->keep(accepted->resources, cluster, reign, env_.wall_ns());
+    };
+    parts_.publisher->offer(std::move(compiled), noticed_ns, keep);
   };
-  parts_.feed = std::make_unique<ManifestFeed>(env_, loop_, settings_.source.value, offer, registry_);
+  auto source =
+      std::make_unique<source::FolderSource>(loop_, source::FolderSourceOptions{.path = settings_.source.value});
+  parts_.feed = std::make_unique<ManifestFeed>(
+      env_, loop_, std::move(source), [this] { return parts_.accepted_loaded->load(); }, settings_.acceptance, offer,
+      registry_);
 }
 
 bool Operator::build_api() {
@@ -133,12 +146,6 @@ int Operator::run() {
   log::info("listening", {{"admin", admin_->address()}, {"version", TALLYGATE_VERSION}});
   if (!ledger::armed_faults().empty()) log::warn("faults are armed", {{"faults", ledger::armed_faults()}});
   if (settings_.stripe == Stripe::kDisabled) log::warn("submission to Stripe is disabled; usage is kept");
-  if (parts_.feed) {
-    if (auto fed = parts_.feed->start(); !fed) {
-      log::error("manifests cannot be watched", {{"error", fed.error().message}});
-      return kExitFailure;
-    }
-  }
   parts_.probe->start();
   loop_.run();
   ::alarm(kStopDeadlineS);
@@ -160,6 +167,13 @@ void Operator::schema_checked(const Result<void>& answer) {
 
 void Operator::start_parts() {
   started_ = true;
+  if (parts_.feed) {
+    if (auto fed = parts_.feed->start(); !fed) {
+      log::error("manifests cannot be watched", {{"error", fed.error().message}});
+      exit_code_ = kExitFailure;
+      loop_.stop();
+    }
+  }
   parts_.leadership->start();
   if (parts_.keeper) parts_.keeper->start();
   if (parts_.funder) parts_.funder->start();

@@ -25,6 +25,7 @@
 #include "operator/main/settings.h"
 #include "operator/publish/publisher.h"
 #include "operator/pump/pump.h"
+#include "operator/source/accepted_store.h"
 
 namespace tallygate::operator_main {
 
@@ -41,6 +42,7 @@ struct Parts {
   std::unique_ptr<HttpClient> http;
   std::unique_ptr<billing::Submitter> submitter;
   // controller
+  std::unique_ptr<source::AcceptedStore> accepted_loaded, accepted_kept;  // a connection for the loop, one for the publisher
   std::unique_ptr<publish::Publisher> publisher;
   std::unique_ptr<ManifestFeed> feed;
   // where --api is given

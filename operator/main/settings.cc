@@ -61,6 +61,16 @@ void declare_sources(OptionSet& options, RunSettings& s) {
       .env()
       .required()
       .help("where BillingPlan, BillingTenant and BillingPolicy come from: dir:PATH, a folder of YAML files");
+  options.add("accept-removals", &s.acceptance.accept_removals, config::boolean())
+      .env()
+      .fallback("false")
+      .help(
+          "believe the source's first look, also where all or more than half of the tenants are missing in it; for one "
+          "start");
+  options.add("adopt-cluster", &s.acceptance.adopt_cluster, config::boolean())
+      .env()
+      .fallback("false")
+      .help("let this cluster take the place of the one that the ledger's objects are of");
   declare_redis(options, s.redis_url);
   declare_database(options, s.database_url);
   options

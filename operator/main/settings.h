@@ -10,6 +10,7 @@
 #include "core/redis_client/url.h"
 #include "core/telemetry/settings.h"
 #include "operator/api/settings.h"
+#include "operator/source/acceptance.h"
 
 namespace tallygate::operator_main {
 
@@ -19,6 +20,7 @@ enum class Stripe : uint8_t { kEnabled, kDisabled };
 struct RunSettings {
   telemetry::Settings telemetry;
   config::Tagged source;
+  source::AcceptanceOptions acceptance;
   config::Url redis_url, database_url;
   std::vector<Role> roles;
   bool migrate = false;

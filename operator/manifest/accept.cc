@@ -19,12 +19,6 @@ std::map<std::string, Object> by_key(const Resources& resources) {
   return objects;
 }
 
-void insert(Resources* resources, const Object& object) {
-  if (const auto* plan = std::get_if<BillingPlan>(&object)) resources->plans.emplace(plan->name, *plan);
-  if (const auto* tenant = std::get_if<BillingTenant>(&object)) resources->tenants.emplace(tenant->id, *tenant);
-  if (const auto* policy = std::get_if<BillingPolicy>(&object)) resources->policies.emplace(policy->id, *policy);
-}
-
 Resources collect(const ObjectMap& objects) {
   Resources resources;
   for (const auto& [key, object] : objects) insert(&resources, *object);
@@ -35,13 +29,13 @@ Resources collect(const ObjectMap& objects) {
 // nothing that is left is at fault. Each round turns back or leaves out at least one, so it ends.
 class Run {
  public:
-  Run(const Resources& previous, const std::vector<FileContent>& files)
+  Run(const Resources& previous, const Files& files)
       : previous_(previous), before_(by_key(previous)) {
     for (const auto& [key, object] : before_) before_by_file_[metadata_of(object).place.file].push_back(key);
-    for (const FileContent& file : files) {
-      files_.push_back(&file);
-      for (const Fault& fault : file.faults) faults_.insert(fault);
-      if (!file.faults.empty()) turn_back(file.file);
+    for (const auto& file : files) {
+      files_.push_back(file.get());
+      for (const Fault& fault : file->faults) faults_.insert(fault);
+      if (!file->faults.empty()) turn_back(file->file);
     }
     std::sort(files_.begin(), files_.end(), [](const auto* a, const auto* b) { return a->file < b->file; });
   }
@@ -185,8 +179,12 @@ class Run {
 
 }  // namespace
 
-Accepted accept(const Resources& previous, const std::vector<FileContent>& files) {
-  return Run(previous, files).finish();
+Accepted accept(const Resources& previous, const Files& files) { return Run(previous, files).finish(); }
+
+Accepted accept(const Resources& previous, std::vector<FileContent> files) {
+  Files shared;
+  for (FileContent& file : files) shared.push_back(std::make_shared<const FileContent>(std::move(file)));
+  return accept(previous, shared);
 }
 
 }  // namespace tallygate::manifest

@@ -26,6 +26,8 @@ struct Accepted {
 
 // `files` is the whole of the source, not what changed. A file that cannot be read this time is in it with a fault and
 // no objects; its objects stay.
-Accepted accept(const Resources& previous, const std::vector<FileContent>& files);
+Accepted accept(const Resources& previous, const Files& files);
+// The same, of files that are given away.
+Accepted accept(const Resources& previous, std::vector<FileContent> files);
 
 }  // namespace tallygate::manifest

@@ -1,4 +1,5 @@
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "operator/manifest/read.h"
 #include "operator/manifest/tree.h"
@@ -76,6 +77,45 @@ class Builder final : public nlohmann::json_sax<Json> {
 };
 
 }  // namespace
+
+namespace {
+
+bool is_literal(const Node& node) {
+  if (node.kind == Node::Kind::kNull) return true;
+  if (node.kind == Node::Kind::kBool) return node.text == "true" || node.text == "false";
+  return node.kind == Node::Kind::kInt && node.text.size() <= 20 && Json::accept(node.text);
+}
+
+void append_string(const std::string& text, std::string* out) {
+  *out += Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace
+
+void append_json(const Node& node, std::string* out) {
+  const char* separator = "";
+  if (node.kind == Node::Kind::kMap) {
+    *out += '{';
+    for (const Member& member : node.members) {
+      *out += std::exchange(separator, ",");
+      append_string(member.key, out);
+      *out += ':';
+      append_json(member.value, out);
+    }
+    *out += '}';
+  } else if (node.kind == Node::Kind::kList) {
+    *out += '[';
+    for (const Node& item : node.items) {
+      *out += std::exchange(separator, ",");
+      append_json(item, out);
+    }
+    *out += ']';
+  } else if (is_literal(node)) {
+    *out += node.kind == Node::Kind::kNull ? "null" : node.text;
+  } else {
+    append_string(node.text, out);
+  }
+}
 
 std::vector<Node> parse_json(const std::string& file, std::string_view text, Faults* faults) {
   std::vector<Node> documents;

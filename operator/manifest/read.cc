@@ -1,5 +1,8 @@
 #include "operator/manifest/read.h"
 
+#include <algorithm>
+#include <charconv>
+
 #include "operator/manifest/decode.h"
 #include "operator/manifest/formats.h"
 
@@ -9,6 +12,9 @@ namespace {
 enum class Kind : uint8_t { kPlan, kTenant, kPolicy };
 constexpr Choice<Kind> kKinds[] = {
     {"BillingPlan", Kind::kPlan}, {"BillingTenant", Kind::kTenant}, {"BillingPolicy", Kind::kPolicy}};
+
+// kubectl keeps the whole manifest there once more.
+constexpr char kLastApplied[] = "kubectl.kubernetes.io/last-applied-configuration";
 
 const char* name_of(Kind kind) { return kKinds[static_cast<size_t>(kind)].text; }
 
@@ -53,24 +59,53 @@ void read_metadata(Fields& f, Kind kind, Metadata* metadata) {
   }
   f.string_map("labels", kOptional, 64, 63, is_label_value, &metadata->labels);
   f.string_map("annotations", kOptional, 64, 65'536, nullptr, &metadata->annotations);
+  metadata->annotations.erase(kLastApplied);
   const auto is_default = metadata->annotations.find(kDefaultPlanAnnotation);
   if (is_default != metadata->annotations.end() && is_default->second != "true" && is_default->second != "false") {
     f.invalid("annotations", std::string(kDefaultPlanAnnotation) + " is neither true nor false",
               "write \"true\" or \"false\", in quotes");
   }
   // What an API server adds to the objects it stores.
-  for (const char* key :
-       {"uid", "resourceVersion", "generation", "deletionTimestamp", "generateName", "deletionGracePeriodSeconds",
-        "selfLink", "managedFields", "ownerReferences", "finalizers"}) {
+  for (const char* key : {"resourceVersion", "deletionTimestamp", "generateName", "deletionGracePeriodSeconds", "selfLink",
+                          "managedFields", "ownerReferences", "finalizers"}) {
     f.ignore(key);
   }
   if (const Node* created = f.get("creationTimestamp", kOptional)) metadata->created = created->text;
+  if (const Node* uid = f.get("uid", kOptional)) metadata->version.uid = uid->text;
+  if (const Node* generation = f.get("generation", kOptional)) {
+    const std::string& text = generation->text;
+    std::from_chars(text.data(), text.data() + text.size(), metadata->version.generation);
+  }
 }
 
 std::string describe(Kind kind, const Metadata& metadata) {
   std::string text = name_of(kind);
   if (metadata.name.empty()) return text;
   return text + " " + (metadata.name_space.empty() ? "" : metadata.name_space + "/") + metadata.name;
+}
+
+// What was declared, without what an API server or kubectl adds.
+std::shared_ptr<const std::string> declared(const Node& document) {
+  const auto keep = [](const Node& map, std::initializer_list<std::string_view> keys) {
+    Node kept;
+    kept.kind = Node::Kind::kMap;
+    for (const auto key : keys) {
+      const auto found = std::find_if(map.members.begin(), map.members.end(), [&](const auto& m) { return m.key == key; });
+      if (found != map.members.end()) kept.members.push_back(*found);
+    }
+    return kept;
+  };
+  Node kept = keep(document, {"apiVersion", "kind", "metadata", "spec"});
+  for (Member& member : kept.members) {
+    if (member.key != "metadata") continue;
+    member.value = keep(member.value, {"name", "namespace", "creationTimestamp", "labels", "annotations"});
+    for (Member& part : member.value.members) {
+      if (part.key == "annotations") std::erase_if(part.value.members, [](const auto& m) { return m.key == kLastApplied; });
+    }
+  }
+  std::string text;
+  append_json(kept, &text);
+  return std::make_shared<const std::string>(std::move(text));
 }
 
 template <class T>
@@ -101,7 +136,9 @@ void read_document(const Node& document, FileContent* content) {
                   : kind == Kind::kTenant ? decode_as<BillingTenant>(decode_tenant, root, std::move(metadata))
                                           : decode_as<BillingPolicy>(decode_policy, root, std::move(metadata));
   root.finish();
-  if (content->faults.size() == before) content->objects.push_back(std::move(object));
+  if (content->faults.size() != before) return;
+  std::visit([&](auto& o) { o.metadata.version.text = declared(document); }, object);
+  content->objects.push_back(std::move(object));
 }
 
 }  // namespace
@@ -110,8 +147,18 @@ std::string object_key(const Object& object) {
   return describe(static_cast<Kind>(object.index()), metadata_of(object));
 }
 
+std::string key_of(const BillingPlan& plan) { return "BillingPlan " + plan.name.str(); }
+std::string key_of(const BillingTenant& tenant) { return "BillingTenant " + tenant.id.str(); }
+std::string key_of(const BillingPolicy& policy) { return "BillingPolicy " + policy.id.str(); }
+
 const Metadata& metadata_of(const Object& object) {
   return std::visit([](const auto& o) -> const Metadata& { return o.metadata; }, object);
+}
+
+void insert(Resources* resources, Object object) {
+  if (auto* plan = std::get_if<BillingPlan>(&object)) resources->plans.emplace(plan->name, std::move(*plan));
+  if (auto* tenant = std::get_if<BillingTenant>(&object)) resources->tenants.emplace(tenant->id, std::move(*tenant));
+  if (auto* policy = std::get_if<BillingPolicy>(&object)) resources->policies.emplace(policy->id, std::move(*policy));
 }
 
 FileContent read_manifest(const std::string& file, std::string_view text, Syntax syntax) {

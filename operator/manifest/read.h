@@ -4,6 +4,7 @@
 // objects which come as JSON from a Kubernetes API server pass through the same rules.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -22,7 +23,12 @@ using Object = std::variant<BillingPlan, BillingTenant, BillingPolicy>;
 
 // "BillingPlan standard-v1", "BillingTenant shop/acme": unique among all objects.
 std::string object_key(const Object& object);
+std::string key_of(const BillingPlan& plan);
+std::string key_of(const BillingTenant& tenant);
+std::string key_of(const BillingPolicy& policy);
 const Metadata& metadata_of(const Object& object);
+
+void insert(Resources* resources, Object object);
 
 struct FileContent {
   std::string file;
@@ -30,6 +36,9 @@ struct FileContent {
   Faults faults;
   Faults warnings;  // NotInForceYet
 };
+
+// Shared, since most of a source's files are the same from one look to the next.
+using Files = std::vector<std::shared_ptr<const FileContent>>;
 
 // Never fails as a whole: a file that is not YAML has one fault and no objects. `file` is for the faults only.
 enum class Syntax : uint8_t { kYaml, kJson };  // kJson: one object, as an API server sends it

@@ -2,6 +2,8 @@
 
 #include <set>
 
+#include "operator/manifest/read.h"
+
 namespace tallygate::manifest {
 namespace {
 
@@ -162,10 +164,6 @@ std::string first_difference(const Pricing& a, const Pricing& b) {
 }
 
 }  // namespace
-
-std::string key_of(const BillingPlan& plan) { return "BillingPlan " + plan.name.str(); }
-std::string key_of(const BillingTenant& tenant) { return "BillingTenant " + tenant.id.str(); }
-std::string key_of(const BillingPolicy& policy) { return "BillingPolicy " + policy.id.str(); }
 
 std::map<std::string, Faults> check_references(const Resources& resources, const Resources& previous) {
   return Checker(resources, previous).run();

@@ -16,8 +16,4 @@ std::map<std::string, Faults> check_references(const Resources& resources, const
 // A change of an accepted plan's prices.
 bool check_immutable(const BillingPlan& plan, const Resources& previous, Faults* faults);
 
-std::string key_of(const BillingPlan& plan);
-std::string key_of(const BillingTenant& tenant);
-std::string key_of(const BillingPolicy& policy);
-
 }  // namespace tallygate::manifest

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,6 +33,14 @@ struct Marked {
   bool operator==(const Marked&) const = default;
 };
 
+// Which version of an object this is. Two are always equal: what an API server counts is no change by itself.
+struct Version {
+  std::string uid;                          // empty where a folder says none
+  int64_t generation = 0;                   // 0 likewise
+  std::shared_ptr<const std::string> text;  // what was declared, as JSON that read_manifest() reads; without status
+  bool operator==(const Version&) const { return true; }
+};
+
 struct Metadata {
   std::string name_space;  // empty for BillingPlan
   std::string name;
@@ -39,6 +48,7 @@ struct Metadata {
   std::map<std::string, std::string> annotations;
   std::string created;  // as an API server writes it: sorts by time; empty for a file's
   Place place;
+  Version version;
   bool operator==(const Metadata&) const = default;
 };
 

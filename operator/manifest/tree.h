@@ -38,4 +38,7 @@ std::vector<Node> parse_yaml(const std::string& file, std::string_view text, Fau
 // One JSON document, as an API server sends it; no lines.
 std::vector<Node> parse_json(const std::string& file, std::string_view text, Faults* faults);
 
+// The tree as compact JSON that parse_json() reads. What is no JSON number or boolean as written is a string.
+void append_json(const Node& node, std::string* out);
+
 }  // namespace tallygate::manifest

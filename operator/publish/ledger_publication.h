@@ -28,6 +28,7 @@ class LedgerPublication {
   // The last publication that was begun. The first call, and the first after forget(), begins a reign: what publishers
   // before this one still write is refused from then on.
   Result<Meta> last();
+  int64_t reign() const { return reign_; }
   // Reserves the next version, above `at_least`.
   Result<int64_t> begin(int64_t at_least, const std::string& generation);
 

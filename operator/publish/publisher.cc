@@ -73,10 +73,10 @@ void Publisher::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-void Publisher::offer(std::shared_ptr<const plan::Compiled> compiled, int64_t noticed_ns) {
+void Publisher::offer(std::shared_ptr<const plan::Compiled> compiled, int64_t noticed_ns, Before before) {
   {
     const std::lock_guard lock(mutex_);
-    offered_ = {std::move(compiled), noticed_ns};
+    offered_ = {std::move(compiled), noticed_ns, std::move(before)};
     status_.in_sync = false;
   }
   loop_.post([] {});
@@ -134,6 +134,7 @@ Result<void> Publisher::run_once() {
   status_.error = done ? "" : done.error().message;
   status_.version = done ? meta_.version : status_.version;
   status_.in_sync = done && offered_.compiled == snapshot.compiled;
+  if (done) status_.published = snapshot.compiled;
   return done;
 }
 
@@ -191,6 +192,12 @@ Result<void> Publisher::look_at_redis() {
 
 Result<void> Publisher::publish(const Snapshot& snapshot) {
   if (published_ == snapshot.compiled && !new_generation_) return {};
+  if (snapshot.before) {
+    if (auto done = snapshot.before(ledger_.reign()); !done) {
+      if (done.error().errc == Errc::kConflict) was_leader_ = false;
+      return done;
+    }
+  }
   const auto shown = with_suspensions(snapshot.compiled, *suspensions_);
   desired_ = desired_of(*shown, desired_source_.get(), &desired_);
   desired_source_ = shown;

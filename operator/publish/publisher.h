@@ -49,13 +49,17 @@ class Publisher {
   void start();
   void stop();
 
+  // Done before anything of a snapshot is written, on the publisher's thread and under its reign; until it succeeds
+  // nothing is.
+  using Before = std::function<Result<void>(int64_t reign)>;
   // `noticed_ns`: when the change was noticed, monotonic, for the latency that is logged.
-  void offer(std::shared_ptr<const plan::Compiled> compiled, int64_t noticed_ns);
+  void offer(std::shared_ptr<const plan::Compiled> compiled, int64_t noticed_ns, Before before = nullptr);
 
   struct Status {
     int64_t version = 0;   // 0: nothing was published by this process
     bool in_sync = false;  // what was offered last is published
     std::string error;     // of the last attempt; empty: it succeeded
+    std::shared_ptr<const plan::Compiled> published;  // what is in force: the last that was published as a whole
   };
   Status status() const;
 
@@ -66,6 +70,7 @@ class Publisher {
   struct Snapshot {
     std::shared_ptr<const plan::Compiled> compiled;
     int64_t noticed_ns = 0;
+    Before before;
   };
   struct Metrics;
 

@@ -132,6 +132,49 @@ TEST_F(OperatorTest, ABadFileKeepsTheLastGoodStateAndSaysSo) {
   EXPECT_TRUE(wait([&] { return op.metric("tallygate_operator_manifest_faults") == 0; }));
 }
 
+// What was last accepted is in the ledger: a restart with broken manifests serves as before.
+TEST_F(OperatorTest, ABrokenManifestKeepsWhatWasAcceptedAlsoOverARestart) {
+  folder.write("acme.yaml", tenant_yaml("acme", "cus_1"));
+  start();
+  ASSERT_TRUE(op.wait_ready()) << op.log();
+  EXPECT_EQ(world.number("select count(*) from accepted_manifests"), 2);
+  op.signal(SIGKILL);
+  op.wait();
+  std::string misspelt = kPlan;
+  folder.write("plan.yaml", misspelt.replace(misspelt.find("BillingPlan"), 11, "BilingPlan"));
+  folder.write("acme.yaml", tenant_yaml("acme", "cus_1", 4321) + "  surprise: 1\n");
+  start();
+  ASSERT_TRUE(op.wait_ready()) << op.log();
+  EXPECT_FALSE(op.wait_line({"manifest fault", "BilingPlan"}).empty());
+  EXPECT_NE(document("shop/acme").find("1000"), std::string::npos);
+  EXPECT_EQ(world.number("select count(*) from tenants where deleted_at is null"), 1);
+  // Once it is right, the new version is in force.
+  folder.write("plan.yaml", kPlan);
+  folder.write("acme.yaml", tenant_yaml("acme", "cus_1", 4321));
+  EXPECT_TRUE(wait([&] { return document("shop/acme").find("4321") != std::string::npos; }));
+}
+
+TEST_F(OperatorTest, ASourceThatIsEmptyAfterARestartChangesNothingUntilThatIsAskedFor) {
+  folder.write("acme.yaml", tenant_yaml("acme", "cus_1"));
+  start();
+  ASSERT_TRUE(op.wait_ready()) << op.log();
+  op.signal(SIGTERM);
+  EXPECT_EQ(op.wait(), 0);
+  folder.remove("acme.yaml");
+  folder.remove("plan.yaml");
+  start();
+  EXPECT_FALSE(op.wait_line({"the source of the manifests is not believed", "SourceLost", "--accept-removals"}).empty());
+  EXPECT_TRUE(wait([&] { return op.get("/readyz").body.find("SourceLost") != std::string::npos; }));
+  EXPECT_EQ(op.get("/readyz").status, 503);
+  EXPECT_FALSE(document("shop/acme").empty());
+  op.signal(SIGTERM);
+  EXPECT_EQ(op.wait(), 0);
+  start({"--accept-removals"});
+  ASSERT_TRUE(op.wait_ready()) << op.log();
+  EXPECT_TRUE(wait([&] { return document("shop/acme").empty(); }));
+  EXPECT_EQ(world.number("select count(*) from accepted_manifests"), 0);
+}
+
 TEST_F(OperatorTest, FlushallHeals) {
   folder.write("acme.yaml", tenant_yaml("acme", "cus_1"));
   start();

@@ -88,6 +88,11 @@ TEST(Parsers, CompoundValuesKeepWhatFollowsTheFirstColon) {
   EXPECT_EQ(*parser("dir:/etc/a:b"), (Tagged{"dir", "/etc/a:b"}));
   EXPECT_EQ(*parser("kubernetes"), (Tagged{"kubernetes", ""}));
   for (const char* text : {"", "dir", "dir:", "kubernetes:x", "other:x"}) EXPECT_FALSE(parser(text)) << text;
+  const auto optional = tagged({{"kubernetes", "[FILE]"}});
+  EXPECT_EQ(optional.placeholder, "kubernetes[:FILE]");
+  EXPECT_EQ(*optional("kubernetes"), (Tagged{"kubernetes", ""}));
+  EXPECT_EQ(*optional("kubernetes:/a:b"), (Tagged{"kubernetes", "/a:b"}));
+  EXPECT_FALSE(optional("kubernetes:"));
 }
 
 TEST(Parsers, SizesNumbersChoicesAndLists) {

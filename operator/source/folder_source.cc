@@ -1,4 +1,4 @@
-#include "operator/manifest/dir_source.h"
+#include "operator/source/folder_source.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
@@ -8,9 +8,9 @@
 #include <cstring>
 #include <filesystem>
 
-#include "operator/manifest/folder.h"
+#include "operator/source/folder.h"
 
-namespace tallygate::manifest {
+namespace tallygate::source {
 namespace {
 
 constexpr uint32_t kFolderEvents = IN_CLOSE_WRITE | IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE |
@@ -24,9 +24,9 @@ std::string without_trailing_slash(std::string path) {
 
 }  // namespace
 
-class DirSource::Impl final : public EventLoop::Watcher {
+class FolderSource::Impl final : public EventLoop::Watcher {
  public:
-  Impl(EventLoop& loop, DirSourceOptions options)
+  Impl(EventLoop& loop, FolderSourceOptions options)
       : loop_(loop), options_(std::move(options)), folder_(without_trailing_slash(options_.path)) {
     std::error_code error;
     auto absolute = std::filesystem::absolute(folder_.path(), error).lexically_normal();
@@ -36,29 +36,19 @@ class DirSource::Impl final : public EventLoop::Watcher {
   }
   ~Impl() { stop(); }
 
-  Result<Snapshot> load() {
-    Folder::Listing listing;
-    std::string error;
-    if (!folder_.list(&listing, &error) && generation_ == 0) {
-      return fail(Errc::kNotFound, "manifest folder " + folder_.path() + ": " + error);
-    }
-    reload(true);
-    return snapshot(true);
-  }
-
-  Result<void> start(std::function<void(const Snapshot&)> on_change) {
+  Result<void> start(Source::OnLook on_look) {
     if (fd_ >= 0) return {};
     fd_ = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (fd_ < 0) {
       return fail(Errc::kExhausted,
                   std::string("inotify: ") + std::strerror(errno) + " (see fs.inotify.max_user_instances)");
     }
-    on_change_ = std::move(on_change);
+    on_look_ = std::move(on_look);
     loop_.add(fd_, EPOLLIN, this);
     loop_.refresh_now();
     watch();
-    schedule();  // for what changed since load()
     rescan_timer_ = loop_.after_ms(options_.rescan_ms, [this] { rescan(); });
+    reload(true);
     return {};
   }
 
@@ -130,7 +120,7 @@ class DirSource::Impl final : public EventLoop::Watcher {
         std::min(now_ns + options_.debounce_ms * 1'000'000, first_event_ns_ + options_.debounce_max_ms * 1'000'000);
     reload_timer_ = loop_.at_ns(due_ns, [this] {
       reload_timer_ = 0;
-      reload_and_tell(false);
+      reload(false);
     });
   }
 
@@ -144,17 +134,10 @@ class DirSource::Impl final : public EventLoop::Watcher {
     const bool changed = present != present_ || (present && listing != folder_.loaded());
     const bool stable = listing == last_scan_;
     last_scan_ = std::move(listing);
-    if (changed && stable && reload_timer_ == 0) reload_and_tell(true);
+    if (changed && stable && reload_timer_ == 0) reload(true);
   }
 
-  void reload_and_tell(bool also_being_written) {
-    if (!reload(also_being_written)) return;
-    const auto tell = on_change_;
-    tell(snapshot(resources_changed_));
-  }
-
-  // True if anything differs from the last snapshot.
-  bool reload(bool also_being_written) {
+  void reload(bool also_being_written) {
     if (also_being_written) being_written_.clear();
     Folder::Listing listing;
     std::string error;
@@ -167,35 +150,45 @@ class DirSource::Impl final : public EventLoop::Watcher {
       dirty_.clear();
       everything_dirty_ = false;
     }
-    auto files = folder_.contents();
-    if (!present_) files.push_back(missing_folder(error));
-    auto accepted = std::make_shared<Accepted>(accept(accepted_ ? accepted_->resources : Resources{}, files));
-    resources_changed_ = !accepted_ || !(accepted->resources == accepted_->resources);
-    if (accepted_ && !resources_changed_ && accepted->faults == accepted_->faults &&
-        accepted->warnings == accepted_->warnings) {
-      return false;
-    }
-    accepted_ = std::move(accepted);
-    ++generation_;
-    return true;
+    const auto tell = on_look_;  // it may stop this
+    tell(look(error));
   }
 
-  FileContent missing_folder(const std::string& error) const {
-    FileContent content;
-    content.file = folder_.path();
-    content.faults.push_back({folder_.path(), 0, "", "", Reason::kNotFound, "the manifest folder: " + error,
-                              "restore it; until then the last good objects stay in force"});
+  Look look(const std::string& error) {
+    Look look;
+    look.files = folder_.contents();
+    std::string faulty;
+    for (const auto& file : look.files) {
+      if (file->faults.empty()) {
+        never_good_.erase(file->file);
+      } else if (first_ || never_good_.contains(file->file)) {
+        never_good_.insert(file->file);
+        faulty = file->file;
+      }
+    }
+    first_ = false;
+    if (!faulty.empty()) look.doubt = faulty + " has had faults ever since the start, and what is missing may be in it";
+    if (!present_) {
+      look.doubt = "the manifest folder " + folder_.path() + ": " + error;
+      look.files.push_back(missing_folder(error));
+    }
+    return look;
+  }
+
+  std::shared_ptr<const manifest::FileContent> missing_folder(const std::string& error) const {
+    auto content = std::make_shared<manifest::FileContent>();
+    content->file = folder_.path();
+    content->faults.push_back({folder_.path(), 0, "", "", manifest::Reason::kNotFound, "the manifest folder: " + error,
+                               "restore it; until then the last good objects stay in force"});
     return content;
   }
 
-  Snapshot snapshot(bool changed) const { return {generation_, accepted_, changed}; }
-
   EventLoop& loop_;
-  const DirSourceOptions options_;
+  const FolderSourceOptions options_;
   Folder folder_;
   std::string name_;
   std::string parent_;
-  std::function<void(const Snapshot&)> on_change_;
+  Source::OnLook on_look_;
   int fd_ = -1;
   int folder_watch_ = -1;
   int parent_watch_ = -1;
@@ -207,18 +200,14 @@ class DirSource::Impl final : public EventLoop::Watcher {
   bool everything_dirty_ = false;
   bool present_ = true;
   Folder::Listing last_scan_;
-  std::shared_ptr<const Accepted> accepted_;
-  bool resources_changed_ = false;
-  int64_t generation_ = 0;
+  std::set<std::string> never_good_;  // files that have had faults since the first look
+  bool first_ = true;
 };
 
-DirSource::DirSource(EventLoop& loop, DirSourceOptions options)
+FolderSource::FolderSource(EventLoop& loop, FolderSourceOptions options)
     : impl_(std::make_unique<Impl>(loop, std::move(options))) {}
-DirSource::~DirSource() = default;
-Result<Snapshot> DirSource::load() { return impl_->load(); }
-Result<void> DirSource::start(std::function<void(const Snapshot&)> on_change) {
-  return impl_->start(std::move(on_change));
-}
-void DirSource::stop() { impl_->stop(); }
+FolderSource::~FolderSource() = default;
+Result<void> FolderSource::start(OnLook on_look) { return impl_->start(std::move(on_look)); }
+void FolderSource::stop() { impl_->stop(); }
 
-}  // namespace tallygate::manifest
+}  // namespace tallygate::source

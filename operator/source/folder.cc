@@ -1,4 +1,4 @@
-#include "operator/manifest/folder.h"
+#include "operator/source/folder.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -8,8 +8,12 @@
 
 #include <cstring>
 
-namespace tallygate::manifest {
+namespace tallygate::source {
 namespace {
+
+using manifest::FileContent;
+using manifest::kMaxFileBytes;
+using manifest::Reason;
 
 int64_t nanoseconds(const timespec& t) { return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec; }
 
@@ -73,12 +77,12 @@ FileContent Folder::read(const std::string& name) const {
   const int error = errno;
   close(fd);
   if (n < 0) return unreadable(file, std::strerror(error));
-  return read_manifest(file, text);
+  return manifest::read_manifest(file, text);
 }
 
 void Folder::update(const Listing& listing, const std::set<std::string>& dirty,
                     const std::set<std::string>& being_written) {
-  std::map<std::string, FileContent> contents;
+  std::map<std::string, std::shared_ptr<const FileContent>> contents;
   Listing loaded;
   for (const auto& [name, signature] : listing) {
     const auto known = loaded_.find(name);
@@ -88,7 +92,7 @@ void Folder::update(const Listing& listing, const std::set<std::string>& dirty,
       contents.emplace(name, std::move(contents_.at(name)));
       loaded.emplace(*known);
     } else {
-      contents.emplace(name, read(name));
+      contents.emplace(name, std::make_shared<const FileContent>(read(name)));
       loaded.emplace(name, signature);
     }
   }
@@ -96,11 +100,11 @@ void Folder::update(const Listing& listing, const std::set<std::string>& dirty,
   loaded_ = std::move(loaded);
 }
 
-std::vector<FileContent> Folder::contents() const {
-  std::vector<FileContent> all;
+manifest::Files Folder::contents() const {
+  manifest::Files all;
   all.reserve(contents_.size());
   for (const auto& [name, content] : contents_) all.push_back(content);
   return all;
 }
 
-}  // namespace tallygate::manifest
+}  // namespace tallygate::source

@@ -1,5 +1,5 @@
 // The files of a manifest folder, read and parsed, with what has not changed taken from the last time. Private to
-// dir_source.cc.
+// folder_source.cc.
 #pragma once
 
 #include <map>
@@ -9,7 +9,7 @@
 
 #include "operator/manifest/read.h"
 
-namespace tallygate::manifest {
+namespace tallygate::source {
 
 inline constexpr size_t kMaxFiles = 20'000;
 
@@ -35,16 +35,16 @@ class Folder {
   void update(const Listing& listing, const std::set<std::string>& dirty, const std::set<std::string>& being_written);
 
   // Of the last update.
-  std::vector<FileContent> contents() const;
+  manifest::Files contents() const;
   const Listing& loaded() const { return loaded_; }
   const std::string& path() const { return path_; }
 
  private:
-  FileContent read(const std::string& name) const;
+  manifest::FileContent read(const std::string& name) const;
 
   std::string path_;
   Listing loaded_;
-  std::map<std::string, FileContent> contents_;
+  std::map<std::string, std::shared_ptr<const manifest::FileContent>> contents_;
 };
 
-}  // namespace tallygate::manifest
+}  // namespace tallygate::source
