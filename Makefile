@@ -2,7 +2,7 @@
 PRESET ?= release
 JOBS ?= $(shell nproc)
 
-.PHONY: help setup build test demo bench fmt lint clean
+.PHONY: help setup build test demo bench images fmt lint clean
 
 help:
 	@echo "make setup   install the Debian packages that are missing (root or sudo)"
@@ -10,6 +10,7 @@ help:
 	@echo "make demo    the whole system on this machine, its story told with real requests   ONCE=1: end after the story"
 	@echo "make test    unit, integration, sanitizer and end-to-end tests; one summary at the end"
 	@echo "make bench   CPU per request beside nginx, the admission decision in ns, the usage pump"
+	@echo "make images  both container images, with SBOM and checksums, into build/images"
 	@echo "make fmt     clang-format; make lint: clang-tidy; make clean"
 
 setup:
@@ -28,6 +29,9 @@ demo: build
 bench: setup
 	@scripts/build.sh release $(JOBS) all
 	@python3 tests/bench/run.py
+
+images:
+	@scripts/images.sh
 
 fmt:
 	@git ls-files '*.h' '*.cc' | xargs clang-format -i
