@@ -1,5 +1,8 @@
 #include "core/telemetry/admin_server.h"
 
+#include <algorithm>
+#include <functional>
+
 #include "core/http/server.h"
 
 namespace tallygate::telemetry {
@@ -7,6 +10,7 @@ namespace {
 
 // One request at a time, and a probe beside it.
 constexpr int kWorkers = 2;
+constexpr int kExtraWorkersMax = 16;
 constexpr size_t kConnectionsMax = 256;
 constexpr size_t kConnectionsForProbes = 16;
 constexpr size_t kBodyBytesMax = 16 * 1024;
@@ -19,7 +23,8 @@ http::Response report(const HealthReport& report) {
 }  // namespace
 
 Result<std::unique_ptr<AdminServer>> AdminServer::start(const Settings& settings, const metrics::Registry& registry,
-                                                        const Health& health, Env& env, http::Router extra) {
+                                                        const Health& health, Env& env, http::Router extra,
+                                                        int extra_blocking) {
   http::Router router = std::move(extra);
   router.add("GET", "/metrics", [&registry](const http::Request&) {
     return http::Response{200, registry.text(), "text/plain; version=0.0.4; charset=utf-8", {}};
@@ -32,9 +37,11 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(const Settings& settings
   http::ServerOptions options;
   options.host = settings.admin_listen.host;
   options.port = settings.admin_listen.port;
-  options.worker_threads = kWorkers;
+  options.worker_threads = kWorkers + std::min(extra_blocking, kExtraWorkersMax);
   options.lane_of = [](const http::Request& request) -> uint64_t {
-    return request.route == "/healthz" || request.route == "/readyz" ? 1 : 0;
+    if (request.route == "/healthz" || request.route == "/readyz") return 1;
+    if (request.route == "/metrics" || request.route == "/health" || request.route.empty()) return 0;
+    return 2 + std::hash<std::string_view>()(request.route) / 2;
   };
   options.running_per_lane_max = 1;
   options.body_bytes_max = kBodyBytesMax;

@@ -20,9 +20,11 @@ namespace tallygate::telemetry {
 
 class AdminServer {
  public:
-  // `registry`, `health` and `env` must outlive the server.
+  // `registry`, `health` and `env` must outlive the server. `extra_blocking`: how many of `extra`'s paths may block; each
+  // has a worker of its own, so that one that hangs holds up nothing else.
   static Result<std::unique_ptr<AdminServer>> start(const Settings& settings, const metrics::Registry& registry,
-                                                    const Health& health, Env& env, http::Router extra = {});
+                                                    const Health& health, Env& env, http::Router extra = {},
+                                                    int extra_blocking = 0);
   ~AdminServer();
   std::string address() const;
   uint16_t port() const;

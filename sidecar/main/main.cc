@@ -73,7 +73,10 @@ int run(Settings settings) {
   const auto exported = registry.collect([&](metrics::Scrape& scrape) { (*sidecar)->export_metrics(scrape); });
   telemetry::Health health(env);
   (*sidecar)->declare(health);
-  auto admin = telemetry::AdminServer::start(settings.telemetry, registry, health, env);
+  http::Router relays;
+  add_relays(relays, settings.app_probes, settings.upstream, env);
+  auto admin = telemetry::AdminServer::start(settings.telemetry, registry, health, env, std::move(relays),
+                                             static_cast<int>(settings.app_probes.size()));
   if (!admin) return stop_with(admin.error());
 
   if (auto started = (*sidecar)->start(); !started) return stop_with(started.error());

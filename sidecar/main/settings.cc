@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "core/ids.h"
 #include "sidecar/proxy/address.h"
 
@@ -174,6 +176,13 @@ void declare(config::OptionSet& options, Settings& s) {
       .env()
       .required()
       .help("the usage log's folder: it must survive a restart of this process, and belong to it alone");
+  options.add("max-log-bytes", &s.log_bytes_max, byte_size(int64_t{8} << 20, int64_t{64} << 30))
+      .env()
+      .fallback("512MiB")
+      .help("of usage that the ledger does not have yet; past that nothing is admitted");
+  options.add("app-probes", &s.app_probes, app_probes())
+      .env()
+      .help("the app's probes that --admin relays, unmetered; written by the injecting webhook");
   options.add("pod-name", &s.pod, pod_name())
       .env("POD_NAME")
       .fallback(host_name())
@@ -235,6 +244,15 @@ void declare(config::OptionSet& options, Settings& s) {
     if (s.ledger_url.has_value() != s.ledger_token_file.empty()) return std::nullopt;
     return Refusal{"URL and token come together", "give both --ledger-url and --ledger-token-file"};
   });
+}
+
+// Half for slots, a quarter for records, of which there are some hundred bytes each; the rest for what both begin with.
+LogLimits log_limits(const Settings& settings) {
+  constexpr int64_t kSegmentBytes = 1 << 20, kRecordBytes = 512;
+  LogLimits limits;
+  limits.max_segments = static_cast<size_t>(settings.log_bytes_max / 2 / kSegmentBytes);
+  limits.max_unacked = static_cast<size_t>(std::min<int64_t>(settings.log_bytes_max / 4 / kRecordBytes, 200'000));
+  return limits;
 }
 
 Result<redis::Endpoint> redis_endpoint(const Settings& settings) {

@@ -8,6 +8,8 @@
 #include "core/redis_client/url.h"
 #include "core/telemetry/settings.h"
 #include "sidecar/escrow/ledger_client.h"
+#include "sidecar/log/usage_log.h"
+#include "sidecar/probes/relay.h"
 #include "sidecar/proxy/options.h"
 
 namespace tallygate::sidecar {
@@ -22,6 +24,8 @@ struct Settings {
   std::optional<config::Url> ledger_url;  // absent: no leases from the ledger
   std::string ledger_token_file, ledger_ca_file;
   std::string data_dir;
+  int64_t log_bytes_max = 0;
+  AppProbes app_probes;
   std::string pod;
   int64_t admission_wait_ms = 0;
   int64_t drain_delay_ms = 0;  // between "not ready" and the listener's end
@@ -34,6 +38,7 @@ struct Settings {
 // `settings` must outlive the parse.
 void declare(config::OptionSet& options, Settings& settings);
 
+LogLimits log_limits(const Settings& settings);
 // The Redis endpoint that the settings name.
 Result<redis::Endpoint> redis_endpoint(const Settings& settings);
 // The operator's endpoint; `ledger_url` is given.

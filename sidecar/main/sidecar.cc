@@ -28,7 +28,8 @@ Result<std::unique_ptr<Sidecar>> Sidecar::create(EventLoop& loop, LedgerClock& c
   const std::string boot_id = kernel_boot_id();
   if (auto recovered = s->recover(boot_id); !recovered) return tl::unexpected(recovered.error());
   const std::string incarnation = s->settings_.pod + "." + clock.random_hex(6);
-  auto made = UsageLog::create(s->folder_.incarnation_folder(incarnation), {incarnation, boot_id, s->settings_.pod});
+  auto made = UsageLog::create(s->folder_.incarnation_folder(incarnation), {incarnation, boot_id, s->settings_.pod},
+                               log_limits(s->settings_));
   if (!made) return tl::unexpected(made.error());
   s->log_ = std::move(*made);
 
