@@ -15,7 +15,7 @@ constexpr int64_t kVolumePerLog = 2;
 std::string mebibytes(int64_t number) { return std::to_string(number) + "Mi"; }
 
 Json arguments(const SidecarSpec& spec, const InjectorSettings& settings) {
-  const std::string app = spec.app_on_loopback ? "127.0.0.1" : "[$(POD_IP)]";
+  const std::string app = spec.app_on_loopback ? "127.0.0.1" : "[$(POD_IPS)]";
   Json args = {"run",
                "--listen=:" + std::to_string(settings.listen_port),
                "--upstream=" + app + ":" + std::to_string(spec.app_port),
@@ -86,7 +86,7 @@ Json sidecar_container(const SidecarSpec& spec, const Json& pod, const InjectorS
                     {"securityContext", security(settings)}};
   if (!settings.image_pull_policy.empty()) container["imagePullPolicy"] = settings.image_pull_policy;
   container["env"] = Json::array(
-      {{{"name", "POD_IP"}, {"valueFrom", {{"fieldRef", {{"apiVersion", "v1"}, {"fieldPath", "status.podIP"}}}}}}});
+      {{{"name", "POD_IPS"}, {"valueFrom", {{"fieldRef", {{"apiVersion", "v1"}, {"fieldPath", "status.podIPs"}}}}}}});
   if (!spec.relays.empty()) container["env"].push_back({{"name", kProbesVariable}, {"value", spec.relays.dump()}});
   container["ports"] = Json::array(
       {spec.request_port, {{"name", kAdminPort}, {"containerPort", settings.admin_port}, {"protocol", "TCP"}}});

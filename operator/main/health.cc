@@ -122,6 +122,17 @@ void declare_health(telemetry::Health& health, const Parts& parts, LedgerClock& 
       return parts.api ? parts.api->health() : ServiceHealth{ServiceState::kDown, "it is not built yet"};
     });
   }
+  if (settings.admission.listen) {
+    health.add_service("admission", [&]() -> ServiceHealth {
+      if (!parts.admission) return {ServiceState::kDown, "it is not built yet"};
+      std::string trouble = parts.admission->trouble();
+      if (trouble.empty()) return {};
+      return {parts.admission->listens() ? ServiceState::kDegraded : ServiceState::kDown, std::move(trouble)};
+    });
+    health.add_readiness("admission", [&] {
+      return unless(parts.admission && parts.admission->listens(), "the webhook has no certificate yet");
+    });
+  }
   if (parts.feed) health.add_service("manifests", [&] { return manifest_health(*parts.feed); });
   declare_readiness(health, parts);
   if (settings.api.listen) {

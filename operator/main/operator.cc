@@ -15,6 +15,8 @@ namespace {
 constexpr int kExitFailure = 1;
 // Every part ends within its call's time-out; past this the kernel ends the process.
 constexpr unsigned kStopDeadlineS = 40;
+constexpr int64_t kWebhookGraceMs = 5'000;
+constexpr char kFieldManager[] = "tallygate-operator";
 
 std::string without_slash(std::string text) {
   while (text.ends_with('/')) text.pop_back();
@@ -130,8 +132,25 @@ bool Operator::build_api() {
   return false;
 }
 
+bool Operator::build_admission() {
+  if (!settings_.admission.listen) return true;
+  auto config = settings_.kubeconfig.empty() ? kube::in_cluster() : kube::from_kubeconfig(settings_.kubeconfig);
+  if (!config) {
+    log::error("the API server cannot be used", {{"error", config.error().message}});
+    return false;
+  }
+  auto client = kube::Client::create(env_, std::move(*config), kFieldManager, registry_);
+  if (!client) {
+    log::error("the API server cannot be used", {{"error", client.error().message}});
+    return false;
+  }
+  parts_.kube = std::move(*client);
+  parts_.admission = std::make_unique<admission::Admission>(env_, *parts_.kube, settings_.admission, registry_);
+  return true;
+}
+
 int Operator::run() {
-  if (!build_api()) return config::kExitUsage;
+  if (!build_api() || !build_admission()) return config::kExitUsage;
   SignalWatch signals(loop_, {SIGTERM, SIGINT}, [this](int number) {
     log::info("stopping", {{"signal", number}});
     if (parts_.api) parts_.api->announce_stop();  // readiness goes first
@@ -146,6 +165,7 @@ int Operator::run() {
   log::info("listening", {{"admin", admin_->address()}, {"version", TALLYGATE_VERSION}});
   if (!ledger::armed_faults().empty()) log::warn("faults are armed", {{"faults", ledger::armed_faults()}});
   if (settings_.stripe == Stripe::kDisabled) log::warn("submission to Stripe is disabled; usage is kept");
+  if (parts_.admission) parts_.admission->start();  // waits for neither the ledger nor Redis
   parts_.probe->start();
   loop_.run();
   ::alarm(kStopDeadlineS);
@@ -191,6 +211,7 @@ void Operator::start_parts() {
 }
 
 void Operator::stop_parts() {
+  if (parts_.admission) parts_.admission->stop(kWebhookGraceMs);
   if (parts_.api) parts_.api->stop();
   if (parts_.feed) parts_.feed->stop();
   if (started_) {

@@ -12,6 +12,7 @@
 #include "core/telemetry/admin_server.h"
 #include "core/telemetry/health.h"
 #include "core/telemetry/metrics.h"
+#include "operator/admission/admission.h"
 #include "operator/api/api_server.h"
 #include "operator/billing/aggregator.h"
 #include "operator/billing/submitter.h"
@@ -19,6 +20,7 @@
 #include "operator/escrow/funder.h"
 #include "operator/http_client/http_client.h"
 #include "operator/jobs/housekeeper.h"
+#include "operator/kube/client.h"
 #include "operator/ledger/leadership.h"
 #include "operator/main/manifest_feed.h"
 #include "operator/main/probe.h"
@@ -47,6 +49,9 @@ struct Parts {
   std::unique_ptr<ManifestFeed> feed;
   // where --api is given
   std::unique_ptr<api::ApiServer> api;
+  // where --webhook is given
+  std::unique_ptr<kube::Client> kube;
+  std::unique_ptr<admission::Admission> admission;
 };
 void declare_health(telemetry::Health& health, const Parts& parts, LedgerClock& clock, const RunSettings& settings);
 [[nodiscard]] std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& registry,
@@ -65,6 +70,7 @@ class Operator {
   void build_controller();
   void build_feed();
   bool build_api();
+  bool build_admission();
   bool is_leader() const;
   void schema_checked(const Result<void>& answer);
   void start_parts();

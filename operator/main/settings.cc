@@ -196,6 +196,9 @@ void declare_run(OptionSet& options, RunSettings& settings) {
   declare_account(options, settings);
   declare_pace(options, settings);
   api::declare_api(options, settings.api);
+  options.add("kubeconfig", &settings.kubeconfig, config::file(config::Must::kExist))
+      .help("where the API server is, for --webhook; default: the pod's service account");
+  admission::declare_admission(options, settings.admission);
   declare_rules(options, settings);
 }
 

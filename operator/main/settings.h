@@ -9,6 +9,7 @@
 #include "core/config/options.h"
 #include "core/redis_client/url.h"
 #include "core/telemetry/settings.h"
+#include "operator/admission/settings.h"
 #include "operator/api/settings.h"
 #include "operator/source/acceptance.h"
 
@@ -30,6 +31,8 @@ struct RunSettings {
   config::Url stripe_api_base;
   std::string stripe_api_key, stripe_version;
   api::ApiSettings api;
+  std::string kubeconfig;  // empty: the pod's service account
+  admission::AdmissionSettings admission;
   int64_t stripe_concurrency = 0, stripe_calls_per_second = 0, stripe_timeout_ms = 0;
 
   redis::Endpoint redis;  // of redis_url, filled by the check of the settings

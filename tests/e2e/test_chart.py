@@ -192,7 +192,7 @@ class Webhooks(unittest.TestCase):
             self.assertNotIn("caBundle", webhook["clientConfig"])
 
     def test_validation_holds_nothing_up(self):
-        self.assertEqual([w["failurePolicy"] for w in self.validate], ["Ignore"])
+        self.assertEqual([w["failurePolicy"] for w in self.validate], ["Ignore", "Fail", "Fail"])
         for rule in self.validate[0]["rules"]:
             self.assertEqual(rule["operations"], ["CREATE", "UPDATE"])
             self.assertTrue(all("/" not in resource for resource in rule["resources"]), "status writes are the operator's own")
@@ -206,6 +206,10 @@ class Webhooks(unittest.TestCase):
                 return False
             return all((labels.get(e["key"]) in e["values"]) == (e["operator"] == "In") for e in selector.get("matchExpressions", []))
 
+        injected = [w for w in self.validate if ".injected." in w["name"]]
+        for webhook, check in zip(self.inject, injected, strict=True):
+            for part in ("namespaceSelector", "objectSelector", "rules", "failurePolicy"):
+                self.assertEqual(webhook.get(part), check.get(part), "who is injected is looked at again")
         return [w["name"].partition(".")[0] for w in self.inject
                 if matches(w["namespaceSelector"], namespace_labels) and matches(w.get("objectSelector", {}), pod_labels or {})]
 
