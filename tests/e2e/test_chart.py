@@ -166,6 +166,9 @@ class Permissions(unittest.TestCase):
                 continue
             if metadata["namespace"] == NAMESPACE:
                 self.assertTrue(rule["verbs"] == ["create"] or rule["resourceNames"] == ["tallygate-webhook-certificates"])
+            elif metadata["name"].endswith("-sidecars"):
+                self.assertEqual(metadata["namespace"], "shop")
+                self.assertTrue(rule["verbs"] == ["create"] or rule["resourceNames"] == ["tallygate-sidecar"])
             else:
                 self.assertIn(metadata["namespace"], ("shop", "voice"))
                 self.assertEqual(rule["verbs"], ["get", "list", "watch"])

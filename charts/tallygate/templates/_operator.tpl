@@ -60,6 +60,9 @@
 - --sidecar-pull-secrets={{ join "," . }}
 {{- end }}
 - --sidecar-secret={{ .secretName }}
+{{- with .namespaces }}
+- --sidecar-namespaces={{ join "," . }}
+{{- end }}
 {{- with .ledgerUrl }}
 - --sidecar-ledger-url={{ . }}
 {{- end }}
