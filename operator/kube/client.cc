@@ -1,5 +1,6 @@
 #include "operator/kube/client.h"
 
+#include <algorithm>
 #include <charconv>
 #include <condition_variable>
 #include <mutex>
@@ -277,7 +278,7 @@ class HttpApiClient final : public Client {
     int64_t seconds = -1;
     const auto [end, fault] = std::from_chars(text.data(), text.data() + text.size(), seconds);
     if (fault != std::errc() || end != text.data() + text.size() || seconds < 0 || seconds > 3600) return std::nullopt;
-    return jittered(seconds * 1000);
+    return jittered(std::max(seconds * 1000, kReconnect_ms));
   }
 
   void count(const Call& call, const std::string& code) {

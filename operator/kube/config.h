@@ -11,20 +11,20 @@
 
 namespace tallygate::kube {
 
-struct Secret {      // a credential: from a file, read again as it changes, or given inline; never logged
-  std::string file;  // wins
-  std::string text;  // PEM or token
+struct Secret {           // a credential: from a file, read again as it changes, or given inline; never logged
+  std::string file = {};  // wins
+  std::string text = {};  // PEM or token
   bool empty() const { return file.empty() && text.empty(); }
 };
 
 struct Config {
-  std::string server;           // "https://host:port", with a prefix where there is one; no trailing slash
-  std::string tls_server_name;  // the name that the certificate must have, where it is not the host of `server`
-  Secret authorities;           // PEM; empty: the system's
-  Secret certificate, key;      // of a client certificate; both or none
-  Secret token;                 // bearer
-  std::string name_space;       // the pod's own, or the context's; "default" where nothing says it
-  int64_t timeout_ms = 30'000;  // of a call, its retries included; not of a watch
+  std::string server = {};            // "https://host:port", with a prefix where there is one; no trailing slash
+  std::string tls_server_name = {};   // the name that the certificate must have, where it is not the host of `server`
+  Secret authorities = {};            // PEM; empty: the system's
+  Secret certificate = {}, key = {};  // of a client certificate; both or none
+  Secret token = {};                  // bearer
+  std::string name_space = {};        // the pod's own, or the context's; "default" where nothing says it
+  int64_t timeout_ms = 30'000;        // of a call, its retries included; not of a watch
 };
 
 // Of the pod this runs in: KUBERNETES_SERVICE_HOST and _PORT, and `folder` with token, ca.crt, namespace.

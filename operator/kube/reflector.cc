@@ -34,7 +34,7 @@ class Reflector::Impl {
     const metrics::Labels labels = {{"resource", shown(options_.type)}};
     lists_ = registry.counter("tallygate_operator_kube_lists_total", "Whole lists read from the API server.", labels);
     watches_ = registry.counter("tallygate_operator_kube_watches_total", "Watches begun.", labels);
-    events_ = registry.counter("tallygate_operator_kube_events_total", "Events that watches brought.", labels);
+    events_ = registry.counter("tallygate_operator_kube_watch_events_total", "Events that watches brought.", labels);
     failures_ = registry.counter("tallygate_operator_kube_failures_total", "Lists and watches that failed.", labels);
     objects_ = registry.gauge("tallygate_operator_kube_objects", "Objects known.", labels);
     open_ = registry.gauge("tallygate_operator_kube_watches_open", "Watches that are open.", labels);

@@ -1,6 +1,7 @@
 // Keys that need work: each at most once in the queue and at one worker at a time; a key that is added while it is
 // worked on comes again afterwards. Failures come again after an exponential back-off of their own (5 ms, doubled, to
-// 1000 s as controller-runtime's), all together bounded by a rate (10 a second, bursts of 100).
+// 1000 s as controller-runtime's), all together bounded by a rate (10 a second, bursts of 100). As long as the keys are
+// names of objects, so is it bounded by their number.
 //
 // Metrics under the names that controller-runtime's dashboards know (workqueue_depth, workqueue_adds_total,
 // workqueue_queue_duration_seconds, workqueue_work_duration_seconds, workqueue_retries_total,
@@ -25,17 +26,19 @@ struct WorkQueueOptions {
 
 class WorkQueue {
  public:
+  // `env` and `registry` outlive it.
   WorkQueue(Env& env, WorkQueueOptions options, metrics::Registry& registry);
-  ~WorkQueue();  // stop()
+  ~WorkQueue();  // stop(); no worker may still be in it
   // Any thread.
   void add(const std::string& key);
   void add_after(const std::string& key, int64_t delay_ms);  // the earliest of several wins
   // A worker: waits for a key; nullopt: stopped. Each key taken is given back by exactly one of the two.
   std::optional<std::string> take();
-  void done(const std::string& key);    // well; its back-off is forgotten
-  void failed(const std::string& key);  // comes again after its back-off
+  std::optional<std::string> try_take();  // does not wait; nullopt: nothing is due
+  void done(const std::string& key);      // well; its back-off is forgotten
+  void failed(const std::string& key);    // comes again after its back-off, or at once where it was added meanwhile
   void stop();
-  size_t depth() const;
+  size_t depth() const;  // of what is due
 
  private:
   class Impl;

@@ -48,9 +48,9 @@ void reset(int fd) {
 std::string FakeApiServer::Seen::header(const std::string& lower_name) const {
   std::string lower;
   for (const char c : head) lower += static_cast<char>(tolower(c));
-  const size_t at = lower.find("\r\n" + lower_name + ": ");
+  const size_t at = lower.find("\r\n" + lower_name + ":");
   if (at == std::string::npos) return "";
-  const size_t begin = at + lower_name.size() + 4;
+  const size_t begin = head.find_first_not_of(' ', at + lower_name.size() + 3);
   return head.substr(begin, head.find("\r\n", begin) - begin);
 }
 

@@ -5,19 +5,12 @@
 #include <random>
 
 #include "tests/unit/kube/fake_api_server.h"
+#include "tests/unit/kube/support.h"
 
 namespace tallygate::kube {
 namespace {
 
 using Seen = FakeApiServer::Seen;
-
-bool eventually(const std::function<bool()>& holds) {
-  for (int i = 0; i < 3000; ++i) {
-    if (holds()) return true;
-    system_env().sleep_ms(5);
-  }
-  return false;
-}
 
 class ReflectorTest : public testing::Test {
  protected:
@@ -147,7 +140,8 @@ TEST_F(ReflectorTest, ResumesBehindABookmark) {
   api_.remove("elsewhere");
   ASSERT_TRUE(in_step());
   api_.bookmark();
-  const auto events = registry_.counter("tallygate_operator_kube_events_total", "", {{"resource", "things.example.dev"}});
+  const auto events =
+      registry_.counter("tallygate_operator_kube_watch_events_total", "", {{"resource", "things.example.dev"}});
   ASSERT_TRUE(eventually([&] { return events.value() == 3; }));
   api_.compact();
   api_.cut_watches();
