@@ -129,7 +129,7 @@ class Values(unittest.TestCase):
                 self.refused("--values", VALUES / "trial.yaml", "--set", setting, word=word)
 
     def test_what_is_missing_is_told_with_what_to_do(self):
-        self.refused(word="redis.bundled.enabled=true")
+        self.refused("--set", "postgres.bundled.enabled=true", word="redis.bundled.enabled=true")
         self.refused("--set", "redis.bundled.enabled=true", word="postgres.existingSecret.name")
         trial = ("--values", VALUES / "trial.yaml")
         self.refused(*trial, "--set", "stripe.enabled=true", word="stripe.existingSecret.name")
@@ -244,6 +244,8 @@ class Pods(unittest.TestCase):
                                      {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}})
                     self.assertIn("requests", container["resources"])
                     self.assertIn("memory", container["resources"]["limits"])
+                if "tallygate-operator" in pod["containers"][0]["image"]:
+                    self.assertIs(pod["enableServiceLinks"], False, "variables of Services called tallygate-… would look like settings")
                 if pod.get("serviceAccountName") != "tallygate-operator":
                     self.assertFalse(pod["automountServiceAccountToken"])
 

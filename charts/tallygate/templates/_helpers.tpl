@@ -59,23 +59,33 @@ capabilities: {drop: [ALL]}
 {{ include "tallygate.fullname" . }}-bundled
 {{- end }}
 
-{{- /* Where a URL is: name and key of a Secret. Called with (dict "root" $ "what" "redis" "values" .Values.redis). */}}
+{{- /* Where a URL is: Secret, key and, of an authority of one's own, caKey. Called with (dict "root" $ "what" "redis" "values" .Values.redis). */}}
 {{- define "tallygate.urlSecret" -}}
 {{- if .values.bundled.enabled -}}
 name: {{ include "tallygate.bundledSecret" .root }}
 key: {{ .what }}-url
 {{- else if .values.existingSecret.name -}}
-name: {{ .values.existingSecret.name }}
-key: {{ .values.existingSecret.key }}
+{{- toYaml .values.existingSecret -}}
 {{- else -}}
 {{- fail (printf "%s: set %s.existingSecret.name to a Secret with its URL, or, for a trial, %s.bundled.enabled=true" .what .what .what) -}}
 {{- end -}}
 {{- end }}
 
-{{- /* The same three lines wherever the program looks for Redis and the ledger. */}}
+{{- /* The same lines wherever the program looks for Redis and the ledger. */}}
 {{- define "tallygate.connectionEnv" -}}
 - {name: TALLYGATE_REDIS_URL_FILE, value: /etc/tallygate/redis/url}
+{{- with .Values.redis }}
+{{- if and .existingSecret.caKey (not .bundled.enabled) }}
+- {name: TALLYGATE_REDIS_CA_FILE, value: /etc/tallygate/redis/ca.crt}
+{{- end }}
+{{- if or .insecure .bundled.enabled }}
+- {name: TALLYGATE_REDIS_INSECURE, value: "true"}
+{{- end }}
+{{- end }}
 - {name: TALLYGATE_DATABASE_URL_FILE, value: /etc/tallygate/database/url}
+{{- if or .Values.postgres.insecure .Values.postgres.bundled.enabled }}
+- {name: TALLYGATE_DATABASE_INSECURE, value: "true"}
+{{- end }}
 {{- if .Values.stripe.enabled }}
 - {name: STRIPE_API_KEY_FILE, value: /etc/tallygate/stripe/api-key}
 {{- else }}
@@ -92,12 +102,19 @@ key: {{ .values.existingSecret.key }}
 {{- end }}
 
 {{- define "tallygate.connectionVolumes" -}}
-{{- $redis := include "tallygate.urlSecret" (dict "root" $ "what" "redis" "values" .Values.redis) | fromYaml }}
-{{- $database := include "tallygate.urlSecret" (dict "root" $ "what" "postgres" "values" .Values.postgres) | fromYaml }}
-- name: redis
-  secret: {secretName: {{ $redis.name }}, defaultMode: 0440, items: [{key: {{ $redis.key }}, path: url}]}
-- name: database
-  secret: {secretName: {{ $database.name }}, defaultMode: 0440, items: [{key: {{ $database.key }}, path: url}]}
+{{- $root := . }}
+{{- range $volume, $what := dict "redis" "redis" "database" "postgres" }}
+{{- $secret := include "tallygate.urlSecret" (dict "root" $root "what" $what "values" (index $root.Values $what)) | fromYaml }}
+- name: {{ $volume }}
+  secret:
+    secretName: {{ $secret.name }}
+    defaultMode: 0440
+    items:
+    - {key: {{ $secret.key }}, path: url}
+    {{- with $secret.caKey }}
+    - {key: {{ . }}, path: ca.crt}
+    {{- end }}
+{{- end }}
 {{- if .Values.stripe.enabled }}
 - name: stripe
   secret:
