@@ -1,25 +1,29 @@
 -- Moves units of several buckets to one registered incarnation, all or nothing; takes back what it returns. Totals are
 -- cumulative per incarnation and bucket, so that a call repeated or answered late changes nothing twice.
 -- With no buckets it is the heartbeat: epoch and watermark.
--- KEYS 1 epoch, 2 registered, 3 closed, 4 want, 5 watermark, 6 held, 7 minted, 8 heard, 9… buckets.
+-- KEYS 1 epoch, 2 registered, 3 closed, 4 want, 5 watermark, 6 held, 7 minted, 8 heard, 9 ledger, 10… buckets.
 -- ARGV 1 epoch, 2 incarnation, 3 the ledger's time in ms as the caller knows it, 4 channel,
---   5 shard as two digits, then per bucket six: least total wanted, best total wanted, total returned, mint (units a
---   Redis-only window starts with, else 0), member, total spent.
--- Reply: {status, epoch, watermark, the ledger's time in ms or 0, {granted total, remaining, used, dry,
---   returned total, lying} …}: status GRANT,
+--   5 shard as two digits, 6 id, 7 generation and 8 mark of the ledger that the caller has heard, then per bucket six: least
+--   total wanted, best total wanted, total returned, mint (units a Redis-only window starts with, else 0), member, total spent.
+-- Reply: {status, epoch, watermark, the ledger's time in ms or 0, the ledger's generation as told here, the mark that every
+--   shard was told, 1 where it is known to have gone back (2: more was claimed here than it has told), its id as told here, {granted
+--   total, remaining, used, dry, returned total, lying} …}: status GRANT,
 --   DRY (the ledger says exhausted), WAIT (funding is under way), EPOCH (another is in force; no buckets follow), REG (not
 --   registered; ditto) or CLOCK (the caller's time is further off than the bound; ditto).
 --   remaining = free here + what the ledger could still fund, at most 2^53 - 1; dry = this bucket's ledger version, or '' ;
 --   lying = what others have leased and, as they last told, not spent; 0 where nobody has told anything for so long that
 --   whoever has it may be gone.
 --include epoch_guard
+--include ledger_guard
 local lying_s = 10     -- units that lie unused for less go back by themselves
 local bound_ms = 2000  -- docs/PROTOCOL.md, Clocks; core/ledger_clock.h has the same
+local w = ledger_word(KEYS[9], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]))
 local e, off = current_epoch(KEYS[1])
+if w.short then e = 0 end
 local time = redis.call('TIME')
 local now = e > 0 and time[1] * 1000 + math.floor(time[2] / 1000) + off or 0
 local watermark = tonumber(redis.call('HGET', KEYS[5], ARGV[2]) or '0')
-if e ~= tonumber(ARGV[1]) then return {'EPOCH', e, watermark, now} end
+if e ~= tonumber(ARGV[1]) then return {'EPOCH', e, watermark, now, w.gen, w.all, w.behind, w.id} end
 local inc = ARGV[2]
 -- A sign of life, which the operator looks for: heartbeats write it anew each so many seconds only.
 local function sign()
@@ -28,11 +32,11 @@ local function sign()
 end
 if redis.call('SISMEMBER', KEYS[2], inc) == 0 or redis.call('SISMEMBER', KEYS[3], inc) == 1 then
   sign()
-  return {'REG', e, watermark, now}
+  return {'REG', e, watermark, now, w.gen, w.all, w.behind, w.id}
 end
-local n = #KEYS - 8
+local n = #KEYS - 9
 local now_s = math.floor(now / 1000)
-if n > 0 and math.abs(tonumber(ARGV[3]) - now) > bound_ms then return {'CLOCK', e, watermark, now} end
+if n > 0 and math.abs(tonumber(ARGV[3]) - now) > bound_ms then return {'CLOCK', e, watermark, now, w.gen, w.all, w.behind, w.id} end
 -- Of a limit the two latest windows that were minted stay known, whatever becomes of their buckets: none is minted twice.
 local function minted(name)
   local a, b = string.match(redis.call('HGET', KEYS[7], name) or '-1 -1', '^(%S+) (%S+)$')
@@ -51,7 +55,7 @@ local function hold(member)
   redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', '(' .. now_s)
 end
 for i = 1, n do
-  local key, at = KEYS[8 + i], 5 + (i - 1) * 6
+  local key, at = KEYS[9 + i], 8 + (i - 1) * 6
   local lo, hi, ret, mint = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local h = redis.call('HMGET', key, 'f', 'free', 'avail', 'used', 'dry', 'low', 'kick', 'ro', 'g:' .. inc, 'r:' .. inc, 'need', 'want',
     's:' .. inc, 'lying', 'told')
@@ -86,7 +90,7 @@ for i = 1, n do
   plan[i] = p
 end
 sign()
-local reply = {status, e, watermark, now}
+local reply = {status, e, watermark, now, w.gen, w.all, w.behind, w.id}
 for i = 1, n do
   local p = plan[i]
   if status ~= 'GRANT' then p.give = 0 end

@@ -23,6 +23,8 @@ std::string epoch_key(int shard) { return shard_prefix(shard) + "epoch"; }
 std::string usage_key(int shard) { return shard_prefix(shard) + "usage"; }
 std::string watermark_key(int shard) { return shard_prefix(shard) + "wm"; }
 std::string heard_key(int shard) { return shard_prefix(shard) + "heard"; }
+std::string ledger_key(int shard) { return shard_prefix(shard) + "ledger"; }
+std::string claims_key(int shard) { return shard_prefix(shard) + "claims"; }
 std::string tenant_key(std::string_view tenant) {
   return shard_prefix(shard_of(tenant)) + "tenant:" + std::string(tenant);
 }

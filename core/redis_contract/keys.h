@@ -28,6 +28,13 @@ std::string usage_key(int shard);
 // HASH incarnation → the highest record number of the contiguous prefix that the ledger has booked.
 std::string watermark_key(int shard);
 std::string heard_key(int shard);  // ZSET incarnation → when it last gave a sign of life, in s of Redis's clock
+// HASH id (which ledger), gen, mark (how far it says it is: generation and mark), cid, cgen, claimed (how far sidecars
+// know it to have been, where that is more), all (the mark that every shard was told), behind (1: it has gone back),
+// sealed (the epoch that was in force when that was found), odd (the last claim that was refused).
+std::string ledger_key(int shard);
+// HASH of what sidecars know while the ledger is behind: "l:<incarnation>" → its last record, "f:<incarnation>" → the
+// first that it can still send, "c:<epoch>:<incarnation>:<member()>" → the most units it will ever report there.
+std::string claims_key(int shard);
 // STRING the tenant's document (core/tenant/wire.h).
 std::string tenant_key(std::string_view tenant);
 

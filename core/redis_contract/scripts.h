@@ -22,5 +22,9 @@ extern const Script kStat;
 extern const Script kFund;
 extern const Script kRecall;
 extern const Script kAck;
+extern const Script kPulse;
+extern const Script kSeal;
+extern const Script kTell;
+extern const Script kVoid;
 
 }  // namespace tallygate::redis_contract

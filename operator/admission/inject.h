@@ -48,7 +48,7 @@ struct InjectorSettings {
   bool private_authority = false;                // kAuthorityKey of the Secret is trusted for Redis and the ledger
   std::string cpu_request = "10m", cpu_limit = "200m";  // the limit is set in a Guaranteed pod only
   std::string memory_request = "32Mi", memory_limit = "128Mi";
-  int64_t log_mib = 64;                        // of the log; its volume may grow to twice that
+  int64_t log_mib = 64;                        // of the log; its volume may grow to three times that
   std::optional<int64_t> run_as_user = 65532;  // absent: the platform says
   uint16_t listen_port = 9900, admin_port = 9902;
   std::string version;  // of this program, for the record in the pod

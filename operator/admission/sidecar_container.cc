@@ -9,8 +9,8 @@ constexpr char kLogMount[] = "/var/lib/tallygate";
 constexpr char kCredentialsMount[] = "/var/run/tallygate";
 // Where the ServiceAccount plug-in mounts a token into each container that has nothing there. It runs again after us.
 constexpr char kTokenMount[] = "/var/run/secrets/kubernetes.io/serviceaccount";
-// The volume holds the log, and what a predecessor left while its usage is being sent.
-constexpr int64_t kVolumePerLog = 2;
+// The volume holds the log, what a predecessor left while its usage is being sent, and booked usage that is kept.
+constexpr int64_t kVolumePerLog = 3;
 
 std::string mebibytes(int64_t number) { return std::to_string(number) + "Mi"; }
 
@@ -24,7 +24,8 @@ Json arguments(const SidecarSpec& spec, const InjectorSettings& settings) {
                std::string("--redis-url-file=") + kCredentialsMount + "/" + kRedisUrlKey,
                // Below the mount, so that it can be made with a mode of its own.
                std::string("--data-dir=") + kLogMount + "/log",
-               "--max-log-bytes=" + std::to_string(settings.log_mib) + "MiB"};
+               "--max-log-bytes=" + std::to_string(settings.log_mib) + "MiB",
+               "--keep-booked-bytes=" + std::to_string(settings.log_mib) + "MiB"};
   const std::string authority = std::string(kCredentialsMount) + "/" + kAuthorityKey;
   if (settings.private_authority) args.push_back("--redis-ca-file=" + authority);
   if (!settings.ledger_url.empty()) {

@@ -8,10 +8,11 @@
 namespace tallygate::api {
 namespace {
 
-PoolOptions pool_options(std::string url, const ApiSettings& settings) {
+PoolOptions pool_options(std::string url, const ApiSettings& settings, std::shared_ptr<const ledger::History> history) {
   return {.database_url = std::move(url),
           .connections_max = static_cast<size_t>(settings.connections),
-          .deadline_ms = settings.deadline_ms};
+          .deadline_ms = settings.deadline_ms,
+          .history = std::move(history)};
 }
 
 // As many rounds at once as there are pairs of cores: each keeps one of PostgreSQL's processes busy, and leaves a core
@@ -58,21 +59,23 @@ void collect_server(metrics::Scrape& scrape, const http::ServerStats& stats) {
 
 Result<std::unique_ptr<ApiServer>> ApiServer::create(Env& env, std::string database_url,
                                                      std::optional<redis::Endpoint> redis, const ApiSettings& settings,
-                                                     metrics::Registry& registry) {
+                                                     metrics::Registry& registry,
+                                                     std::shared_ptr<const ledger::History> history) {
   if (const auto rates = ExchangeRates::of(settings.exchange_rates); !rates) return tl::unexpected(rates.error());
-  auto server =
-      std::unique_ptr<ApiServer>(new ApiServer(env, std::move(database_url), std::move(redis), settings, registry));
+  auto server = std::unique_ptr<ApiServer>(
+      new ApiServer(env, std::move(database_url), std::move(redis), settings, registry, std::move(history)));
   if (auto loaded = server->load(registry); !loaded) return tl::unexpected(loaded.error());
   return server;
 }
 
 ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::Endpoint> redis,
-                     const ApiSettings& settings, metrics::Registry& registry)
+                     const ApiSettings& settings, metrics::Registry& registry,
+                     std::shared_ptr<const ledger::History> history)
     : env_(env),
       settings_(settings),
       credentials_(Credentials{}),
       rates_(ExchangeRates::of(settings.exchange_rates).value_or(ExchangeRates{})),
-      pool_(env, pool_options(std::move(database_url), settings)),
+      pool_(env, pool_options(std::move(database_url), settings, std::move(history))),
       wallet_operations_(
           env, pool_, combiner_options("select (b.r).*, b.n from wallet_operate($1::wallet_operation[]) b", settings)),
       status_checks_(env, pool_, combiner_options("select * from status_checks($1::status_question[])", settings)),

@@ -27,11 +27,13 @@ namespace tallygate::api {
 
 class ApiServer {
  public:
-  // Reads the credentials' files. `env` outlives it. Without `redis` no float is recalled. kInvalid: the settings or
+  // Reads the credentials' files. `env` outlives it. Without `redis` no float is recalled. With `history`, nothing is
+  // answered from a ledger that has gone back to a backup. kInvalid: the settings or
   // the files are wrong.
   static Result<std::unique_ptr<ApiServer>> create(Env& env, std::string database_url,
                                                    std::optional<redis::Endpoint> redis, const ApiSettings& settings,
-                                                   metrics::Registry& registry);
+                                                   metrics::Registry& registry,
+                                                   std::shared_ptr<const ledger::History> history = nullptr);
   ~ApiServer();
 
   // Takes what the manifests say from now on. Any thread.
@@ -50,7 +52,7 @@ class ApiServer {
 
  private:
   ApiServer(Env& env, std::string database_url, std::optional<redis::Endpoint> redis, const ApiSettings& settings,
-            metrics::Registry& registry);
+            metrics::Registry& registry, std::shared_ptr<const ledger::History> history);
   Result<void> load(metrics::Registry& registry);
   void follow_files();
   void collect(metrics::Registry& registry);

@@ -8,6 +8,7 @@ namespace {
 
 constexpr int64_t kBackoffMs = 5;
 constexpr int64_t kCheckAfterMs = 900;
+constexpr const char* kGoneBack = "the ledger has gone back to a backup and is not recovered yet";
 
 // As the API's role, so that row-level security holds even where a statement forgets its tenant. Every statement finds its
 // rows by an index: a plan that was made while a table was small would else scan it, and be kept while the table grows.
@@ -23,6 +24,19 @@ Pool::Pool(Env& env, PoolOptions options) : env_(env), options_(std::move(option
   TG_ASSERT(options_.connections_max > 0 && options_.attempts_max > 0);
 }
 
+std::unique_ptr<ledger::Session> Pool::make_session() const {
+  auto session = std::make_unique<ledger::Session>(options_.database_url, setup_of(options_.deadline_ms));
+  if (options_.history == nullptr) return session;
+  session->on_connect([history = options_.history](ledger::Transaction& transaction) -> Result<void> {
+    const ledger::Mark known = history->known();  // before it is asked: it goes on meanwhile
+    const auto past = ledger::HistoryStore::look(transaction);
+    if (!past) return tl::unexpected(past.error());
+    if (!past->behind.empty() || past->mark < known) return fail(Errc::kUnavailable, kGoneBack);
+    return {};
+  });
+  return session;
+}
+
 void Pool::hand_out() {
   const size_t tenant_max = std::max<size_t>(1, options_.connections_max * 3 / 4);
   for (auto it = waiting_.begin(); it != waiting_.end() && (!free_.empty() || made_ < options_.connections_max);) {
@@ -34,7 +48,7 @@ void Pool::hand_out() {
     }
     if (free_.empty()) {
       ++made_;
-      waiter.session = std::make_unique<ledger::Session>(options_.database_url, setup_of(options_.deadline_ms));
+      waiter.session = make_session();
     } else {
       waiter.session = std::move(free_.back());
       free_.pop_back();
@@ -99,12 +113,14 @@ void Pool::check() {
 }
 
 std::string Pool::trouble() const {
+  if (options_.history != nullptr && options_.history->is_behind()) return kGoneBack;
   const std::lock_guard lock(mutex_);
   return trouble_;
 }
 
 Result<void> Pool::repeat(const std::function<Result<void>(ledger::Session&)>& attempt, int64_t until_ms,
                           const std::string& tenant) {
+  if (options_.history != nullptr && options_.history->is_behind()) return fail(Errc::kUnavailable, kGoneBack);
   auto session = acquire(until_ms, tenant);
   if (!session) {
     stats_.exhausted.fetch_add(1, std::memory_order_relaxed);

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/env.h"
+#include "operator/ledger/history.h"
 #include "operator/ledger/session.h"
 
 namespace tallygate::api {
@@ -27,6 +28,10 @@ struct PoolOptions {
   size_t connections_max = 16;
   int64_t deadline_ms = 5'000;  // for one run() that has none of its own, waiting and repeating included
   int attempts_max = 5;
+  // Where it is given, a ledger that knows less than it did is as good as away: what it would answer is not so, and
+  // what it would be told is lost with the next attempt to restore it. A restored one is a new connection, and each is
+  // asked.
+  std::shared_ptr<const ledger::History> history = nullptr;
 };
 
 struct PoolStats {
@@ -67,6 +72,7 @@ class Pool {
   void release(std::unique_ptr<ledger::Session> session, const std::string& tenant);
   // Gives what is free to those who may have it, the first first.
   void hand_out();
+  std::unique_ptr<ledger::Session> make_session() const;
   void set_trouble(std::string trouble);
 
   Env& env_;

@@ -36,9 +36,10 @@ bool is_unreserved(char c) {
 }  // namespace
 
 std::string event_identifier(std::string_view tenant, std::string_view customer, std::string_view meter,
-                             int64_t minute_s, int64_t revision) {
+                             int64_t minute_s, int64_t revision, int64_t recovered) {
   return "tg-" + short_hash(tenant, customer, meter) + "-" + std::string(meter.substr(0, kMeterShown)) + "-" +
-         std::to_string(minute_s / 60) + "-" + std::to_string(revision);
+         std::to_string(minute_s / 60) + "-" + std::to_string(revision) +
+         (recovered == 0 ? "" : "-g" + std::to_string(recovered));
 }
 
 std::string percent_encode(std::string_view text) {

@@ -25,10 +25,11 @@ struct MeterEvent {
 
 // Deterministic, unique per aggregate, at most kMaxIdentifier of [a-z0-9_-]:
 //   tg-<24 hex digits of SHA-256(tenant, customer, meter)>-<meter, shortened>-<minute, in minutes>-<revision>
+// and, of a later revision by a ledger that was recovered from a backup, -g<generation>: `recovered` (migration 0055).
 // The customer is part of it, so that two installations which name their tenants alike never take each other's events
 // for duplicates.
 std::string event_identifier(std::string_view tenant, std::string_view customer, std::string_view meter,
-                             int64_t minute_s, int64_t revision);
+                             int64_t minute_s, int64_t revision, int64_t recovered = 0);
 
 // application/x-www-form-urlencoded, in a fixed order.
 std::string form_body(const MeterEvent& event);

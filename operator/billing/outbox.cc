@@ -48,7 +48,7 @@ Result<Enqueued> Outbox::enqueue(int64_t limit) {
     enqueued = {};
     const auto rows = work.exec(
         "select a.id, a.tenant, a.meter, extract(epoch from a.minute)::bigint, a.revision, a.units, m.settlement,"
-        " m.stripe_customer_id from usage_aggregates a"
+        " m.stripe_customer_id, revision_recovered(a) from usage_aggregates a"
         " left join tenant_meters m on m.tenant = a.tenant and m.meter = a.meter"
         " where not a.outboxed order by a.id limit $1 for update of a skip locked",
         {limit});
@@ -60,16 +60,17 @@ Result<Enqueued> Outbox::enqueue(int64_t limit) {
       const std::string held = takes_off ? kCorrection : held_reason(*rows, i);
       const std::string customer(rows->text(i, 7));
       const auto tenant = rows->text(i, 1), meter = rows->text(i, 2);
-      out.push_back(
-          {{"aggregate_id", rows->integer(i, 0)},
-           {"identifier", event_identifier(tenant, customer, meter, rows->integer(i, 3), rows->integer(i, 4))},
-           {"tenant", tenant},
-           {"meter", meter},
-           {"event_name", meter},
-           {"customer", customer},
-           {"value", rows->integer(i, 5)},
-           {"event_time", rows->integer(i, 3)},
-           {"held", held}});
+      out.push_back({{"aggregate_id", rows->integer(i, 0)},
+                     {"identifier", event_identifier(tenant, customer, meter, rows->integer(i, 3), rows->integer(i, 4),
+                                                     rows->integer(i, 8))},
+                     {"is_later", rows->integer(i, 8) > 0},
+                     {"tenant", tenant},
+                     {"meter", meter},
+                     {"event_name", meter},
+                     {"customer", customer},
+                     {"value", rows->integer(i, 5)},
+                     {"event_time", rows->integer(i, 3)},
+                     {"held", held}});
       if (!held.empty() && !takes_off) ++enqueued.held;
     }
     enqueued.taken = static_cast<int64_t>(rows->size());
@@ -84,7 +85,8 @@ Result<int64_t> Outbox::release_held(int64_t limit) {
   const auto body = [&](ledger::Transaction& work) -> Result<void> {
     released = 0;
     const auto rows = work.exec(
-        "select s.id, s.tenant, s.meter, extract(epoch from a.minute)::bigint, a.revision, m.stripe_customer_id"
+        "select s.id, s.tenant, s.meter, extract(epoch from a.minute)::bigint, a.revision, m.stripe_customer_id,"
+        " revision_recovered(a)"
         " from meter_submissions s join usage_aggregates a on a.id = s.aggregate_id"
         " join tenant_meters m on m.tenant = s.tenant and m.meter = s.meter"
         " where s.state = 'held' and s.value > 0 and m.settlement = 'invoice' and m.stripe_customer_id <> ''"
@@ -98,7 +100,7 @@ Result<int64_t> Outbox::release_held(int64_t limit) {
       out.push_back({{"id", rows->integer(i, 0)},
                      {"customer", customer},
                      {"identifier", event_identifier(rows->text(i, 1), customer, rows->text(i, 2), rows->integer(i, 3),
-                                                     rows->integer(i, 4))}});
+                                                     rows->integer(i, 4), rows->integer(i, 6))}});
     }
     released = static_cast<int64_t>(rows->size());
     return work
@@ -118,7 +120,8 @@ Result<int64_t> Outbox::release_corrections(int64_t limit) {
   const auto body = [&](ledger::Transaction& work) -> Result<void> {
     released = 0;
     const auto rows = work.exec(
-        "select s.id, s.tenant, s.meter, a.minute, extract(epoch from a.minute)::bigint, a.revision, s.value"
+        "select s.id, s.tenant, s.meter, a.minute, extract(epoch from a.minute)::bigint, a.revision, s.value,"
+        " revision_recovered(a)"
         " from meter_submissions s join usage_aggregates a on a.id = s.aggregate_id"
         " where s.state = 'held' and s.value < 0 order by s.next_attempt_at, s.id limit $1 for update of s skip locked",
         {limit});
@@ -137,7 +140,7 @@ Result<int64_t> Outbox::release_corrections(int64_t limit) {
                              " stripe_customer_id = $3, event_time = $4, next_attempt_at = $5 where id = $1",
                              {rows->integer(i, 0),
                               event_identifier(rows->text(i, 1), customer, rows->text(i, 2), rows->integer(i, 4),
-                                               rows->integer(i, 5)),
+                                               rows->integer(i, 5), rows->integer(i, 7)),
                               customer, target->text(0, 1), now()})
                        : work.exec("update meter_submissions set last_error = $2, next_attempt_at = $3 where id = $1",
                                    {rows->integer(i, 0), held, now()});

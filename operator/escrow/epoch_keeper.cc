@@ -9,6 +9,7 @@
 #include "core/redis_contract/scripts.h"
 #include "core/telemetry/log.h"
 #include "operator/escrow/absentees.h"
+#include "operator/escrow/ledger_watch.h"
 #include "operator/ledger/escrow_store.h"
 
 namespace tallygate::escrow {
@@ -39,6 +40,7 @@ struct EpochKeeper::Worker {
         store(env, session),
         redis(env, options.redis, quick_reconnect()),
         options(options),
+        watch(env, session, redis, *options.history),
         counters(counters) {}
 
   Env& env;
@@ -47,6 +49,7 @@ struct EpochKeeper::Worker {
   ledger::EscrowStore store;
   redis::Client redis;
   const EpochKeeperOptions& options;
+  LedgerWatch watch;
   EpochKeeperCounters& counters;
   std::optional<int64_t> ahead_ms;
   int turn = 0;
@@ -123,18 +126,19 @@ struct EpochKeeper::Worker {
 
   // One turn; `current` becomes the epoch that each shard's Redis acts under.
   Result<void> run_turn(const std::vector<std::pair<int, int64_t>>& lost, std::vector<int64_t>* current) {
-    const auto numbers = store.numbers();
-    if (!numbers) return tl::unexpected(numbers.error());
+    auto view = watch.look();
+    if (!view) return tl::unexpected(view.error());
+    if (!view->in_order) return {};
     if (const auto measured = measure_clock(); !measured) return measured;
-    auto in_redis = renew(*numbers);
+    auto in_redis = renew(view->numbers);
     if (!in_redis) return tl::unexpected(in_redis.error());
     std::vector<ShardEpoch> stale;
-    for (const ShardEpoch& e : *numbers) {
+    for (const ShardEpoch& e : view->numbers) {
+      int64_t& in_force = (*in_redis)[static_cast<size_t>(e.shard)];
       const bool forgot = std::ranges::find(lost, std::pair(e.shard, e.number)) != lost.end();
-      if (e.number == 0 || (*in_redis)[static_cast<size_t>(e.shard)] != e.number || forgot) {
-        stale.push_back(e);
-        (*in_redis)[static_cast<size_t>(e.shard)] = 0;
-      }
+      if (e.number != 0 && in_force == e.number && !forgot) continue;
+      in_force = 0;
+      if (!view->wait.contains(e.shard)) stale.push_back(e);
     }
     *current = std::move(*in_redis);
     std::vector<int> to_register;
@@ -234,6 +238,7 @@ void EpochKeeper::run() {
       }
     } else {
       worker.turn = 0;  // a new leader registers all members first
+      worker.watch.rest();
     }
     for (size_t shard = 0; shard < current_.size(); ++shard)
       current_[shard].store(current[shard], std::memory_order_release);

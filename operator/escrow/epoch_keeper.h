@@ -1,6 +1,6 @@
 // Keeps every shard's epoch in Redis the one that the ledger has, and its members registered.
 //
-// Each turn: the ledger's numbers and members in one query, `renew` for all shards in one round trip. Where Redis may
+// Each turn: how far the ledger is (ledger_watch.h), then `renew` for all shards in one round trip. Where Redis may
 // act under another epoch or none (it was wiped, restarted, promoted), the next one is opened: a compare-and-set in the
 // ledger, then `open`, sent once and never retried (rule 3), then `register` with the members read after it (rule 5).
 // Redis is told how far its clock is from the ledger's, so that the scripts know the ledger's time; that Env's wall
@@ -21,6 +21,7 @@
 #include "core/redis_client/url.h"
 #include "core/redis_contract/keys.h"
 #include "operator/ledger/escrow_store.h"
+#include "operator/ledger/history.h"
 
 namespace tallygate::escrow {
 
@@ -30,6 +31,7 @@ struct EpochKeeperOptions {
   int64_t interval_ms = 300;
   int64_t presence_round_ms = ledger::kPresenceRound_ms;  // who gave a sign of life is looked at that often
   int silent_rounds = ledger::kSilentRounds;              // without one: gone (absentees.h)
+  std::shared_ptr<ledger::History> history = std::make_shared<ledger::History>();
   std::function<bool()> is_leader = [] { return true; };
 };
 

@@ -241,30 +241,32 @@ Result<void> EscrowStore::count_recalled(const std::string& tenant, const std::s
 }
 
 Result<std::vector<BookedIncarnation>> EscrowStore::book(std::span<const StagedRecord> records,
-                                                         std::span<const PoisonRecord> poison) {
+                                                         std::span<const PoisonRecord> poison, History* history) {
   const std::string time = now();
   std::vector<std::string> staged;
   staged.reserve(records.size());
   for (const StagedRecord& record : records) staged.push_back(staged_line(record));
+  const bool filling = history != nullptr && history->filling();
+  const Mark known = history == nullptr ? Mark{} : history->known();
   std::vector<BookedIncarnation> booked;
+  Mark mark;
   Result<void> result = session_.transact([&](Transaction& transaction) -> Result<void> {
     // COPY first: while it waits for a client that was stopped no time-out ends it, so it must hold no lock.
     if (!staged.empty()) {
       if (Result<void> done = transaction.copy("usage_staging", kColumns, staged); !done) return done;
     }
     if (Result<void> done = quarantine(transaction, poison, time); !done) return done;
-    if (records.empty() && poison.empty()) return {};
-    const Result<Rows> rows = transaction.exec(
-        "select o_shard, o_incarnation, o_watermark, o_taken, o_register, o_epoch from book_batch($1::timestamptz)",
-        {time});
-    if (!rows) return tl::unexpected(rows.error());
-    for (size_t i = 0; i < rows->size(); ++i) {
-      booked.push_back({static_cast<int>(rows->integer(i, 0)), std::string(rows->text(i, 1)), rows->integer(i, 2),
-                        rows->integer(i, 3), rows->boolean(i, 4), rows->integer(i, 5)});
-    }
+    if (records.empty() && poison.empty() && !filling) return {};
+    if (Result<void> done = book_staged(transaction, filling, &booked); !done) return done;
+    const auto past = HistoryStore::advance(transaction, known);
+    if (!past) return tl::unexpected(past.error());
+    if (!past->behind.empty() || past->mark < known)
+      return fail(Errc::kConflict, "the ledger knows less than it did: it was restored from a backup, or lost commits");
+    mark = past->mark;
     return {};
   });
   if (!result) return tl::unexpected(result.error());
+  if (history != nullptr) history->heard(mark);
   return booked;
 }
 
@@ -304,6 +306,25 @@ Result<void> EscrowStore::written_off(const Absentee& gone) {
   const Result<Rows> done =
       session_.exec("select absent_written_off($1, $2, $3)", {int64_t{gone.shard}, gone.incarnation, now()});
   if (!done) return tl::unexpected(done.error());
+  return {};
+}
+
+// With `filling`, records behind a gap are kept here until it is closed: their streams forget them.
+Result<void> EscrowStore::book_staged(Transaction& transaction, bool filling, std::vector<BookedIncarnation>* booked) {
+  if (filling) {
+    if (const Result<Rows> done = transaction.exec("select unpark_usage()"); !done) return tl::unexpected(done.error());
+  }
+  const Result<Rows> rows = transaction.exec(
+      "select o_shard, o_incarnation, o_watermark, o_taken, o_register, o_epoch from book_batch($1::timestamptz)",
+      {now()});
+  if (!rows) return tl::unexpected(rows.error());
+  for (size_t i = 0; i < rows->size(); ++i) {
+    booked->push_back({static_cast<int>(rows->integer(i, 0)), std::string(rows->text(i, 1)), rows->integer(i, 2),
+                       rows->integer(i, 3), rows->boolean(i, 4), rows->integer(i, 5)});
+  }
+  if (!filling) return {};
+  const Result<Rows> parked = transaction.exec("select park_usage()");
+  if (!parked) return tl::unexpected(parked.error());
   return {};
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/env.h"
 #include "core/redis_contract/record.h"
+#include "operator/ledger/history.h"
 #include "operator/ledger/session.h"
 
 namespace tallygate::ledger {
@@ -132,9 +133,10 @@ class EscrowStore {
   // Counts what was recalled by a plan of this tenant's.
   Result<void> count_recalled(const std::string& tenant, const std::string& totals);
   // One transaction. On kTimeout repeat it: what is booked is not booked again. kInvalid: some record of the batch is
-  // refused by the database; split the batch to find it.
+  // refused by the database; split the batch to find it. kConflict: the ledger has gone back, by what `history` knows;
+  // nothing is booked. What this commit made of it is heard by `history`.
   Result<std::vector<BookedIncarnation>> book(std::span<const StagedRecord> records,
-                                              std::span<const PoisonRecord> poison);
+                                              std::span<const PoisonRecord> poison, History* history = nullptr);
   // One round of presence (migration 0051); those that something has to be done about, `limit` at most.
   Result<std::vector<Absentee>> absentees(std::span<const HeardShard> heard, int rounds, int limit);
   // What comes back of an absentee's, audited; then that it has come back.
@@ -145,6 +147,7 @@ class EscrowStore {
 
  private:
   std::string now() const;
+  Result<void> book_staged(Transaction& transaction, bool filling, std::vector<BookedIncarnation>* booked);
   Env& env_;
   Session& session_;
 };

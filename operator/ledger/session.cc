@@ -204,11 +204,14 @@ struct Session::State {
   std::string url, setup;
   std::unique_ptr<pqxx::connection> connection;
   std::map<std::string, std::string> prepared = {};  // names by statement, on this connection
+  std::function<Result<void>(Transaction&)> check = {};
 };
 
 Session::Session(std::string url, std::string setup)
     : state_(std::make_unique<State>(State{with_connection_bounds(url), std::move(setup), nullptr})) {}
 Session::~Session() = default;
+
+void Session::on_connect(std::function<Result<void>(Transaction&)> check) { state_->check = std::move(check); }
 
 bool Session::connected() const { return state_->connection && state_->connection->is_open(); }
 void Session::close() { state_->connection.reset(); }
@@ -234,7 +237,10 @@ Result<void> Session::connect() {
       work.exec(state_->setup);
       work.commit();
     }
-    return {};
+    if (!state_->check) return {};
+    pqxx::work work(*state_->connection);
+    Transaction transaction(&work);
+    return state_->check(transaction);
   });
   if (!result) state_->connection.reset();
   return result;

@@ -92,6 +92,8 @@ class Session {
   // What libpq would wait for without end is bounded, unless the URL's own parameters say how.
   explicit Session(std::string url, std::string setup = "");
   ~Session();
+  // Runs on each new connection after `setup`: its error is connecting's.
+  void on_connect(std::function<Result<void>(Transaction&)> check);
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 

@@ -46,6 +46,24 @@ void collect_pump(metrics::Scrape& scrape, const pump::PumpCounters& c) {
                static_cast<double>(c.lag_ms.load(std::memory_order_relaxed)) / 1000);
 }
 
+void collect_history(metrics::Scrape& scrape, const ledger::History& history) {
+  scrape.gauge("tallygate_operator_ledger_behind",
+               "1 while the ledger knows less than it did: restored from a backup and not recovered yet.", {},
+               history.is_behind() ? 1 : 0);
+  scrape.gauge("tallygate_operator_redis_foreign", "1 while Redis is found to serve another ledger.", {},
+               history.foreign() ? 1 : 0);
+  scrape.counter("tallygate_operator_ledger_claims_refused_total",
+                 "What sidecars said of another ledger, or of more than this one can have told.", {},
+                 static_cast<double>(history.refused_claims()));
+  scrape.gauge("tallygate_operator_ledger_generation", "How often the ledger was recovered.", {},
+               static_cast<double>(history.known().generation));
+  scrape.gauge("tallygate_operator_usage_gaps", "Sidecars of which booked records are missing since a recovery.", {},
+               static_cast<double>(history.open_gaps()));
+  scrape.counter("tallygate_operator_usage_records_given_up_total",
+                 "Records that nobody could send again after a recovery.", {},
+                 static_cast<double>(history.lost_records()));
+}
+
 }  // namespace
 
 std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& registry, const Parts& parts,
@@ -58,6 +76,7 @@ std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& r
     scrape.gauge("tallygate_operator_clock_ahead_seconds",
                  "How far this machine's clock is ahead of the ledger's, which is followed.", {},
                  static_cast<double>(clock.machine_ahead_ms()) / 1000);
+    collect_history(scrape, *parts.history);
     if (parts.keeper) collect_keeper(scrape, parts.keeper->counters());
     if (parts.funder) collect_funder(scrape, parts.funder->counters());
     if (parts.pump) collect_pump(scrape, parts.pump->counters());

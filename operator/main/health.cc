@@ -20,6 +20,7 @@ ServiceHealth health_of(const WatchedService& service) {
 std::string background_trouble(const Parts& parts, Env& env, const RunSettings& settings) {
   if (parts.leadership->is_standby()) return "";
   if (!parts.leadership->is_leader()) return "who leads is not known: the ledger does not answer";
+  if (!parts.history->in_order()) return "";  // told as the ledger's
   if (parts.publisher) {
     if (const auto status = parts.publisher->status(); !status.error.empty()) return "publication: " + status.error;
   }
@@ -66,6 +67,15 @@ ServiceHealth manifest_health(const ManifestFeed& feed) {
   return {ServiceState::kDegraded, std::to_string(state.faults) + " faults; the first: " + state.first_fault};
 }
 
+ServiceHealth ledger_health(const ledger::History& history) {
+  if (!history.in_order()) return {ServiceState::kDown, history.trouble() + "; see `tallygate-operator ledger status`"};
+  if (history.open_gaps() > 0) {
+    return {ServiceState::kDegraded, "booked records of " + std::to_string(history.open_gaps()) +
+                                         " sidecars are missing since it was recovered; they are awaited"};
+  }
+  return {};
+}
+
 std::optional<std::string> unless(bool ready, std::string reason) {
   if (ready) return std::nullopt;
   return reason;
@@ -77,6 +87,12 @@ void declare_readiness(telemetry::Health& health, const Parts& parts) {
   health.add_readiness("redis", [&] { return unless(parts.probe->redis().up(), parts.probe->redis().error()); });
   health.add_readiness("redisEviction", [&]() -> std::optional<std::string> {
     return unless(parts.probe->eviction() != Eviction::kAnything, parts.probe->eviction_fault());
+  });
+  health.add_readiness("ledger", [&] {
+    return unless(parts.history->in_order(),
+                  parts.history->foreign()
+                      ? "this Redis serves another ledger"
+                      : "the ledger has gone back: it was restored from an older backup, or lost commits");
   });
   if (parts.publisher) {
     // A standby is ready: it takes over within seconds.
@@ -113,6 +129,7 @@ void declare_health(telemetry::Health& health, const Parts& parts, LedgerClock& 
   });
   health.add_service("backgroundJobs", [&] { return background_health(parts, clock, settings); });
   health.add_service("clock", [&] { return clock_health(clock); });
+  health.add_service("ledger", [&] { return ledger_health(*parts.history); });
   health.add_service("webhookQueue", [] {
     return ServiceHealth{ServiceState::kOk,
                          "none: providers' events are done when they are answered, Stripe's are not taken"};

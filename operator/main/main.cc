@@ -6,6 +6,7 @@
 #include "core/core_dumps.h"
 #include "core/telemetry/log.h"
 #include "operator/api/wallet_command.h"
+#include "operator/main/ledger_command.h"
 #include "operator/main/migrate.h"
 #include "operator/main/operator.h"
 #include "operator/main/settings.h"
@@ -18,11 +19,16 @@ int main(int argc, char** argv) {
   operator_main::RunSettings run;
   operator_main::MigrateSettings migrate;
   operator_main::VerifySettings verify;
+  operator_main::LedgerSettings ledger_asked, ledger_recovered;
   config::CommandLine commands("tallygate-operator", "billing enforcement for Kubernetes: the control plane",
                                TALLYGATE_VERSION);
   declare_run(commands.command("run", "runs the operator"), run);
   declare_migrate(commands.command("migrate", "applies pending migrations to the database and ends"), migrate);
   declare_verify(commands.command("verify", "checks a deployment: PostgreSQL, Redis, Stripe"), verify);
+  declare_ledger_status(commands.command("ledger status", "says whether the ledger has gone back to a backup"),
+                        ledger_asked);
+  declare_ledger_recover(commands.command("ledger recover", "takes a restored ledger back into service"),
+                         ledger_recovered);
 
   const std::pair<std::string, api::WalletAction> wallet_commands[] = {{"wallet credit", api::WalletAction::kCredit},
                                                                        {"wallet adjust", api::WalletAction::kAdjust},
@@ -41,6 +47,8 @@ int main(int argc, char** argv) {
   if (!choice.should_run()) return choice.finish();
   if (choice.command == "migrate") return operator_main::migrate(system_env(), migrate);
   if (choice.command == "verify") return operator_main::verify(system_env(), verify);
+  if (choice.command == "ledger status") return operator_main::ledger_status(system_env(), ledger_asked);
+  if (choice.command == "ledger recover") return operator_main::ledger_recover(system_env(), ledger_recovered);
   for (size_t i = 0; i < wallets.size(); ++i) {
     if (choice.command != wallet_commands[i].first) continue;
     return api::run_wallet_command(system_env(), wallet_commands[i].second, wallets[i]);

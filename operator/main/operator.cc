@@ -34,7 +34,7 @@ Operator::Operator(Env& env, const RunSettings& settings)
       health_(env) {
   // The probe's answer comes on its own thread.
   parts_.probe = std::make_unique<Probe>(
-      env_, ProbeOptions{database_url_, settings_.redis, settings_.migrate},
+      env_, ProbeOptions{database_url_, settings_.redis, settings_.migrate, parts_.history},
       [this](const Result<void>& answer) { loop_.post([this, answer] { schema_checked(answer); }); }, registry_);
   parts_.leadership = std::make_unique<ledger::Leadership>(clock_, database_url_);
   if (settings_.has(Role::kPipeline)) build_pipeline();
@@ -49,13 +49,19 @@ Operator::~Operator() = default;
 
 bool Operator::is_leader() const { return parts_.leadership->is_leader(); }
 
+// What counts on all booked usage being here: it would submit to Stripe, or write off, what is on its way.
+bool Operator::may_count() const { return is_leader() && parts_.history->in_order() && !parts_.history->filling(); }
+
 void Operator::build_pipeline() {
   const auto leads = [this] { return is_leader(); };
+  const auto counts = [this] { return may_count(); };
   escrow::EpochKeeperOptions keeper;
   keeper.database_url = database_url_;
   keeper.redis = settings_.redis;
+  keeper.history = parts_.history;
   keeper.is_leader = leads;
   parts_.keeper = std::make_unique<escrow::EpochKeeper>(env_, keeper);
+  parts_.history->expect_gaps();
 
   escrow::FunderOptions funder;
   funder.database_url = database_url_;
@@ -67,16 +73,17 @@ void Operator::build_pipeline() {
   pump::PumpOptions pump;
   pump.database_url = database_url_;
   pump.redis = settings_.redis;
-  pump.is_leader = leads;
+  pump.history = parts_.history;
+  pump.is_leader = [this] { return is_leader() && parts_.history->in_order() && parts_.history->is_compared(); };
   parts_.pump = std::make_unique<pump::Pump>(env_, pump);
 
   billing::AggregatorOptions aggregator;
   aggregator.interval_ms = settings_.aggregate_interval_ms;
   aggregator.lateness_ms = settings_.aggregate_lateness_ms;
-  parts_.aggregator = std::make_unique<billing::Aggregator>(env_, database_url_, aggregator, leads, registry_);
+  parts_.aggregator = std::make_unique<billing::Aggregator>(env_, database_url_, aggregator, counts, registry_);
 
   parts_.housekeeper =
-      std::make_unique<jobs::Housekeeper>(env_, database_url_, jobs::HousekeeperOptions{}, leads, registry_);
+      std::make_unique<jobs::Housekeeper>(env_, database_url_, jobs::HousekeeperOptions{}, counts, registry_);
 
   if (settings_.stripe == Stripe::kDisabled) return;
   parts_.http = make_http_client();
@@ -87,14 +94,15 @@ void Operator::build_pipeline() {
   billing::StripeOptions stripe{without_slash(settings_.stripe_api_base.text), settings_.stripe_api_key,
                                 settings_.stripe_version, settings_.stripe_timeout_ms};
   parts_.submitter = std::make_unique<billing::Submitter>(
-      env_, database_url_, submitter, billing::stripe_sender(*parts_.http, std::move(stripe)), leads, registry_);
+      env_, database_url_, submitter, billing::stripe_sender(*parts_.http, std::move(stripe)), counts, registry_);
 }
 
 void Operator::build_controller() {
   publish::PublisherOptions options;
   options.database_url = database_url_;
   options.redis = settings_.redis;
-  options.is_leader = [this] { return is_leader(); };
+  // Where epochs are kept too, Redis is known to serve this ledger before anything is published there.
+  options.is_leader = [this] { return is_leader() && (!parts_.keeper || parts_.history->redis_is_ours()); };
   if (parts_.funder) {
     options.on_tenant_changed = [this](const TenantId& tenant) { parts_.funder->kick(tenant.str()); };
   }
@@ -123,7 +131,7 @@ void Operator::build_feed() {
 
 bool Operator::build_api() {
   if (!settings_.api.listen) return true;
-  auto made = api::ApiServer::create(env_, database_url_, settings_.redis, settings_.api, registry_);
+  auto made = api::ApiServer::create(env_, database_url_, settings_.redis, settings_.api, registry_, parts_.history);
   if (made) {
     parts_.api = std::move(*made);
     return true;

@@ -21,6 +21,7 @@
 #include "operator/http_client/http_client.h"
 #include "operator/jobs/housekeeper.h"
 #include "operator/kube/client.h"
+#include "operator/ledger/history.h"
 #include "operator/ledger/leadership.h"
 #include "operator/main/manifest_feed.h"
 #include "operator/main/probe.h"
@@ -33,6 +34,7 @@ namespace tallygate::operator_main {
 
 // What health and metrics look at. A part that this process's roles leave out is null.
 struct Parts {
+  std::shared_ptr<ledger::History> history = std::make_shared<ledger::History>();
   std::unique_ptr<Probe> probe;
   std::unique_ptr<ledger::Leadership> leadership;
   // pipeline
@@ -72,6 +74,7 @@ class Operator {
   bool build_api();
   bool build_admission();
   bool is_leader() const;
+  bool may_count() const;
   void schema_checked(const Result<void>& answer);
   void start_parts();
   void stop_parts();

@@ -1,6 +1,7 @@
 #include "operator/main/probe.h"
 
 #include "core/redis_client/client.h"
+#include "core/redis_contract/keys.h"
 #include "operator/ledger/migrator.h"
 
 namespace tallygate::operator_main {
@@ -87,12 +88,28 @@ void Probe::pause(EventLoop& loop) {
   if (!stopping_) loop.run_once(kIntervalMs);
 }
 
+// Whoever leads looks more closely (escrow/ledger_watch.h); a standby, or an API alone, knows by this.
+Result<void> Probe::ask_database(ledger::Session& session) {
+  ledger::HistoryStore store(env_, session);
+  const ledger::Mark known = options_.history->known();  // before the ledger is asked: others go on meanwhile
+  auto past = store.look();
+  if (!past) return tl::unexpected(past.error());
+  if (Result<void> same = options_.history->read(*past); !same) return same;
+  if (past->behind.empty() && past->mark < known) {
+    past->behind = "it was at mark " + std::to_string(known.generation) + "." + std::to_string(known.mark) +
+                   " when this process last saw it, and is at " + std::to_string(past->mark.generation) + "." +
+                   std::to_string(past->mark.mark);
+    if (auto told = store.found_behind(past->behind); !told) return tl::unexpected(told.error());
+  }
+  options_.history->set_behind(past->behind);
+  return {};
+}
+
 void Probe::watch_database() {
   ledger::Session session(options_.database_url);
   bool schema_told = false;
   while (!stopping_) {
-    Result<void> answer =
-        schema_told ? session.exec("select 1").map([](const auto&) {}) : prepare_schema(session, options_.migrate);
+    Result<void> answer = schema_told ? ask_database(session) : prepare_schema(session, options_.migrate);
     if (!schema_told && (answer || !is_away(answer.error()))) {
       on_schema_(answer);
       if (!answer) return;
@@ -108,9 +125,21 @@ void Probe::watch_redis() {
   while (!stopping_) {
     const auto info = redis::Client::check(client.call({"INFO", "memory"}));
     redis_.set(info.map([](const auto&) {}));
-    if (info) look_at_eviction(info->text);
+    if (info) {
+      look_at_eviction(info->text);
+      hear_ledger(client);
+    }
     pause(redis_loop_);
   }
+}
+
+// How far the ledger was by what an operator has told Redis, so that a process which has just started does not serve
+// from a backup. What sidecars claim is for the leader to judge.
+void Probe::hear_ledger(redis::Client& client) {
+  const auto told = redis::Client::check(client.call({"HMGET", redis_contract::ledger_key(0), "id", "gen", "mark"}));
+  if (!told || told->elements.size() != 3 || told->elements[0].is_nil()) return;
+  if (told->elements[0].text != options_.history->id()) return;  // another's, or this one is not read yet
+  options_.history->heard({told->elements[1].to_integer(), told->elements[2].to_integer()});
 }
 
 void Probe::look_at_eviction(std::string_view info) {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -12,10 +13,12 @@
 
 #include "core/env.h"
 #include "core/io/event_loop.h"
+#include "core/redis_client/client.h"
 #include "core/redis_client/url.h"
 #include "core/result.h"
 #include "core/telemetry/log.h"
 #include "core/telemetry/metrics.h"
+#include "operator/ledger/history.h"
 
 namespace tallygate::operator_main {
 
@@ -46,6 +49,7 @@ struct ProbeOptions {
   std::string database_url;
   redis::Endpoint redis;
   bool migrate = false;  // apply what is pending instead of refusing
+  std::shared_ptr<ledger::History> history = std::make_shared<ledger::History>();  // learns how far the ledger is
 };
 
 class Probe {
@@ -65,7 +69,9 @@ class Probe {
 
  private:
   void watch_database();
+  Result<void> ask_database(ledger::Session& session);
   void watch_redis();
+  void hear_ledger(redis::Client& client);
   void look_at_eviction(std::string_view info);
   void pause(EventLoop& loop);
 

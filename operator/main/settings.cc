@@ -143,7 +143,7 @@ void declare_pace(OptionSet& options, RunSettings& s) {
 }
 
 std::optional<Refusal> check_folder(const RunSettings& s) {
-  struct stat info{};
+  struct stat info {};
   if (::stat(s.source.value.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
     return Refusal{"there is no folder " + config::quoted(s.source.value), "name a folder that exists"};
   }
@@ -209,6 +209,35 @@ void declare_migrate(OptionSet& options, MigrateSettings& settings) {
       .env()
       .fallback("0s")
       .help("how long to go on trying while the database is away");
+}
+
+void declare_ledger_status(OptionSet& options, LedgerSettings& s) {
+  options.describe(
+      "Says whether the ledger knows all that it once told Redis and sidecars, or has gone back, and which usage is "
+      "missing. Ends with 1 where it has gone back.");
+  declare_redis(options, s.redis_url);
+  declare_database(options, s.database_url);
+  options.check("redis-url", [&s] { return check_redis(s.redis_url, s.redis); });
+}
+
+void declare_ledger_recover(OptionSet& options, LedgerSettings& s) {
+  options.describe(
+      "Takes a ledger that was restored from a backup back into service: it learns from Redis and sidecars what it has "
+      "forgotten, and asks for the usage that is missing. Have the sidecars running. docs/runbooks/ledger-restore.md");
+  declare_redis(options, s.redis_url);
+  declare_database(options, s.database_url);
+  options.add("actor", &s.actor, config::text(1, 200)).required().help("who; kept in the audit log");
+  options.add("reason", &s.reason, config::text(1, 500)).required().help("why; kept in the audit log");
+  options.add("hear", &s.hear_ms, config::duration_ms(1500, 600'000))
+      .fallback("3s")
+      .help("how long sidecars may take to say what they know");
+  options.add("gap-wait", &s.gap_wait_ms, config::duration_ms(1000, int64_t{7} * kDayMs))
+      .fallback("1m")
+      .help("how long missing usage is awaited, and nothing new leased in its shard, before it is given up");
+  options.add("force", &s.force, config::boolean())
+      .fallback("false")
+      .help("also where nobody outside knows more than the ledger");
+  options.check("redis-url", [&s] { return check_redis(s.redis_url, s.redis); });
 }
 
 void declare_verify(OptionSet& options, VerifySettings& s) {

@@ -48,6 +48,18 @@ struct MigrateSettings {
 };
 void declare_migrate(config::OptionSet& options, MigrateSettings& settings);
 
+struct LedgerSettings {
+  config::Url redis_url, database_url;
+  std::string actor, reason;
+  int64_t hear_ms = 0, gap_wait_ms = 0;
+  bool force = false;
+
+  redis::Endpoint redis;  // of redis_url, filled by the check of the settings
+};
+// `settings` outlives the parse.
+void declare_ledger_status(config::OptionSet& options, LedgerSettings& settings);
+void declare_ledger_recover(config::OptionSet& options, LedgerSettings& settings);
+
 enum class Output : uint8_t { kTable, kJson };
 
 struct VerifySettings {

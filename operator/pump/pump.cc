@@ -47,10 +47,8 @@ class Pump::Worker {
     }
     auto batch = read();
     if (!batch) return tl::unexpected(batch.error());
-    if (batch->empty()) {
-      pending_first_ = false;
-      return {};
-    }
+    if (batch->empty()) pending_first_ = false;
+    if (batch->empty() && !options_.history->filling()) return {};
     ledger::fault_point("pump.after_read");
     std::vector<BookedIncarnation> booked;
     if (Result<void> done = book(batch->records, batch->poison, &booked); !done) return done;
@@ -58,7 +56,7 @@ class Pump::Worker {
     if (Result<void> done = acknowledge(*batch, booked); !done) return done;
     ledger::fault_point("pump.after_ack");
     ++counters_.batches;
-    counters_.lag_ms = std::max<int64_t>(0, env_.wall_ms() - batch->oldest_ms);
+    if (!batch->empty()) counters_.lag_ms = std::max<int64_t>(0, env_.wall_ms() - batch->oldest_ms);
     return register_newcomers(booked);
   }
 
@@ -111,8 +109,7 @@ class Pump::Worker {
   // that.
   Result<void> book(std::span<const StagedRecord> records, std::span<const ledger::PoisonRecord> poison,
                     std::vector<BookedIncarnation>* booked) {
-    if (records.empty() && poison.empty()) return {};
-    auto result = store_.book(records, poison);
+    auto result = store_.book(records, poison, options_.history.get());
     if (result) {
       counters_.poison += static_cast<int64_t>(poison.size());
       for (const BookedIncarnation& one : *result) counters_.records_booked += one.taken;
@@ -133,10 +130,13 @@ class Pump::Worker {
 
   Result<void> acknowledge(Batch& batch, const std::vector<BookedIncarnation>& booked) {
     std::vector<redis::Client::Eval> calls;
+    const ledger::Mark mark = options_.history->known();
+    for (const BookedIncarnation& one : booked) batch.entry_ids.try_emplace(one.shard);  // parked before
     for (auto& [shard, ids] : batch.entry_ids) {
-      redis::Client::Eval call{&redis_contract::kAck,
-                               {redis_contract::usage_key(shard), redis_contract::watermark_key(shard)},
-                               {kConsumerGroup, std::to_string(ids.size())}};
+      redis::Client::Eval call{
+          &redis_contract::kAck,
+          {redis_contract::usage_key(shard), redis_contract::watermark_key(shard), redis_contract::ledger_key(shard)},
+          {kConsumerGroup, std::to_string(mark.generation), std::to_string(mark.mark), std::to_string(ids.size())}};
       std::ranges::move(ids, std::back_inserter(call.args));
       for (const BookedIncarnation& one : booked) {
         if (one.shard != shard) continue;

@@ -15,6 +15,7 @@
 
 #include "core/env.h"
 #include "core/redis_client/url.h"
+#include "operator/ledger/history.h"
 
 namespace tallygate::pump {
 
@@ -25,7 +26,8 @@ struct PumpOptions {
       "operator";  // one leader at a time, so that a successor finds its predecessor's unacknowledged entries
   int64_t block_ms = 100;
   size_t max_batch = 10'000;  // about that many entries a turn
-  std::function<bool()> is_leader = [] { return true; };
+  std::shared_ptr<ledger::History> history = std::make_shared<ledger::History>();
+  std::function<bool()> is_leader = [] { return true; };  // and may book
 };
 
 struct PumpCounters {

@@ -22,6 +22,7 @@ namespace tallygate::verify {
 // What Redis and Stripe must agree with.
 struct LedgerFacts {
   std::vector<int64_t> epochs;  // of each shard; 0: none was opened yet
+  std::string ledger;           // its id
   std::string generation;       // of the last publication; empty: there was none
   int64_t version = 0;
   std::vector<std::string> tenants;    // the first few that are not deleted

@@ -171,6 +171,26 @@ void check_audit(ledger::Session& session, Report& report) {
   }
 }
 
+void check_history(ledger::Session& session, Report& report) {
+  const char* check = "ledger history";
+  const auto rows = session.exec(
+      "select generation, mark, coalesce(behind_reason, ''), (select count(*) from usage_gaps where resolved_at is "
+      "null) from ledger_history");
+  if (!rows) return report.wrong(check, rows.error().message, "put the schema right first");
+  if (rows->empty()) return report.missing(check, "ledger_history has no row", "run `tallygate-operator migrate`");
+  const std::string behind(rows->text(0, 2));
+  if (!behind.empty()) {
+    return report.wrong(check, "it has gone back: " + behind,
+                        "docs/runbooks/ledger-restore.md; then `tallygate-operator ledger recover`");
+  }
+  if (rows->integer(0, 3) > 0) {
+    return report.wrong(check, "booked records of " + std::to_string(rows->integer(0, 3)) + " sidecars are missing",
+                        "wait: they are sent again, or given up; `tallygate-operator ledger status` says when");
+  }
+  report.ok(check, "mark " + std::to_string(rows->integer(0, 1)) + ", recovered " +
+                       std::to_string(rows->integer(0, 0)) + " times");
+}
+
 std::vector<std::string> texts(const ledger::Rows& rows) {
   std::vector<std::string> out;
   for (size_t i = 0; i < rows.size(); ++i) out.emplace_back(rows.text(i, 0));
@@ -194,6 +214,10 @@ Result<LedgerFacts> facts_of(ledger::Session& session) {
                 [&](const ledger::Rows& rows) {
                   for (size_t i = 0; i < rows.size(); ++i) facts.epochs.push_back(rows.integer(i, 0));
                 })
+        .and_then([&] {
+          return read("select id from ledger_history",
+                      [&](const ledger::Rows& rows) { facts.ledger = rows.empty() ? "" : rows.text(0, 0); });
+        })
         .and_then([&] {
           return read("select generation, version from publication", [&](const ledger::Rows& rows) {
             if (rows.empty()) return;
@@ -266,6 +290,7 @@ std::optional<LedgerFacts> check_postgres(const std::string& database_url, Repor
   check_partitions(session, report);
   check_memberships(session, report);
   check_audit(session, report);
+  check_history(session, report);
   auto facts = facts_of(session);
   if (!facts) {
     report.wrong("postgres: contents", facts.error().message, "put the schema right first");

@@ -120,9 +120,10 @@ class RedisChecks {
                       "what answers there is no Redis: use Redis 7 or later");
         continue;
       }
-      const std::vector<std::string> keys{epoch_key(0),     registered_key(0, -1), closed_key(0, -1), want_key(0, -1),
-                                          watermark_key(0), held_key(0, -1, "0"),  minted_key(0, -1), heard_key(0)};
-      const auto reply = Client::check(client_.eval(*script, keys, {"-1", "0"}));
+      const std::vector<std::string> keys{epoch_key(0),      registered_key(0, -1), closed_key(0, -1),
+                                          want_key(0, -1),   watermark_key(0),      held_key(0, -1, "0"),
+                                          minted_key(0, -1), heard_key(0),          ledger_key(0)};
+      const auto reply = Client::check(client_.eval(*script, keys, {"-1", "0", "0", "0", "0", "", "0", "0"}));
       if (!reply) {
         report_.wrong(check, "it does not run: " + reply.error().message, fix);
       } else if (!refused(*reply)) {
@@ -143,9 +144,24 @@ class RedisChecks {
 
   Report compare(const LedgerFacts& facts) {
     Report out;
+    check_ledger(facts, out);
     check_epochs(facts, out);
     check_publication(facts, out);
     return out;
+  }
+
+  void check_ledger(const LedgerFacts& facts, Report& out) {
+    const auto id = Client::check(client_.call({"HGET", redis_contract::ledger_key(0), "id"}));
+    if (!id) return out.wrong("redis: ledger", id.error().message, "let this user read tg:*");
+    if (id->is_nil()) {
+      return out.missing("redis: ledger", "it was not told which ledger it serves",
+                         "a running operator tells it within a second: see to it that one with role pipeline leads");
+    }
+    if (id->text != facts.ledger) {
+      return out.wrong("redis: ledger", "it serves ledger " + id->text + ", and this one is " + facts.ledger,
+                       "give each ledger a Redis of its own; docs/runbooks/ledger-restore.md");
+    }
+    out.ok("redis: ledger", "it serves this one");
   }
 
   void check_epochs(const LedgerFacts& facts, Report& out) {

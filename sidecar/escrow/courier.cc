@@ -4,6 +4,8 @@
 
 #include "core/counting.h"
 #include "core/redis_contract/keys.h"
+#include "core/telemetry/log.h"
+#include "sidecar/log/kept.h"
 
 namespace tallygate::sidecar {
 namespace {
@@ -26,21 +28,29 @@ Courier::~Courier() {
 
 void Courier::start() { tick(); }
 
-void Courier::add_live(Outbox* outbox, std::function<void()> on_acknowledged) {
-  parcels_.push_back(std::make_unique<Parcel>(Parcel{outbox, true, std::move(on_acknowledged), {}}));
-  escrow_.on_watermark([this, outbox](int shard, int64_t watermark) { acknowledged(outbox, shard, watermark); });
+void Courier::add_live(Outbox* outbox, std::string folder, std::function<void()> on_acknowledged) {
+  parcels_.push_back(
+      std::make_unique<Parcel>(Parcel{outbox, Kind::kLive, std::move(folder), std::move(on_acknowledged), {}}));
+  escrow_.on_watermark([this, outbox](int shard, int64_t generation, int64_t watermark) {
+    acknowledged(outbox, shard, generation, watermark);
+  });
 }
 
-void Courier::add_finished(Outbox* outbox, std::function<void()> on_empty) {
-  parcels_.push_back(std::make_unique<Parcel>(Parcel{outbox, false, std::move(on_empty), {}}));
+void Courier::add_finished(Outbox* outbox, std::string folder, std::function<void()> on_empty) {
+  parcels_.push_back(
+      std::make_unique<Parcel>(Parcel{outbox, Kind::kFinished, std::move(folder), std::move(on_empty), {}}));
+}
+
+void Courier::add_kept(Outbox* outbox, std::string folder, std::function<void()> on_empty) {
+  parcels_.push_back(std::make_unique<Parcel>(Parcel{outbox, Kind::kKept, std::move(folder), std::move(on_empty), {}}));
 }
 
 void Courier::remove(Outbox* outbox) {
   std::erase_if(parcels_, [outbox](const auto& parcel) { return parcel->outbox == outbox; });
 }
 
-Courier::Parcel* Courier::find(const Outbox* outbox) {
-  for (auto& parcel : parcels_) {
+Courier::Parcel* Courier::find(const Outbox* outbox) const {
+  for (const auto& parcel : parcels_) {
     if (parcel->outbox == outbox) return parcel.get();
   }
   return nullptr;
@@ -69,15 +79,32 @@ void Courier::kick() {
   // A finished incarnation that owes nothing more: told outside of the walk, since the callback removes it.
   std::vector<std::function<void()>> done;
   for (auto& parcel : parcels_) {
-    if (!parcel->live && parcel->outbox->empty() && parcel->fn) done.push_back(std::exchange(parcel->fn, nullptr));
+    if (parcel->kind == Kind::kLive) continue;
+    const bool was = std::exchange(parcel->finished, finished(*parcel));
+    if (parcel->finished && !was) done.push_back(parcel->fn);
   }
   for (auto& fn : done) fn();
 }
 
+bool Courier::finished(const Outbox* outbox) const {
+  const Parcel* parcel = find(outbox);
+  return parcel != nullptr && finished(*parcel);
+}
+
+bool Courier::finished(const Parcel& parcel) const {
+  if (!parcel.outbox->empty()) return false;
+  return std::ranges::all_of(parcel.outbox->shards(), [&](const auto& shard) {
+    const auto route = parcel.routes.find(shard.first);
+    return route != parcel.routes.end() && route->second.heard_generation >= escrow_.ledger().generation;
+  });
+}
+
 void Courier::carry(Parcel& parcel) {
   for (auto& [shard, queue] : parcel.outbox->shards()) {
-    if (queue.unacked.empty()) continue;
     Route& route = parcel.routes[shard];
+    if (route.first_seq > 0) tell_first(parcel, shard, route);
+    if (parcel.kind != Kind::kLive && route.heard_generation < escrow_.ledger().generation) ask(parcel, shard, route);
+    if (queue.unacked.empty()) continue;
     if (queue.watermark > route.watermark) {
       route.watermark = queue.watermark;
       route.patience_ns = 0;
@@ -119,22 +146,58 @@ void Courier::send(Parcel& parcel, int shard, Outbox::Shard& queue, Route& route
 void Courier::ask(Parcel& parcel, int shard, Route& route) {
   if (loop_.now_ns() - route.asked_ns < kAskWatermarkNs) return;
   route.asked_ns = loop_.now_ns();
-  if (parcel.live) {
+  if (parcel.kind == Kind::kLive) {
     escrow_.epoch(shard);
     return escrow_.beat(shard);
   }
   escrow_.ask_watermark(shard, parcel.outbox->incarnation(),
-                        [this, outbox = parcel.outbox, shard](int64_t watermark) { acknowledged(outbox, shard, watermark); });
+                        [this, outbox = parcel.outbox, shard](int64_t generation, int64_t watermark) {
+                          acknowledged(outbox, shard, generation, watermark);
+                        });
 }
 
-void Courier::acknowledged(Outbox* outbox, int shard, int64_t watermark) {
+// The ledger lacks records that an earlier generation had booked.
+void Courier::reopen(Parcel& parcel, int shard, Outbox::Shard& queue, int64_t watermark) {
+  auto records = read_kept(parcel.folder, shard, watermark, queue.watermark);
+  const int64_t lost = queue.watermark - watermark - static_cast<int64_t>(records.size());
+  log::warn("the ledger was recovered from a backup: what it lacks is sent again",
+            {{"incarnation", parcel.outbox->incarnation()},
+             {"shard", shard},
+             {"booked", watermark},
+             {"records", records.size()},
+             {"not_kept", lost}});
+  count(counters_.reopened, records.size());
+  parcel.outbox->reopen(shard, std::move(records));
+  Route& route = parcel.routes[shard];
+  route.sent_seq = route.watermark = queue.watermark;
+  route.patience_ns = 0;
+  route.first_seq = queue.watermark + 1;
+}
+
+// Whoever closes the gap must know what is never to come.
+void Courier::tell_first(Parcel& parcel, int shard, Route& route) {
+  redis_.call(
+      {"HSET", redis_contract::claims_key(shard), "f:" + parcel.outbox->incarnation(), std::to_string(route.first_seq)},
+      [this, alive = alive_, outbox = parcel.outbox, shard,
+       first = route.first_seq](const Result<redis::Reply>& reply) {
+        Parcel* told = *alive && reply && !reply->is_error() ? find(outbox) : nullptr;
+        if (told != nullptr && told->routes[shard].first_seq == first) told->routes[shard].first_seq = 0;
+      });
+}
+
+void Courier::acknowledged(Outbox* outbox, int shard, int64_t generation, int64_t watermark) {
   Parcel* parcel = find(outbox);
   if (parcel == nullptr) return;
+  const auto queue = outbox->shards().find(shard);
+  if (queue == outbox->shards().end() || generation < queue->second.generation) return;
+  parcel->routes[shard].heard_generation = generation;
+  if (generation > std::exchange(queue->second.generation, generation) && watermark < queue->second.watermark)
+    reopen(*parcel, shard, queue->second, watermark);
   const size_t before = outbox->size();
   outbox->acknowledge(shard, watermark);
   if (outbox->size() == before) return;
   count(counters_.acknowledged, before - outbox->size());
-  if (parcel->live && parcel->fn) parcel->fn();
+  if (parcel->kind == Kind::kLive && parcel->fn) parcel->fn();
 }
 
 }  // namespace tallygate::sidecar

@@ -1,6 +1,7 @@
 #include "sidecar/escrow/escrow.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "core/counting.h"
 #include "core/money.h"
@@ -15,8 +16,11 @@ namespace rc = redis_contract;
 namespace {
 
 constexpr int64_t kTickMs = 20;
-constexpr int64_t kStalledMs = 2000;   // how long it is told of after it was last seen
-constexpr int64_t kForgetAfterS = 60;  // whoever may still settle against a purse is among its users
+constexpr int64_t kStalledMs = 2000;  // how long it is told of after it was last seen
+constexpr size_t kReplyHead = 8;      // of lease.lua's reply, before the buckets
+constexpr int64_t kClaimNs = 900'000'000;
+constexpr int64_t kBehindNs = 3'000'000'000;  // what is told with each heartbeat holds for so long
+constexpr int64_t kForgetAfterS = 60;         // whoever may still settle against a purse is among its users
 
 std::string two_digits(int n) { return {static_cast<char>('0' + n / 10), static_cast<char>('0' + n % 10)}; }
 
@@ -200,12 +204,13 @@ std::vector<std::string> Escrow::lease_keys(int shard, int64_t epoch, const std:
   return {rc::epoch_key(shard),         rc::registered_key(shard, epoch),
           rc::closed_key(shard, epoch), rc::want_key(shard, epoch),
           rc::watermark_key(shard),     rc::held_key(shard, epoch, incarnation),
-          rc::minted_key(shard, epoch), rc::heard_key(shard)};
+          rc::minted_key(shard, epoch), rc::heard_key(shard),
+          rc::ledger_key(shard)};
 }
 
 std::vector<std::string> Escrow::lease_args(int shard, int64_t epoch, const std::string& incarnation) const {
   return {std::to_string(epoch), incarnation, std::to_string(loop_.env().wall_ms()), rc::want_channel(),
-          two_digits(shard)};
+          two_digits(shard),     known_.id,   std::to_string(known_.generation),     std::to_string(known_.mark)};
 }
 
 void Escrow::send(Purse& purse) {
@@ -248,22 +253,20 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
   wake(purse);
   purse.needed = purse.wanted = 0;  // whoever still waits is asked again, and says so again
   --purse.users;
-  if (!reply || !reply->is_array() || reply->elements.size() < 4) {
+  if (!reply || !reply->is_array() || reply->elements.size() < kReplyHead) {
     count(counters_.errors);
     if (reply) refused(*reply);
     if (redis_.connected()) retry_later(purse, 200);  // else the ledger is asked, at once
     return on_change_(purse);
   }
   const auto& e = reply->elements;
-  shards_[static_cast<size_t>(purse.shard)].last_reply_ns = loop_.now_ns();
-  on_watermark_(purse.shard, e[2].to_integer());
   hear_time(e[3], purse.asked_ns);
-  hear_epoch(purse.shard, e[1].to_integer());
+  hear(purse.shard, *reply);
   if (purse.epoch != epoch) return on_change_(purse);  // a late answer of an epoch that is over (rule 7)
   refusal_.clear();
-  if (e[0].is_text("GRANT") && e.size() == 5) {
+  if (e[0].is_text("GRANT") && e.size() == kReplyHead + 1) {
     purse.unmet_ns = 0;
-    granted(purse, e[4], returned);
+    granted(purse, e[kReplyHead], returned);
   } else if (e[0].is_text("DRY") || e[0].is_text("WAIT")) {
     const bool dry = e[0].is_text("DRY");
     if (dry)
@@ -271,9 +274,9 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
     else
       refusal_ = "nobody funds its buckets: is an operator running, and does one lead?";
     count(dry ? counters_.dry : counters_.wait);
-    if (e.size() == 5 && e[4].elements.size() == 6) {
-      purse.elsewhere = e[4].elements[1].to_integer();
-      purse.lying = e[4].elements[5].to_integer();
+    if (e.size() == kReplyHead + 1 && e[kReplyHead].elements.size() == 6) {
+      purse.elsewhere = e[kReplyHead].elements[1].to_integer();
+      purse.lying = e[kReplyHead].elements[5].to_integer();
       purse.told = true;
     }
     purse.state = dry ? PurseState::kDry : PurseState::kFunding;
@@ -355,6 +358,42 @@ void Escrow::granted(Purse& purse, const redis::Reply& bucket, int64_t returned)
   if (purse.last_spend_ns == 0) purse.last_spend_ns = now_ns;
 }
 
+void Escrow::hear(int number, const redis::Reply& reply) {
+  const auto at = [&reply](size_t i) { return reply.elements[i].to_integer(); };
+  Shard& s = shards_[static_cast<size_t>(number)];
+  const int64_t now_ns = s.last_reply_ns = loop_.now_ns();
+  const LedgerMark told{reply.elements[7].text, at(4), at(5)};
+  if (at(6) != 0) {
+    // 2: it may also be Redis that has forgotten; then this is soon over.
+    if (at(6) == 1) behind_until_ns_ = now_ns + kBehindNs;
+    if (now_ns - s.claimed_ns > kClaimNs) {
+      s.claimed_ns = now_ns;
+      on_behind_(number);
+    }
+  }
+  know(told);
+  on_watermark_(number, told.generation, at(2));
+  hear_epoch(number, at(1));
+}
+
+// A ledger that is another than the data folder knew: what was known of that one says nothing of it.
+void Escrow::know(const LedgerMark& mark) {
+  if (mark.id.empty()) return;
+  if (known_.id == mark.id && !known_.is_before(mark)) return;
+  if (!known_.id.empty() && known_.id != mark.id) {
+    log::warn("Redis serves another ledger than this data folder has known: what was known of that one counts no more",
+              {{"ledger", mark.id}, {"before", known_.id}});
+  }
+  known_ = mark;
+}
+
+void Escrow::add_leased(Spent* totals) const {
+  for (const auto& [member, purse] : purses_) {
+    if (purse->epoch > 0 && purse->available() > 0)
+      add_saturating(&(*totals)[{purse->epoch, member}], purse->available());
+  }
+}
+
 void Escrow::hear_epoch(int number, int64_t epoch) {
   Shard& s = shards_[static_cast<size_t>(number)];
   if (epoch <= s.epoch) return;  // never back; 0 says that none is in force just now
@@ -425,19 +464,22 @@ void Escrow::beat(int number) {
                 if (!*alive) return;
                 Shard& shard = shards_[static_cast<size_t>(number)];
                 shard.beating = false;
-                if (!reply || !reply->is_array() || reply->elements.size() < 4) return;
-                shard.last_reply_ns = loop_.now_ns();
+                if (!reply || !reply->is_array() || reply->elements.size() < kReplyHead) return;
                 hear_time(reply->elements[3], shard.last_beat_ns);
-                on_watermark_(number, reply->elements[2].to_integer());
-                hear_epoch(number, reply->elements[1].to_integer());
+                hear(number, *reply);
               });
 }
 
-// Not by a heartbeat: that would be a sign of life.
-void Escrow::ask_watermark(int number, const std::string& incarnation, std::function<void(int64_t)> fn) {
+// Not by a heartbeat: that would be a sign of life. The generation first: a watermark of a later one than it is too
+// low, and heard again under its own.
+void Escrow::ask_watermark(int number, const std::string& incarnation, std::function<void(int64_t, int64_t)> fn) {
+  auto generation = std::make_shared<std::optional<int64_t>>();
+  redis_.call({"HGET", rc::ledger_key(number), "gen"}, [generation](Result<redis::Reply> reply) {
+    if (reply && !reply->is_error()) *generation = reply->to_integer(0);
+  });
   redis_.call({"HGET", rc::watermark_key(number), incarnation},
-              [fn = std::move(fn), alive = alive_](Result<redis::Reply> reply) {
-                if (*alive && reply && !reply->is_error() && !reply->is_nil()) fn(reply->to_integer());
+              [fn = std::move(fn), generation, alive = alive_](Result<redis::Reply> reply) {
+                if (*alive && *generation && reply && !reply->is_error()) fn(**generation, reply->to_integer(0));
               });
 }
 

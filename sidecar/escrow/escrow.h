@@ -16,6 +16,7 @@
 #include "core/io/event_loop.h"
 #include "core/redis_client/connection.h"
 #include "core/redis_contract/keys.h"
+#include "sidecar/escrow/known_ledger.h"
 #include "sidecar/escrow/ledger_leases.h"
 #include "sidecar/escrow/purse.h"
 #include "sidecar/log/usage_log.h"
@@ -49,6 +50,7 @@ class Escrow {
     int64_t last_reply_ns = 0;
     int64_t last_beat_ns = 0;
     int64_t forgotten_until_s = 0;  // under `epoch`: of windows that end later, no purse with grants was forgotten
+    int64_t claimed_ns = 0;         // on_behind was last called
     bool beating = false;
   };
 
@@ -87,16 +89,26 @@ class Escrow {
 
   // Called whenever a purse's outlook changed: tickets in purse.waiting may be asked again.
   void on_change(std::function<void(Purse&)> fn) { on_change_ = std::move(fn); }
-  // Called with (shard, incarnation, watermark) from every reply that carries one.
-  void on_watermark(std::function<void(int, int64_t)> fn) { on_watermark_ = std::move(fn); }
   // Called with (ns since the Unix epoch, sent, received) from every reply that tells the ledger's time; the last two
   // by the monotonic clock.
   void on_time(std::function<void(int64_t, int64_t, int64_t)> fn) { on_time_ = std::move(fn); }
+  // Called with (shard, generation, watermark) from every reply that carries one. A watermark of a newer generation of
+  // the ledger may be lower than one before.
+  void on_watermark(std::function<void(int, int64_t, int64_t)> fn) { on_watermark_ = std::move(fn); }
+  // The ledger is known to have gone back: what is known here is to be told. Once a second for each shard.
+  void on_behind(std::function<void(int)> fn) { on_behind_ = std::move(fn); }
+  bool ledger_behind() const { return loop_.now_ns() < behind_until_ns_; }
+  // How far the ledger is known to have been; know() before start().
+  const LedgerMark& ledger() const { return known_; }
+  void know(const LedgerMark& mark);
+  // Adds what is on lease and not spent.
+  void add_leased(Spent* totals) const;
   // A shard's epoch has become another.
   void on_epoch(std::function<void(int, int64_t)> fn) { on_epoch_ = std::move(fn); }
 
-  // For a predecessor: its watermark.
-  void ask_watermark(int shard, const std::string& incarnation, std::function<void(int64_t)> fn);
+  // For a predecessor: its watermark, and the ledger's generation that it belongs to.
+  void ask_watermark(int shard, const std::string& incarnation,
+                     std::function<void(int64_t generation, int64_t watermark)> fn);
   void beat(int shard);
 
   const Shard& shard(int number) const { return shards_[static_cast<size_t>(number)]; }
@@ -129,6 +141,8 @@ class Escrow {
   int64_t idle_ns(const Purse& purse) const;
   void granted(Purse& purse, const redis::Reply& bucket, int64_t returned);
   void remember(Purse& purse, const redis::Reply& bucket);
+  // Of any reply of lease.lua: what it says beside the buckets.
+  void hear(int shard, const redis::Reply& reply);
   void hear_epoch(int shard, int64_t epoch);
   void hear_time(const redis::Reply& ledger_ms, int64_t sent_ns);
   void adopt(Purse& purse, int64_t epoch);
@@ -155,7 +169,10 @@ class Escrow {
   std::vector<Purse*> awake_;  // with units, debts or wishes: of thousands of tenants few are active at a time
   std::unordered_map<std::string, std::vector<Purse*>> by_tenant_;
   std::function<void(Purse&)> on_change_ = [](Purse&) {};
-  std::function<void(int, int64_t)> on_watermark_ = [](int, int64_t) {};
+  std::function<void(int, int64_t, int64_t)> on_watermark_ = [](int, int64_t, int64_t) {};
+  std::function<void(int)> on_behind_ = [](int) {};
+  LedgerMark known_;
+  int64_t behind_until_ns_ = 0;
   std::function<void(int, int64_t)> on_epoch_ = [](int, int64_t) {};
   std::function<void(int64_t, int64_t, int64_t)> on_time_ = [](int64_t, int64_t, int64_t) {};
   EventLoop::TimerId timer_ = 0;

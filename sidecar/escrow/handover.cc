@@ -3,6 +3,7 @@
 #include "core/money.h"
 #include "core/redis_contract/keys.h"
 #include "core/redis_contract/scripts.h"
+#include "sidecar/log/kept.h"
 
 namespace tallygate::sidecar {
 
@@ -32,9 +33,30 @@ size_t Handover::returning() const {
   return n;
 }
 
+void Handover::each(const std::function<void(const Predecessor&)>& fn) const {
+  for (const auto& estate : estates_) fn(*estate->predecessor);
+}
+
+void Handover::resend(const std::vector<std::string>& kept_folders, std::function<void()> done) {
+  for (const auto& outbox : resending_) courier_.remove(outbox.get());  // for a generation before
+  resending_.clear();
+  auto left = std::make_shared<size_t>(1);
+  auto one_done = [left, done = std::move(done)] {
+    if (--*left == 0) done();
+  };
+  for (const std::string& folder : kept_folders) {
+    auto outbox = std::make_unique<Outbox>(DataFolder::incarnation_of(folder));
+    for (const auto& [shard, last] : last_kept(folder)) outbox->shard(shard).watermark = last;
+    ++*left;
+    courier_.add_kept(outbox.get(), folder, one_done);
+    resending_.push_back(std::move(outbox));
+  }
+  loop_.defer(std::move(one_done));
+}
+
 void Handover::take(std::unique_ptr<Predecessor> owned) {
   Predecessor* predecessor = owned.get();
-  estates_.push_back(std::make_unique<Estate>(Estate{std::move(owned), false, false}));
+  estates_.push_back(std::make_unique<Estate>(Estate{std::move(owned)}));
   Estate* estate = estates_.back().get();
   std::vector<int> shards;
   for (const auto& [shard, queue] : predecessor->outbox().shards()) shards.push_back(shard);
@@ -48,17 +70,17 @@ void Handover::take(std::unique_ptr<Predecessor> owned) {
                 finish(predecessor);
               });
   }
-  courier_.add_finished(&predecessor->outbox(), [this, predecessor] {
-    if (Estate* e = find(predecessor)) e->booked = true;
-    finish(predecessor);
-  });
+  courier_.add_finished(&predecessor->outbox(), predecessor->folder(), [this, predecessor] { finish(predecessor); });
 }
 
 void Handover::finish(Predecessor* predecessor) {
   Estate* estate = find(predecessor);
-  if (estate == nullptr || !estate->booked || !estate->returned) return;
+  if (estate == nullptr || !estate->returned || !courier_.finished(&predecessor->outbox())) return;
   courier_.remove(&predecessor->outbox());
-  DataFolder::remove(predecessor->folder());
+  if (keep_)
+    DataFolder::keep(predecessor->folder());
+  else
+    DataFolder::remove(predecessor->folder());
   std::erase_if(estates_, [predecessor](const auto& e) { return e->predecessor.get() == predecessor; });
 }
 

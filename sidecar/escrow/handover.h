@@ -26,6 +26,12 @@ class Handover {
   Handover(EventLoop& loop, redis::Connection& redis, Escrow& escrow, Courier& courier, LedgerLeases* ledger = nullptr);
   ~Handover();
 
+  // Folders of those that are done are kept for a while (log/kept.h); else they are deleted.
+  void keep_booked(bool keep) { keep_ = keep; }
+  void each(const std::function<void(const Predecessor&)>& fn) const;
+  // Sends again what the ledger lacks of those that were done, by the folders kept of them. Calls `done` once it has
+  // all.
+  void resend(const std::vector<std::string>& kept_folders, std::function<void()> done);
   // Sees a recovered predecessor through; deletes its folder when everything is done.
   void take(std::unique_ptr<Predecessor> predecessor);
   size_t pending() const { return estates_.size(); }
@@ -40,7 +46,6 @@ class Handover {
  private:
   struct Estate {
     std::unique_ptr<Predecessor> predecessor;
-    bool booked = false;
     bool returned = false;
   };
   struct Return {  // of one shard
@@ -62,6 +67,8 @@ class Handover {
   Escrow& escrow_;
   Courier& courier_;
   LedgerLeases* ledger_;
+  bool keep_ = false;
+  std::vector<std::unique_ptr<Outbox>> resending_;
   std::vector<std::unique_ptr<Estate>> estates_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -19,6 +19,7 @@ namespace {
 
 constexpr const char* kIncarnation = "inc-";
 constexpr const char* kAside = "aside-";  // incarnations that nobody can read
+constexpr const char* kKept = "kept-";    // what is left of incarnations that are finished
 constexpr const char* kDoomed = "gone-";  // incarnations that are being deleted
 
 std::vector<std::string> names_in(const std::string& folder, const std::function<bool(std::string_view)>& wanted) {
@@ -37,7 +38,10 @@ bool any(std::string_view) { return true; }
 bool is_incarnation(std::string_view name) { return name.starts_with(kIncarnation); }
 bool is_doomed(std::string_view name) { return name.starts_with(kDoomed); }
 bool is_aside(std::string_view name) { return name.starts_with(kAside); }
-bool is_ours(std::string_view name) { return name == "lock" || is_incarnation(name) || is_doomed(name); }
+bool is_kept(std::string_view name) { return name.starts_with(kKept); }
+bool is_ours(std::string_view name) {
+  return name == "lock" || name == "ledger-mark" || is_incarnation(name) || is_kept(name) || is_doomed(name);
+}
 
 // What this user alone has made and alone may change.
 Result<void> check_owner(const std::string& path, const struct stat& info) {
@@ -140,6 +144,28 @@ std::vector<std::string> DataFolder::aside() const {
   std::vector<std::string> folders = names_in(path_, is_aside);
   for (auto& name : folders) name = path_ + "/" + name;
   return folders;
+}
+
+// Renamed first: from then on nobody takes it for a log that is to be recovered.
+void DataFolder::keep(const std::string& folder) {
+  const size_t at = folder.rfind('/') + 1;
+  const std::string kept = folder.substr(0, at) + kKept + incarnation_of(folder);
+  if (rename(folder.c_str(), kept.c_str()) != 0) return remove(folder);
+  const auto has_no_records = [](std::string_view name) {
+    return !name.starts_with("records-") && !name.starts_with("booked-");
+  };
+  for (const auto& name : names_in(kept, has_no_records)) unlink((kept + "/" + name).c_str());
+}
+
+std::vector<std::string> DataFolder::kept() const {
+  std::vector<std::string> folders;
+  for (const auto& name : names_in(path_, is_kept)) folders.push_back(path_ + "/" + name);
+  std::sort(folders.begin(), folders.end());
+  return folders;
+}
+
+std::string DataFolder::incarnation_of(const std::string& folder) {
+  return folder.substr(folder.find('-', folder.rfind('/')) + 1);
 }
 
 // Under another name first: half deleted it would look like one that was damaged.

@@ -26,6 +26,13 @@ class DataFolder {
   static void set_aside(const std::string& folder);
   // Folders that were set aside.
   std::vector<std::string> aside() const;
+  // Takes the records of a finished incarnation aside, for a while (kept.h); what else is in its folder goes.
+  static void keep(const std::string& folder);
+  // Folders taken aside.
+  std::vector<std::string> kept() const;
+  // The name of the one that a folder of these is of.
+  static std::string incarnation_of(const std::string& folder);
+  const std::string& path() const { return path_; }
   // Deletes an incarnation's folder and what is in it.
   static void remove(const std::string& folder);
 

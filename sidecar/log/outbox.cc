@@ -1,5 +1,7 @@
 #include "sidecar/log/outbox.h"
 
+#include <iterator>
+
 namespace tallygate::sidecar {
 
 void Outbox::add(int shard, std::string text) {
@@ -18,6 +20,15 @@ bool Outbox::acknowledge(int number, int64_t watermark) {
     --size_;
   }
   return true;
+}
+
+void Outbox::reopen(int number, std::deque<std::string> records) {
+  Shard& shard = shards_.at(number);
+  size_ += records.size();
+  shard.watermark -= static_cast<int64_t>(records.size());
+  records.insert(records.end(), std::make_move_iterator(shard.unacked.begin()),
+                 std::make_move_iterator(shard.unacked.end()));
+  shard.unacked = std::move(records);
 }
 
 }  // namespace tallygate::sidecar

@@ -12,7 +12,8 @@ namespace tallygate::sidecar {
 class Outbox {
  public:
   struct Shard {
-    int64_t watermark = 0;  // highest seq known to be booked; unacked[i] has seq watermark + 1 + i
+    int64_t generation = 0;  // of the ledger that said so
+    int64_t watermark = 0;   // highest seq known to be booked; unacked[i] has seq watermark + 1 + i
     std::deque<std::string> unacked;
     int64_t last_seq() const { return watermark + static_cast<int64_t>(unacked.size()); }
   };
@@ -29,6 +30,8 @@ class Outbox {
   // The ledger has booked up to `watermark`. Lower values than known change nothing. A value beyond last_seq() is a
   // contradiction and is ignored (returns false): never drop what was not sent.
   bool acknowledge(int shard, int64_t watermark);
+  // A recovered ledger has booked less than an earlier one: `records`, which end with the watermark, are unacked again.
+  void reopen(int shard, std::deque<std::string> records);
   size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
 

@@ -33,6 +33,7 @@ class Predecessor {
   // Usage was admitted through it, and not one record can be read: the folder is to be kept, for people.
   bool unread() const { return unread_; }
   Outbox& outbox() { return outbox_; }
+  const Outbox& outbox() const { return outbox_; }
   // Complete: every unit it admitted, per (epoch, "tenant|bucket"). Not to be used when torn().
   const Spent& spent() const { return spent_; }
   // But for windows that end until then: of those it may have spent more.

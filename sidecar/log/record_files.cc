@@ -97,22 +97,26 @@ std::vector<int> RecordFiles::descriptors() const {
 }
 
 void RecordFiles::remove(uint32_t index) {
-  unlink(path(index).c_str());
+  const std::string booked = folder_ + "/booked-" + std::to_string(index);
+  if (!keep_ || rename(path(index).c_str(), booked.c_str()) != 0) unlink(path(index).c_str());
   while (!before_.empty() && before_.front().first <= index) {
     close(before_.front().second);
     before_.pop_front();
   }
 }
 
-std::vector<uint32_t> RecordFiles::list(const std::string& folder) {
+namespace {
+
+std::vector<uint32_t> list_named(const std::string& folder, std::string_view prefix) {
   std::vector<uint32_t> found;
   DIR* dir = opendir(folder.c_str());
   if (dir == nullptr) return found;
   while (const dirent* entry = readdir(dir)) {
-    const std::string_view name = entry->d_name;
+    std::string_view name = entry->d_name;
     uint32_t index = 0;
-    if (!name.starts_with("records-")) continue;
-    const auto [end, error] = std::from_chars(name.data() + 8, name.data() + name.size(), index);
+    if (!name.starts_with(prefix)) continue;
+    name.remove_prefix(prefix.size());
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), index);
     if (error == std::errc() && end == name.data() + name.size()) found.push_back(index);
   }
   closedir(dir);
@@ -120,8 +124,24 @@ std::vector<uint32_t> RecordFiles::list(const std::string& folder) {
   return found;
 }
 
+}  // namespace
+
+std::vector<uint32_t> RecordFiles::list(const std::string& folder) { return list_named(folder, "records-"); }
+
+std::vector<std::string> RecordFiles::list_with_booked(const std::string& folder) {
+  std::vector<std::string> paths;
+  for (const char* prefix : {"booked-", "records-"}) {
+    for (const uint32_t index : list_named(folder, prefix))
+      paths.push_back(folder + "/" + prefix + std::to_string(index));
+  }
+  return paths;
+}
+
 Result<std::string> RecordFiles::read(const std::string& folder, uint32_t index) {
-  const std::string path = folder + "/records-" + std::to_string(index);
+  return read(folder + "/records-" + std::to_string(index));
+}
+
+Result<std::string> RecordFiles::read(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) return fail(Errc::kInternal, errno_text("cannot open " + path));
   std::string bytes;

@@ -1,5 +1,5 @@
-// The records files of one incarnation's folder. Appending is one write(2); deleting whole files is how space
-// comes back.
+// The records files of one incarnation's folder. Appending is one write(2); deleting whole files is how space comes
+// back, or renaming them where what is booked is kept (kept.h).
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,8 @@ namespace tallygate::sidecar {
 // Appends to records-N; knows which files exist.
 class RecordFiles {
  public:
-  explicit RecordFiles(std::string folder) : folder_(std::move(folder)) {}
+  // With `keep`, files that are trimmed are called booked-N from then on; whoever sweeps deletes them.
+  explicit RecordFiles(std::string folder, bool keep = false) : folder_(std::move(folder)), keep_(keep) {}
   ~RecordFiles();
   RecordFiles(const RecordFiles&) = delete;
 
@@ -32,8 +33,8 @@ class RecordFiles {
   uint64_t end() const { return HeadFile::pack_end(index_, size_); }
   // Of the file that is written and of the last few before it, whose ends may not be on the disk yet.
   std::vector<int> descriptors() const;
-  // Deletes older files whose records are all booked: `done(index)` says so. Oldest first; stops at the first that is
-  // not.
+  // Deletes, or keeps, older files whose records are all booked: `done(index)` says so. Oldest first; stops at the
+  // first that is not.
   template <class Done>
   void trim(Done done) {
     while (oldest_ < index_ && done(oldest_)) remove(oldest_++);
@@ -41,6 +42,9 @@ class RecordFiles {
 
   static std::vector<uint32_t> list(const std::string& folder);
   static Result<std::string> read(const std::string& folder, uint32_t index);
+  // Paths, oldest first, of those that are booked and kept, too.
+  static std::vector<std::string> list_with_booked(const std::string& folder);
+  static Result<std::string> read(const std::string& path);
 
  private:
   static constexpr size_t kMaxBefore = 8;
@@ -48,6 +52,7 @@ class RecordFiles {
   std::string path(uint32_t index) const;
 
   std::string folder_;
+  bool keep_;
   int fd_ = -1;
   std::deque<std::pair<uint32_t, int>> before_;  // index, descriptor
   uint32_t index_ = 0;

@@ -132,6 +132,15 @@ void Segments::settled(const Slot* slot, uint32_t batch) {
   s.last_batch = batch;
 }
 
+void Segments::each_in_flight(const std::function<void(const Slot&)>& fn) const {
+  for (const auto& s : segments_) {
+    for (uint32_t i = 0; s.in_flight > 0 && i < slots_in(s.slot_bytes); ++i) {
+      const auto* slot = reinterpret_cast<const Slot*>(s.base + kHeaderBytes + size_t{i} * s.slot_bytes);
+      if (slot->mark == kMarkInFlight) fn(*slot);
+    }
+  }
+}
+
 std::vector<int> Segments::descriptors() const {
   std::vector<int> fds;
   for (const auto& s : segments_) fds.push_back(s.fd);

@@ -45,6 +45,9 @@ class Segments {
   // The slot was marked with `batch` and is no longer in flight.
   void settled(const Slot* slot, uint32_t batch);
 
+  // Calls `fn` for each slot in flight. Looks at every slot there is: for rare questions.
+  void each_in_flight(const std::function<void(const Slot&)>& fn) const;
+
   std::vector<int> descriptors() const;
   size_t in_flight() const { return in_flight_; }
   size_t count() const { return segments_.size(); }

@@ -46,7 +46,7 @@ UsageLog::UsageLog(std::string folder, LogIdentity identity, LogLimits limits)
     : folder_(std::move(folder)),
       identity_(std::move(identity)),
       limits_(limits),
-      files_(folder_),
+      files_(folder_, limits.keep_booked),
       segments_(folder_, limits.max_segments, head_),
       outbox_(identity_.incarnation) {}
 
@@ -330,6 +330,18 @@ void UsageLog::rotate() {
     entry.logged = entry.in_flight > 0 || entry.recent;
     entry.recent = false;
   }
+}
+
+Spent UsageLog::admitted() const {
+  Spent totals = spent_;
+  const auto add = [&totals](const Definition& definition, const int64_t* units) {
+    for (size_t i = 0; i < definition.charges.size(); ++i) add_spent(&totals, definition, i, units[i]);
+  };
+  for (const Entry& entry : entries_) {
+    for (const Sum& sum : entry.sums) add(entry.definition, sum.units);
+  }
+  segments_.each_in_flight([&](const Slot& slot) { add(entries_[slot.definition].definition, slot.units); });
+  return totals;
 }
 
 void UsageLog::forget_ended(int64_t second) {

@@ -31,6 +31,7 @@ struct LogIdentity {
 struct LogLimits {
   size_t max_segments = 256;          // of 1 MiB
   uint64_t max_file_bytes = 4 << 20;  // then the next records file starts
+  bool keep_booked = false;           // files whose records are booked stay, as booked-N
   size_t max_unacked = 200'000;       // records that wait for the ledger; past that nothing is admitted
 };
 
@@ -60,6 +61,7 @@ class UsageLog {
   Result<void> report_torn(int shard, const std::string& incarnation);
 
   Outbox& outbox() { return outbox_; }
+  const Outbox& outbox() const { return outbox_; }
   // Call after the outbox was acknowledged: deletes files that are no longer needed.
   void trim();
 
@@ -67,6 +69,8 @@ class UsageLog {
   const Spent& spent() const { return spent_; }
   // Those of windows that end until then may be less than was spent.
   int64_t forgotten_until_s() const { return forgotten_until_s_; }
+  // The same with what is in no record yet: what was admitted in all.
+  Spent admitted() const;
   // Looks whether a successor would find the folder, and whether there is room in it; `around`: what is known of the
   // data folder. kConflict: it would not, for the folder or a file of it was deleted or replaced: nothing is admitted
   // until it is back. kExhausted: the disk is full, or a write has failed and would again.

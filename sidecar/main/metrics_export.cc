@@ -137,11 +137,18 @@ void Sidecar::export_metrics(metrics::Scrape& scrape) const {
 
   const CourierCounters& c = courier_->counters();
   scrape.counter("tallygate_sidecar_records_sent_total", "Usage records that Redis took.", {}, get(c.sent));
+  scrape.counter("tallygate_sidecar_records_reopened_total",
+                 "Usage records that were booked, and are sent again to a ledger that was recovered from a backup.", {},
+                 get(c.reopened));
   scrape.counter("tallygate_sidecar_records_resent_total", "Usage records sent again.", {}, get(c.resent));
   scrape.counter("tallygate_sidecar_records_booked_total", "Usage records behind the ledger's watermark.", {},
                  get(c.acknowledged));
   scrape.gauge("tallygate_sidecar_records_waiting", "Usage records that the ledger has not booked yet.", {},
                get(c.unacknowledged));
+  scrape.gauge("tallygate_sidecar_ledger_behind", "1 while the ledger is known to have gone back to a backup.", {},
+               ledger_behind_.load() ? 1 : 0);
+  scrape.gauge("tallygate_sidecar_kept_bytes", "Usage on disk that the ledger has booked, kept to be sent again.", {},
+               static_cast<double>(kept_bytes_.load()));
   scrape.gauge("tallygate_sidecar_redis_up", "Whether Redis is connected.", {}, redis_up_.load() ? 1 : 0);
   scrape.gauge("tallygate_sidecar_tenants", "Tenants known here.", {}, get(tenants_));
   scrape.gauge("tallygate_sidecar_redis_stalled",

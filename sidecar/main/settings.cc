@@ -183,6 +183,16 @@ void declare(config::OptionSet& options, Settings& s) {
   options.add("app-probes", &s.app_probes, app_probes())
       .env()
       .help("the app's probes that --admin relays, unmetered; written by the injecting webhook");
+  options.add("keep-booked", &s.keep_booked_ms, duration_ms(0, int64_t{31} * 24 * 3'600'000))
+      .env()
+      .fallback("24h")
+      .help(
+          "how long usage stays in the data folder after it was booked, to be sent again should the ledger be restored "
+          "from a backup; 0s: not at all");
+  options.add("keep-booked-bytes", &s.keep_booked_bytes, byte_size(0, int64_t{1} << 40))
+      .env()
+      .fallback("64MiB")
+      .help("at most so much of it: the oldest goes first");
   options.add("pod-name", &s.pod, pod_name())
       .env("POD_NAME")
       .fallback(host_name())
@@ -252,6 +262,7 @@ LogLimits log_limits(const Settings& settings) {
   LogLimits limits;
   limits.max_segments = static_cast<size_t>(settings.log_bytes_max / 2 / kSegmentBytes);
   limits.max_unacked = static_cast<size_t>(std::min<int64_t>(settings.log_bytes_max / 4 / kRecordBytes, 200'000));
+  limits.keep_booked = settings.keep_booked_ms > 0;
   return limits;
 }
 

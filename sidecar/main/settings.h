@@ -26,6 +26,7 @@ struct Settings {
   std::string data_dir;
   int64_t log_bytes_max = 0;
   AppProbes app_probes;
+  int64_t keep_booked_ms = 0, keep_booked_bytes = 0;  // how long records stay on disk after the ledger has booked them
   std::string pod;
   int64_t admission_wait_ms = 0;
   int64_t drain_delay_ms = 0;  // between "not ready" and the listener's end

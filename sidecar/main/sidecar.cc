@@ -1,6 +1,7 @@
 #include "sidecar/main/sidecar.h"
 
 #include "core/telemetry/log.h"
+#include "sidecar/log/kept.h"
 #include "sidecar/main/refusal_log.h"
 
 namespace tallygate::sidecar {
@@ -44,6 +45,10 @@ Result<std::unique_ptr<Sidecar>> Sidecar::create(EventLoop& loop, LedgerClock& c
   s->escrow_ = std::make_unique<Escrow>(loop, *s->redis_, *s->log_, EscrowOptions{}, s->ledger_.get());
   s->courier_ = std::make_unique<Courier>(loop, *s->redis_, *s->escrow_);
   s->handover_ = std::make_unique<Handover>(loop, *s->redis_, *s->escrow_, *s->courier_, s->ledger_.get());
+  s->handover_->keep_booked(s->settings_.keep_booked_ms > 0);
+  s->memory_ = std::make_unique<LedgerMemory>(s->folder_.path());
+  s->escrow_->know(s->memory_->mark());
+  s->claims_ = std::make_unique<Claims>(*s->redis_, *s->escrow_, *s->log_, *s->handover_, s->folder_);
   s->directory_ = std::make_unique<Directory>(loop, *s->redis_, *s->notices_, s->settings_.policy_id());
   s->admission_ =
       std::make_unique<Admission>(loop, *s->directory_, *s->escrow_, *s->log_, s->spent_before_,
@@ -106,7 +111,8 @@ Result<void> Sidecar::recover(const std::string& boot_id) {
 }
 
 Result<void> Sidecar::start() {
-  courier_->add_live(&log_->outbox(), [this] { log_->trim(); });
+  courier_->add_live(&log_->outbox(), log_->folder(), [this] { log_->trim(); });
+  escrow_->on_behind([this](int shard) { claims_->tell(shard); });
   admission_->on_resume([this](proxy::Ticket ticket) { proxy_->resume(ticket); });
   admission_->on_logged([this] { courier_->kick(); });
   if (ledger_) {
@@ -142,6 +148,7 @@ Result<void> Sidecar::start() {
   syncer_.start();
   redis_->start();
   escrow_->start();
+  escrow_->epoch(0);  // heard of each second also by those that serve nobody: they too remember how far the ledger is
   courier_->start();
   directory_->start();
   if (resolver_) find_app();
@@ -178,6 +185,7 @@ void Sidecar::find_app() {
 // Each second: records of what was settled, out to the courier, and down to the disk.
 void Sidecar::commit() {
   commit_timer_ = loop_.after_ms(kCommitMs, [this] { commit(); });
+  remember_ledger();
   const bool pending = log_->settled_pending();
   const auto committed = log_->commit_batch();
   commit_failing_.store(!committed, std::memory_order_relaxed);
@@ -191,6 +199,8 @@ void Sidecar::commit() {
     forgot_ns_ = loop_.now_ns();
     log_->forget_ended(clock_.wall_s() - kForgetAfterS);
     aside_.store(folder_.aside().size());
+    kept_bytes_.store(
+        sweep_kept(folder_.path(), {settings_.keep_booked_ms / 1000, settings_.keep_booked_bytes}, clock_.wall_s()));
   }
   if (!pending && log_->in_flight() == 0) return;
   courier_->kick();
@@ -220,6 +230,26 @@ void Sidecar::examine_log() {
   }
 }
 
+void Sidecar::put_away(const std::string& folder) const {
+  if (settings_.keep_booked_ms > 0)
+    DataFolder::keep(folder);
+  else
+    DataFolder::remove(folder);
+}
+
+// Each second: how far the ledger is. A generation that is new here may lack what finished incarnations had booked.
+void Sidecar::remember_ledger() {
+  const LedgerMark& ledger = escrow_->ledger();
+  // Of another ledger's recoveries this folder's records are none of its business.
+  const bool same = memory_->mark().id.empty() || memory_->mark().id == ledger.id;
+  memory_->remember(ledger, same ? memory_->resent() : ledger.generation);
+  if (ledger.generation <= std::max(memory_->resent(), resending_)) return;
+  resending_ = ledger.generation;
+  handover_->resend(folder_.kept(), [this, generation = ledger.generation] {
+    memory_->remember(escrow_->ledger(), std::max(memory_->resent(), generation));
+  });
+}
+
 void Sidecar::watch() {
   watch_timer_ = loop_.after_ms(kWatchMs, [this] { watch(); });
   if (loop_.now_ns() - examined_ns_ > kExamineEveryNs) examine_log();
@@ -247,6 +277,13 @@ void Sidecar::watch() {
   if (const std::string fault = clock_.machine_fault(); !fault.empty()) {
     static log::Throttle throttle(60);
     log::warn(throttle, "a clock is wrong", {{"error", fault}});
+  }
+  ledger_behind_.store(escrow_->ledger_behind(), std::memory_order_relaxed);
+  if (escrow_->ledger_behind()) {
+    static log::Throttle throttle(10);
+    log::warn(throttle,
+              "the ledger has gone back to a backup; going on with the leases held, then onUnavailable, until it is "
+              "recovered");
   }
   tenants_.store(directory_->tenants(), std::memory_order_relaxed);
   purses_.store(escrow_->purses(), std::memory_order_relaxed);
@@ -299,7 +336,7 @@ void Sidecar::await_ledger(int64_t until_ns) {
     const size_t left = log_->outbox().size();
     if (booked && log_->in_flight() == 0) {
       log_->finish();
-      DataFolder::remove(log_->folder());
+      put_away(log_->folder());
       log::info("drained; everything is booked");
     } else {
       log::warn(log_state_.load() == LogState::kGone
@@ -363,6 +400,11 @@ void Sidecar::declare(telemetry::Health& health) {
   health.add_service("policy", [this]() -> telemetry::ServiceHealth {
     if (policy_known_.load()) return {};
     return {telemetry::ServiceState::kDegraded, no_policy()};
+  });
+  health.add_service("ledgerHistory", [this]() -> telemetry::ServiceHealth {
+    if (!ledger_behind_.load()) return {};
+    return {telemetry::ServiceState::kDegraded,
+            "the ledger has gone back to a backup; going on with the leases held, then onUnavailable"};
   });
   health.add_service("usageLog", [this]() -> telemetry::ServiceHealth {
     switch (log_state_.load()) {

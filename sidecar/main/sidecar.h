@@ -13,6 +13,7 @@
 #include "core/telemetry/health.h"
 #include "core/telemetry/metrics.h"
 #include "sidecar/admission/admission.h"
+#include "sidecar/escrow/claims.h"
 #include "sidecar/escrow/courier.h"
 #include "sidecar/escrow/escrow.h"
 #include "sidecar/escrow/handover.h"
@@ -54,6 +55,8 @@ class Sidecar {
   void watch();
   void begin_drain();
   void examine_log();
+  void remember_ledger();
+  void put_away(const std::string& folder) const;
   void drained();
   void give_back();
   void await_ledger(int64_t until_ns);
@@ -73,6 +76,8 @@ class Sidecar {
   std::unique_ptr<Escrow> escrow_;
   std::unique_ptr<Courier> courier_;
   std::unique_ptr<Handover> handover_;
+  std::unique_ptr<LedgerMemory> memory_;
+  std::unique_ptr<Claims> claims_;
   std::unique_ptr<Directory> directory_;
   std::unique_ptr<Admission> admission_;
   std::unique_ptr<proxy::Proxy> proxy_;
@@ -82,6 +87,7 @@ class Sidecar {
   bool giving_back_ = false;
   bool returned_ = false;
   int64_t forgot_ns_ = 0, examined_ns_ = 0;
+  int64_t resending_ = 0;  // the generation for which kept records are being sent again
   EventLoop::TimerId commit_timer_ = 0, watch_timer_ = 0, drain_timer_ = 0;
 
   // What admin threads may see.
@@ -91,6 +97,8 @@ class Sidecar {
   enum class LogState : uint8_t { kSound, kFull, kGone };
   std::atomic<LogState> log_state_{LogState::kSound};
   std::atomic<bool> commit_failing_{false};  // the last one
+  std::atomic<bool> ledger_behind_{false};
+  std::atomic<int64_t> kept_bytes_{0};
   std::atomic<bool> redis_up_{false}, ledger_up_{false}, policy_known_{false}, app_known_{false}, is_draining_{false};
   std::atomic<uint64_t> tenants_{0}, purses_{0}, segments_{0}, in_flight_{0}, waiting_{0}, commit_failures_{0},
       recovered_{0}, aside_{0};

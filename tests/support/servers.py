@@ -201,6 +201,38 @@ class Postgres:
         if self._elsewhere:
             shutil.rmtree(self._elsewhere, ignore_errors=True)
 
+    def back_up(self):
+        """A physical backup: a copy of the data folder, taken while the server is down. → what restore() takes."""
+        copy = self.data.with_name("backup")
+        shutil.rmtree(copy, ignore_errors=True)
+        self.stop()
+        subprocess.run(["cp", "-a", "--reflink=auto", str(self.data), str(copy)], check=True)
+        self.restart()
+        return copy
+
+    def restore(self, copy):
+        """Puts a physical backup in the place of the data, and starts on it."""
+        self.kill()
+        shutil.rmtree(self.data)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(copy), str(self.data)], check=True)
+        self.restart()
+
+    def dump(self, path):
+        """A logical backup by pg_dump."""
+        self._run_tool("pg_dump", "-Fc", "-f", path, "-d", self.url)
+
+    def restore_dump(self, path):
+        """Drops the database under whoever is connected, and makes it anew from a logical backup."""
+        admin = self.url.rpartition("/")[0] + "/postgres"
+        for sql in (f"DROP DATABASE {self.DATABASE} WITH (FORCE)", f"CREATE DATABASE {self.DATABASE}"):
+            self._run_tool("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", admin, "-c", sql)
+        self._run_tool("pg_restore", "--exit-on-error", "-d", self.url, path)
+
+    def _run_tool(self, name, *args):
+        done = subprocess.run([self._bin / name, *args], capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode:
+            raise ProcessError(f"{name}: {done.stderr.strip()}")
+
     def pause(self):
         """SIGSTOP to all its processes: connections stay open and nothing answers."""
         os.kill(self._process.pid, signal.SIGSTOP)

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "operator/billing/submitter.h"
 #include "tests/integration/billing/world.h"
 
@@ -103,6 +105,46 @@ TEST_F(OutboxTest, DeliveryPostsOnceHoweverOftenItIsRecorded) {
   outcome.state = billing::Outcome::State::kPending;
   record(outcome);
   EXPECT_EQ(world.in_state("delivered"), 1) << "delivered stays delivered";
+}
+
+// The ledger was restored from a backup and recovered: what it forms anew may be at Stripe already. A repetition counts
+// once for a day only; and usage that came later must not be taken for what the lost ledger had sent under that number.
+TEST_F(OutboxTest, AfterARecoveryWhatTheLostLedgerMayHaveSentIsToldApart) {
+  const auto add = [&](int64_t minute_s, int64_t revision) {
+    world.rows(
+        "insert into usage_aggregates (tenant, meter, minute, revision, units, requests, created_at) values "
+        "('shop/acme', 'api_calls', to_timestamp($1::bigint), $2::integer, 5, 1, clock_timestamp())",
+        {minute_s, revision});
+    world.rows("select post_aggregates(array[(select max(id) from usage_aggregates)], now())");
+  };
+  const auto identifier = [](int64_t minute_s, int64_t revision, int64_t recovered = 0) {
+    return billing::event_identifier("shop/acme", "cus_acme", "api_calls", minute_s, revision, recovered);
+  };
+  const int64_t minute_s = kMinute_s - 60;
+  add(kMinute_s, 0);
+  enqueue();
+  add(minute_s, 0);
+  enqueue();
+  world.rows("update meter_submissions set state = 'delivered' where identifier = $1", {identifier(minute_s, 0)});
+  world.rows(
+      "select ledger_recover('{\"generation\": 0, \"mark\": 5, \"shards\": []}'::jsonb, 60, 'ann', 'test', "
+      "clock_timestamp())");
+  add(minute_s, 1);
+  add(minute_s, 2);
+  enqueue();
+  std::map<std::string, bool> may_be_there;
+  for (const auto& one : claim()) may_be_there[one.event.identifier] = one.unknown_since_s > 0;
+  EXPECT_EQ(may_be_there, (std::map<std::string, bool>{{identifier(kMinute_s, 0), true},
+                                                       {identifier(minute_s, 1), true},
+                                                       {identifier(minute_s, 2, 1), false}}));
+  const int64_t next_s = world.number("select extract(epoch from now())::bigint / 60 * 60 + 60");
+  add(next_s, 0);
+  add(next_s, 1);
+  enqueue();
+  for (const auto& one : claim()) {
+    EXPECT_EQ(one.unknown_since_s, 0);
+    EXPECT_EQ(one.event.identifier.find("-g"), std::string::npos) << "a minute that no lost ledger knew";
+  }
 }
 
 TEST_F(OutboxTest, TheFirstUnknownOutcomeIsRemembered) {

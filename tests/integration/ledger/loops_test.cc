@@ -17,6 +17,30 @@ TEST(Loops, ReadyWellWithinASecond) {
   EXPECT_EQ(w.keeper->counters().epochs_opened, 64);
 }
 
+// Two on one Redis would sell each other's quota.
+TEST(Loops, ARedisThatServesAnotherLedgerIsLeftAlone) {
+  LoopsWorld w;
+  w.start();
+  ASSERT_GE(w.eventually([&] { return w.keeper->counters().shards_ready == 64; }), 0);
+  const int64_t epoch = w.epoch();
+  escrow::EpochKeeperOptions options;
+  options.database_url = PostgresServer::shared().create_database();
+  must(ledger::Session(options.database_url).exec("update ledger_history set id = md5('another')"));
+  options.redis = w.redis.endpoint();
+  options.history = std::make_shared<ledger::History>();
+  escrow::EpochKeeper other(w.env, options);
+  other.start();
+  ASSERT_GE(w.eventually([&] { return options.history->foreign(); }), 0);
+  EXPECT_FALSE(options.history->redis_is_ours());
+  EXPECT_FALSE(options.history->in_order());
+  EXPECT_NE(options.history->trouble().find("serves another ledger"), std::string::npos);
+  w.env.sleep_ms(700);  // some turns of both
+  other.stop();
+  EXPECT_EQ(other.counters().epochs_opened, 0);
+  EXPECT_EQ(w.epoch(), epoch);
+  EXPECT_EQ(w.keeper->counters().epochs_opened, 64);
+}
+
 TEST(Loops, AHelloRegistersAndAColdBucketIsFunded) {
   LoopsWorld w;
   w.publish(7000);

@@ -86,18 +86,19 @@ class LoopsWorld {
   Lease lease(const std::string& incarnation, int64_t total, int64_t returned = 0) {
     using namespace redis_contract;
     const int64_t e = epoch();
-    const auto reply = client.eval(
-        kLease,
-        {epoch_key(shard), registered_key(shard, e), closed_key(shard, e), want_key(shard, e), watermark_key(shard),
-         held_key(shard, e, incarnation), minted_key(shard, e), heard_key(shard), bucket_key(shard, e, tenant, bucket)},
-        {std::to_string(e), incarnation, std::to_string(env.wall_ms() + caller_ahead_ms), want_channel(),
-         std::string(shard < 10 ? "0" : "") + std::to_string(shard), std::to_string(total), std::to_string(total),
-         std::to_string(returned), "0", member(tenant, bucket), "0"});
+    const auto reply =
+        client.eval(kLease,
+                    {epoch_key(shard), registered_key(shard, e), closed_key(shard, e), want_key(shard, e),
+                     watermark_key(shard), held_key(shard, e, incarnation), minted_key(shard, e), heard_key(shard),
+                     ledger_key(shard), bucket_key(shard, e, tenant, bucket)},
+                    {std::to_string(e), incarnation, std::to_string(env.wall_ms() + caller_ahead_ms), want_channel(),
+                     std::string(shard < 10 ? "0" : "") + std::to_string(shard), "", "0", "0", std::to_string(total),
+                     std::to_string(total), std::to_string(returned), "0", member(tenant, bucket), "0"});
     if (!reply || !reply->is_array() || reply->elements.empty()) return {};
     Lease lease{reply->elements[0].text};
-    if (reply->elements.size() > 4) {
-      lease.granted = reply->elements[4].elements[0].to_integer();
-      lease.remaining = reply->elements[4].elements[1].to_integer();
+    if (reply->elements.size() > 8) {
+      lease.granted = reply->elements[8].elements[0].to_integer();
+      lease.remaining = reply->elements[8].elements[1].to_integer();
     }
     return lease;
   }

@@ -165,19 +165,23 @@ TEST_F(Funding_, AClosedIncarnationGivesBackWhatItDidNotSpendOnce) {
 }
 
 TEST_F(Funding_, AckRemovesEntriesAndRaisesWatermarksOnly) {
-  const std::string stream = rc::usage_key(s.shard()), marks = rc::watermark_key(s.shard());
+  const std::string stream = rc::usage_key(s.shard()), marks = rc::watermark_key(s.shard()),
+                    ledger = rc::ledger_key(s.shard());
   s.call({"XGROUP", "CREATE", stream, rc::kConsumerGroup, "0", "MKSTREAM"});
   std::vector<std::string> ids;
   for (int i = 0; i < 3; ++i) ids.push_back(s.call({"XADD", stream, "*", "r", "record"}).text);
   s.call({"XREADGROUP", "GROUP", rc::kConsumerGroup, "me", "COUNT", "10", "STREAMS", stream, ">"});
-  EXPECT_EQ(
-      s.run(rc::kAck, {stream, marks}, {rc::kConsumerGroup, "2", ids[0], ids[1], "a", "7", "b", "9007199254740991"})
-          .integer,
-      2);
+  EXPECT_EQ(s.run(rc::kAck, {stream, marks, ledger},
+                  {rc::kConsumerGroup, "0", "5", "2", ids[0], ids[1], "a", "7", "b", "9007199254740991"})
+                .integer,
+            2);
   EXPECT_EQ(s.call({"XLEN", stream}).integer, 1);
-  EXPECT_EQ(
-      s.run(rc::kAck, {stream, marks}, {rc::kConsumerGroup, "1", ids[0], "a", "6", "b", "9007199254740990"}).integer, 0)
+  EXPECT_EQ(s.run(rc::kAck, {stream, marks, ledger},
+                  {rc::kConsumerGroup, "0", "4", "1", ids[0], "a", "6", "b", "9007199254740990"})
+                .integer,
+            0)
       << "repeated";
+  EXPECT_EQ(s.call({"HGET", ledger, "mark"}).text, "5");
   EXPECT_EQ(s.call({"HGET", marks, "a"}).text, "7");
   EXPECT_EQ(s.call({"HGET", marks, "b"}).text, "9007199254740991");
   EXPECT_EQ(s.call({"XPENDING", stream, rc::kConsumerGroup}).elements.at(0).integer, 1);

@@ -117,10 +117,17 @@ Result<redis::Reply> Scripts::try_lease(int64_t epoch, const std::string& incarn
   std::vector<std::string> keys{rc::epoch_key(shard_),         rc::registered_key(shard_, epoch),
                                 rc::closed_key(shard_, epoch), rc::want_key(shard_, epoch),
                                 rc::watermark_key(shard_),     rc::held_key(shard_, epoch, incarnation),
-                                rc::minted_key(shard_, epoch), rc::heard_key(shard_)};
+                                rc::minted_key(shard_, epoch), rc::heard_key(shard_),
+                                rc::ledger_key(shard_)};
   char shard[3] = {static_cast<char>('0' + shard_ / 10), static_cast<char>('0' + shard_ % 10), 0};
-  std::vector<std::string> args{std::to_string(epoch), incarnation, std::to_string(system_env().wall_ms() + ahead_ms),
-                                rc::want_channel(), shard};
+  std::vector<std::string> args{std::to_string(epoch),
+                                incarnation,
+                                std::to_string(system_env().wall_ms() + ahead_ms),
+                                rc::want_channel(),
+                                shard,
+                                "",
+                                "0",
+                                "0"};
   for (const Want& want : wants) {
     keys.push_back(key(want.bucket, epoch));
     for (const int64_t n : {want.least, want.best, want.returned, want.mint}) args.push_back(std::to_string(n));
@@ -133,13 +140,13 @@ Result<redis::Reply> Scripts::try_lease(int64_t epoch, const std::string& incarn
 LeaseAnswer Scripts::lease(int64_t epoch, const std::string& incarnation, const std::vector<Want>& wants) {
   auto reply = try_lease(epoch, incarnation, wants);
   if (!reply) assertion_failed(reply.error().message.c_str(), __FILE__, __LINE__);
-  TG_ASSERT(reply->is_array() && reply->elements.size() >= 4);
+  TG_ASSERT(reply->is_array() && reply->elements.size() >= 8);
   LeaseAnswer answer{reply->elements[0].text,
                      reply->elements[1].to_integer(-1),
                      reply->elements[2].to_integer(-1),
                      {},
                      reply->elements[3].to_integer(-1)};
-  for (size_t i = 4; i < reply->elements.size(); ++i) {
+  for (size_t i = 8; i < reply->elements.size(); ++i) {
     const auto& e = reply->elements[i].elements;
     TG_ASSERT(e.size() == 6 && e[0].is_integer() && e[1].is_integer() && e[2].is_integer() && e[4].is_integer());
     answer.grants.push_back({e[0].integer, e[1].integer, e[2].integer, e[3].text, e[5].integer});

@@ -146,6 +146,33 @@ TEST(Handover, WhatALogHasForgottenIsNotGivenBack) {
   }
 }
 
+// Booked by a ledger that is gone since: as long as the folder is not put away, its records are sent again like
+// anybody's.
+TEST(Handover, APredecessorNotPutAwayYetSendsAgainWhatARecoveredLedgerLacks) {
+  World world;
+  world.ready(200, 200);
+  const std::string folder = world.temporary_folder();
+  sidecar::LogLimits log;
+  log.keep_booked = true;
+  {
+    Pod& pod = world.pod({.folder = folder, .log = log});
+    EXPECT_EQ(world.admitted_of(pod, 7), 7);
+    world.drop(pod);
+  }
+  world.op.call({"FLUSHALL"});
+  world.op.forget_streams();
+  world.basics(200);
+  Pod& successor = world.pod({.folder = folder, .log = log});
+  ASSERT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 7; }));
+  world.run_ms(600);  // it has heard so
+  ASSERT_EQ(successor.handover->returning(), 1u);
+  world.op.recover_empty();
+  EXPECT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket()) == 7; }));
+  world.op.open();
+  world.op.fund(kTenant, world.bucket(), 50);
+  EXPECT_TRUE(world.until([&] { return successor.handover->pending() == 0; }));
+}
+
 // The pod lives on, a second one starts on a copy of its folder: what the first has leased is the first's.
 TEST(Handover, ACopyOfALiveFolderGivesNothingBack) {
   World world;
@@ -153,7 +180,8 @@ TEST(Handover, ACopyOfALiveFolderGivesNothingBack) {
   const std::string folder = world.temporary_folder(), copy = world.temporary_folder();
   Pod& pod = world.pod({.folder = folder});
   int64_t admitted = world.admitted_of(pod, 40);
-  std::filesystem::copy(folder, copy, std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy(folder, copy,
+                        std::filesystem::copy_options::recursive | std::filesystem::copy_options::overwrite_existing);
   Pod& second = world.pod({.folder = copy});
   admitted += world.admitted_of(second, 400);
   ASSERT_TRUE(world.until([&] {

@@ -182,10 +182,22 @@ void FakeOperator::step() {
     for (const auto& [incarnation, yes] : touched) {
       int64_t seq = 0;
       while (records.count({shard, incarnation, seq + 1}) != 0) ++seq;
-      (void)client_.eval(rc::kAck, {rc::usage_key(shard), rc::watermark_key(shard)},
-                         {rc::kConsumerGroup, "0", incarnation, std::to_string(seq)});
+      (void)client_.eval(
+          rc::kAck, {rc::usage_key(shard), rc::watermark_key(shard), rc::ledger_key(shard)},
+          {rc::kConsumerGroup, std::to_string(ledger_generation_), "0", "0", incarnation, std::to_string(seq)});
     }
   }
+}
+
+namespace {
+const char* const kLedgerId = "feed";
+}
+
+void FakeOperator::recover_empty() {
+  records.clear();
+  const std::string generation = std::to_string(++ledger_generation_);
+  for (int shard = 0; shard < rc::kShards; ++shard)
+    (void)client_.eval(rc::kTell, {rc::ledger_key(shard), rc::watermark_key(shard)}, {generation, "0", kLedgerId});
 }
 
 int64_t FakeOperator::booked(const std::string& tenant, const std::string& bucket, int64_t of_epoch) const {
@@ -217,8 +229,8 @@ Pod::Pod(World& world, Options options)
     predecessors.push_back(std::move(*found));
   }
   const std::string incarnation = "pod." + system_env().random_hex(6);
-  log = std::move(*UsageLog::create(folder->incarnation_folder(incarnation), {incarnation, options.boot_id, "pod"},
-                                      options.log));
+  log = std::move(
+      *UsageLog::create(folder->incarnation_folder(incarnation), {incarnation, options.boot_id, "pod"}, options.log));
   if (options.ledger) {
     ledger_client = std::make_unique<LedgerClient>(world.loop, *options.ledger);
     ledger = std::make_unique<LedgerLeases>(world.loop, *ledger_client, log->folder(), incarnation);
@@ -233,10 +245,11 @@ Pod::Pod(World& world, Options options)
   });
   courier = std::make_unique<Courier>(world.loop, redis, *escrow);
   handover = std::make_unique<Handover>(world.loop, redis, *escrow, *courier, ledger.get());
+  handover->keep_booked(options.log.keep_booked);
   directory = std::make_unique<Directory>(world.loop, redis, notices, options.policy);
   admission = std::make_unique<Admission>(world.loop, *directory, *escrow, *log, spent_before_, options.space,
                                           options.admission);
-  courier->add_live(&log->outbox(), [this] { log->trim(); });
+  courier->add_live(&log->outbox(), log->folder(), [this] { log->trim(); });
   admission->on_resume([this](proxy::Ticket ticket) { resumed_.push_back(ticket); });
   admission->on_logged([this] { courier->kick(); });
   directory->on_fault([this](const std::string& what) { faults.push_back(what); });

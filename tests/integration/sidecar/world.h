@@ -73,6 +73,8 @@ class FakeOperator {
   void set_ahead_ms(int64_t ms);
   bool registering = true;
   bool booking = true;
+  // A ledger that was recovered from a backup which knew none of `records`: it is told in every shard.
+  void recover_empty();
   int64_t epoch = 0;
   // Every record once, by (shard, incarnation, seq); a second one with another content is a failure.
   std::map<std::tuple<int, std::string, int64_t>, redis_contract::Record> records;
@@ -90,6 +92,7 @@ class FakeOperator {
   int64_t ahead_ms_ = 0;
   int64_t version_ = 0;
   int generation_ = 0;
+  int ledger_generation_ = 0;
 };
 
 struct Ask {

@@ -77,7 +77,8 @@ const Damage kDamages[] = {
      "postgres: function aggregate_account_kind(p_settlement text)", Outcome::kWrong, "body"},
     {"FunctionForEverybody", "grant execute on function secure_tables() to public",
      "postgres: function secure_tables()", Outcome::kWrong, "executed by public"},
-    {"DroppedTable", "drop table provider_calls cascade", "postgres: table provider_calls", Outcome::kMissing, "not there"},
+    {"DroppedTable", "drop table provider_calls cascade", "postgres: table provider_calls", Outcome::kMissing,
+     "not there"},
     {"DroppedIndex", "drop index escrow_accounts_window", "postgres: index escrow_accounts_window", Outcome::kMissing,
      "not there"},
     {"DroppedColumn", "alter table wallets drop column suspended_reason", "postgres: column wallets.suspended_reason",
@@ -105,6 +106,8 @@ const Damage kDamages[] = {
      "currency) "
      "do update set balance_micros = 5",
      "ledger audit: balance", Outcome::kWrong, "expected 0, is 5"},
+    {"LedgerThatHasGoneBack", "select ledger_found_behind('mark 9 was known', now())", "ledger history",
+     Outcome::kWrong, "mark 9 was known"},
 };
 
 TEST(Verify, EachDamageOfTheDatabaseHasItsRow) {

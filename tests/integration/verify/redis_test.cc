@@ -28,6 +28,12 @@ TEST(VerifyRedis, EpochOfAnotherLedgerIsWrong) {
   expect_fault(world.verify(), "redis: epochs", Outcome::kWrong, "shard 63 (9, ledger: 1)");
 }
 
+TEST(VerifyRedis, AnotherLedgersServerIsWrong) {
+  VerifyWorld world;
+  ASSERT_TRUE(redis::Client::check(world.redis.call({"HSET", redis_contract::ledger_key(0), "id", "another"})));
+  expect_fault(world.verify(), "redis: ledger", Outcome::kWrong, "another");
+}
+
 TEST(VerifyRedis, RestartedServerHasNeitherEpochsNorPublication) {
   VerifyWorld world;
   world.server.kill();

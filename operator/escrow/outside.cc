@@ -1,0 +1,202 @@
+#include "operator/escrow/outside.h"
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "core/redis_contract/bucket_id.h"
+#include "core/redis_contract/scripts.h"
+
+namespace tallygate::escrow {
+namespace {
+
+using redis_contract::kShards;
+
+constexpr size_t kPipelined = 1000;
+
+// Takes a number off the front of `text`, and the separator after it.
+bool take_number(std::string_view& text, std::string_view separator, int64_t* value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value);
+  if (error != std::errc()) return false;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  if (!text.starts_with(separator)) return false;
+  text.remove_prefix(separator.size());
+  return true;
+}
+
+// Of a window that is over nothing matters any more: the ledger takes what is late, and grants nothing
+// (ledger_recover_float).
+constexpr int64_t kOver_s = 3600;  // more than clocks differ
+
+bool is_ledger_bucket(std::string_view member, int64_t now_s) {
+  const size_t bar = member.find('|');
+  if (bar == std::string_view::npos) return false;
+  const auto id = redis_contract::BucketId::parse(member.substr(bar + 1));
+  return id && !id->redis_only() && (id->wallet || id->start_s + id->length_s > now_s - kOver_s);
+}
+
+// "l:<incarnation>" and "c:<epoch>:<incarnation>:<member>".
+void take_claim(KnownShard& shard, std::string_view field, int64_t value, int64_t now_s) {
+  if (field.starts_with("l:")) {
+    int64_t& last = shard.incarnations[std::string(field.substr(2))];
+    last = std::max(last, value);
+    return;
+  }
+  int64_t epoch = 0;
+  if (!field.starts_with("c:")) return;
+  field.remove_prefix(2);
+  if (!take_number(field, ":", &epoch)) return;
+  shard.epoch = std::max(shard.epoch, epoch);
+  const size_t colon = field.find(':');
+  if (colon == std::string_view::npos || !is_ledger_bucket(field.substr(colon + 1), now_s) || value <= 0) return;
+  shard.buckets[{epoch, std::string(field.substr(colon + 1))}].ceiling += value;
+}
+
+Result<void> ask_shards(redis::Client& redis, KnownOutside& known, int64_t now_s) {
+  std::vector<redis::Command> commands;
+  for (int shard = 0; shard < kShards; ++shard) {
+    commands.push_back({"HGET", redis_contract::epoch_key(shard), "n"});
+    commands.push_back({"HGETALL", redis_contract::watermark_key(shard)});
+    commands.push_back({"HGETALL", redis_contract::claims_key(shard)});
+  }
+  auto results = redis.pipeline(commands);
+  for (auto& result : results) {
+    result = redis::Client::check(std::move(result));
+    if (!result) return tl::unexpected(result.error());
+  }
+  for (size_t s = 0; s < kShards; ++s) {
+    KnownShard& shard = known.shards[s];
+    shard.epoch = results[s * 3]->to_integer();
+    const auto& watermarks = results[s * 3 + 1]->elements;
+    for (size_t i = 0; i + 1 < watermarks.size(); i += 2)
+      shard.incarnations[watermarks[i].text] = watermarks[i + 1].to_integer();
+    const auto& claims = results[s * 3 + 2]->elements;
+    for (size_t i = 0; i + 1 < claims.size(); i += 2)
+      take_claim(shard, claims[i].text, claims[i + 1].to_integer(), now_s);
+  }
+  return {};
+}
+
+struct BucketKey {
+  size_t shard;
+  int64_t epoch;
+  std::string member, key;
+};
+
+// "tg:{s07}:12:b:shop/acme|calls@…"
+std::optional<BucketKey> parse_bucket_key(const std::string& key, int64_t now_s) {
+  std::string_view text = key;
+  int64_t shard = 0, epoch = 0;
+  if (!text.starts_with("tg:{s")) return std::nullopt;
+  text.remove_prefix(5);
+  if (!take_number(text, "}:", &shard) || shard < 0 || shard >= kShards) return std::nullopt;
+  if (!take_number(text, ":b:", &epoch) || epoch <= 0 || !is_ledger_bucket(text, now_s)) return std::nullopt;
+  return BucketKey{static_cast<size_t>(shard), epoch, std::string(text), key};
+}
+
+Result<void> ask_buckets(redis::Client& redis, KnownOutside& known, const std::vector<BucketKey>& keys) {
+  std::vector<redis::Client::Eval> calls;
+  for (const BucketKey& key : keys) {
+    calls.push_back({&redis_contract::kVoid,
+                     {redis_contract::ledger_key(static_cast<int>(key.shard)), key.key},
+                     {std::to_string(key.epoch)}});
+  }
+  auto results = redis.eval_all(std::move(calls));
+  for (size_t i = 0; i < results.size(); ++i) {
+    auto result = redis::Client::check(std::move(results[i]));
+    if (!result) return tl::unexpected(result.error());
+    if (result->elements.size() != 2) continue;
+    KnownBucket& bucket = known.shards[keys[i].shard].buckets[{keys[i].epoch, keys[i].member}];
+    bucket.funded = result->elements[0].to_integer();
+    bucket.recalled = result->elements[1].to_integer();
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string KnownOutside::json() const {
+  nlohmann::json all{{"generation", mark.generation}, {"mark", mark.mark}, {"shards", nlohmann::json::array()}};
+  for (size_t s = 0; s < shards.size(); ++s) {
+    nlohmann::json buckets = nlohmann::json::array();
+    for (const auto& [key, b] : shards[s].buckets) {
+      const size_t bar = key.second.find('|');
+      buckets.push_back({{"epoch", key.first},
+                         {"tenant", key.second.substr(0, bar)},
+                         {"bucket", key.second.substr(bar + 1)},
+                         {"funded", b.funded},
+                         {"recalled", b.recalled},
+                         {"ceiling", b.ceiling}});
+    }
+    all["shards"].push_back({{"shard", s},
+                             {"epoch", shards[s].epoch},
+                             {"incarnations", shards[s].incarnations},
+                             {"buckets", std::move(buckets)}});
+  }
+  return all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+Result<void> seal_all(redis::Client& redis, int64_t generation) {
+  std::vector<redis::Client::Eval> calls;
+  for (int shard = 0; shard < kShards; ++shard) {
+    calls.push_back({&redis_contract::kSeal,
+                     {redis_contract::epoch_key(shard), redis_contract::ledger_key(shard)},
+                     {std::to_string(generation)}});
+  }
+  for (auto& result : redis.eval_all(std::move(calls))) {
+    result = redis::Client::check(std::move(result));
+    if (!result) return tl::unexpected(result.error());
+  }
+  return {};
+}
+
+Result<ledger::Past> known_past(redis::Client& redis) {
+  std::vector<redis::Command> commands;
+  for (int shard = 0; shard < kShards; ++shard)
+    commands.push_back({"HMGET", redis_contract::ledger_key(shard), "gen", "mark", "cgen", "claimed", "id"});
+  ledger::Past known;
+  for (auto& result : redis.pipeline(commands)) {
+    result = redis::Client::check(std::move(result));
+    if (!result) return tl::unexpected(result.error());
+    if (result->elements.size() != 5) return fail(Errc::kInternal, "HMGET: an unknown answer");
+    const auto at = [&](size_t i) { return result->elements[i].to_integer(); };
+    known.mark = std::max({known.mark, ledger::Mark{at(0), at(1)}, ledger::Mark{at(2), at(3)}});
+    if (known.id.empty()) known.id = result->elements[4].text;
+  }
+  return known;
+}
+
+Result<void> forget_ledger(redis::Client& redis) {
+  std::vector<redis::Command> commands;
+  for (int shard = 0; shard < kShards; ++shard) commands.push_back({"DEL", redis_contract::ledger_key(shard)});
+  for (auto& result : redis.pipeline(commands)) {
+    result = redis::Client::check(std::move(result));
+    if (!result) return tl::unexpected(result.error());
+  }
+  return {};
+}
+
+Result<KnownOutside> known_outside(redis::Client& redis, int64_t now_s) {
+  KnownOutside known;
+  const auto past = known_past(redis);
+  if (!past) return tl::unexpected(past.error());
+  known.mark = past->mark;
+  if (Result<void> done = ask_shards(redis, known, now_s); !done) return tl::unexpected(done.error());
+  std::string cursor = "0";
+  do {
+    auto reply = redis::Client::check(
+        redis.call({"SCAN", cursor, "MATCH", "tg:{s[0-9][0-9]}:*:b:*", "COUNT", std::to_string(kPipelined)}));
+    if (!reply) return tl::unexpected(reply.error());
+    if (reply->elements.size() != 2) return fail(Errc::kInternal, "SCAN: an unknown answer");
+    cursor = reply->elements[0].text;
+    std::vector<BucketKey> keys;
+    for (const auto& element : reply->elements[1].elements) {
+      if (auto key = parse_bucket_key(element.text, now_s)) keys.push_back(std::move(*key));
+    }
+    if (Result<void> done = ask_buckets(redis, known, keys); !done) return tl::unexpected(done.error());
+  } while (cursor != "0");
+  return known;
+}
+
+}  // namespace tallygate::escrow
