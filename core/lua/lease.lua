@@ -3,12 +3,14 @@
 -- With no buckets it is the heartbeat: epoch and watermark.
 -- KEYS 1 epoch, 2 registered, 3 closed, 4 want, 5 watermark, 6 held, 7 minted, 8 heard, 9 ledger, 10… buckets.
 -- ARGV 1 epoch, 2 incarnation, 3 the ledger's time in ms as the caller knows it, 4 channel,
---   5 shard as two digits, 6 id, 7 generation and 8 mark of the ledger that the caller has heard, then per bucket six: least
---   total wanted, best total wanted, total returned, mint (units a Redis-only window starts with, else 0), member, total spent.
+--   5 shard as two digits, 6 id, 7 generation and 8 mark of the ledger that the caller has heard, then per bucket seven: least
+--   total wanted, best total wanted, total returned, mint (units a Redis-only window starts with, else 0), member, total spent,
+--   again (1: minted again where what was used of it is lost, as of a soft limit).
 -- Reply: {status, epoch, watermark, the ledger's time in ms or 0, the ledger's generation as told here, the mark that every
 --   shard was told, 1 where it is known to have gone back (2: more was claimed here than it has told), its id as told here, {granted
 --   total, remaining, used, dry, returned total, lying} …}: status GRANT,
---   DRY (the ledger says exhausted), WAIT (funding is under way), EPOCH (another is in force; no buckets follow), REG (not
+--   DRY (the ledger says exhausted), WAIT (funding is under way, or the window has not begun), LOST (of a window that an epoch
+--   before this one may have minted nobody knows what is left: none until the next one begins), EPOCH (another is in force; no buckets follow), REG (not
 --   registered; ditto) or CLOCK (the caller's time is further off than the bound; ditto).
 --   remaining = free here + what the ledger could still fund, at most 2^53 - 1; dry = this bucket's ledger version, or '' ;
 --   lying = what others have leased and, as they last told, not spent; 0 where nobody has told anything for so long that
@@ -17,6 +19,7 @@
 --include ledger_guard
 local lying_s = 10     -- units that lie unused for less go back by themselves
 local bound_ms = 2000  -- docs/PROTOCOL.md, Clocks; core/ledger_clock.h has the same
+local early_ms = 200   -- so long before it begins a window is minted at the most
 local w = ledger_word(KEYS[9], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]))
 local e, off = current_epoch(KEYS[1])
 if w.short then e = 0 end
@@ -43,7 +46,7 @@ local function minted(name)
   return tonumber(a), tonumber(b)
 end
 local holders = math.max(1, redis.call('SCARD', KEYS[2]) - redis.call('SCARD', KEYS[3]))
-local status = 'GRANT'
+local status, rank = 'GRANT', {GRANT = 0, WAIT = 1, LOST = 2, DRY = 3}
 local plan, seen = {}, {}
 -- Notes that this incarnation holds units of a bucket, until an hour after its window's end (a minute, for one that lives
 -- here alone): then nobody has use for what would come back, and with a limit a second the set would grow for ever.
@@ -55,7 +58,7 @@ local function hold(member)
   redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', '(' .. now_s)
 end
 for i = 1, n do
-  local key, at = KEYS[9 + i], 8 + (i - 1) * 6
+  local key, at = KEYS[9 + i], 8 + (i - 1) * 7
   local lo, hi, ret, mint = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local h = redis.call('HMGET', key, 'f', 'free', 'avail', 'used', 'dry', 'low', 'kick', 'ro', 'g:' .. inc, 'r:' .. inc, 'need', 'want',
     's:' .. inc, 'lying', 'told')
@@ -71,8 +74,12 @@ for i = 1, n do
     p.limit, p.start, p.ro = limit .. '+' .. length, tonumber(start), '1'
     p.left = (p.start + tonumber(length)) * 1000 - now
     local a, b = minted(p.limit)
-    local is_now = p.left > -bound_ms and p.start * 1000 - now <= bound_ms
-    if is_now and p.start > b and p.start ~= a then p.mint, p.free = mint, mint end
+    local begins_ms = p.start * 1000 - now
+    if p.left > -bound_ms and begins_ms <= bound_ms and p.start > b and p.start ~= a then
+      local since = tonumber(redis.call('HGET', KEYS[1], 'since') or '0')
+      p.none = begins_ms > early_ms and 'WAIT' or p.start * 1000 < since + early_ms and ARGV[at + 7] ~= '1' and since > 0 and 'LOST'
+      if not p.none then p.mint, p.free = mint, mint end
+    end
   end
   p.mine = p.said and math.max(0, p.granted - p.returned - tonumber(p.said)) or 0
   if h[9] and ret > p.returned and ret <= p.granted then p.back = ret - p.returned end
@@ -82,7 +89,8 @@ for i = 1, n do
   if p.give < 0 then p.give = 0 end
   p.more = hi - p.granted
   if need > free then
-    if p.ro or p.dry ~= '' then status = 'DRY' elseif status ~= 'DRY' then status = 'WAIT' end
+    local answer = p.none or ((p.ro or p.dry ~= '') and 'DRY' or 'WAIT')
+    if rank[answer] > rank[status] then status = answer end
     p.short = true
     -- The funder learns how much a single request needs, which may be more than it would keep here otherwise.
     if not p.ro and p.dry == '' and need > p.asked then p.need = need end

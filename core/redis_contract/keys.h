@@ -21,7 +21,7 @@ int shard_of(std::string_view tenant);
 std::string shard_prefix(int shard);
 
 // HASH n (number), run, repl (the ids of the server that it was opened on), off (how many ms the ledger's clock is
-// ahead of that server's).
+// ahead of that server's), since (the ledger's ms when it was opened; 0: there was none before it).
 std::string epoch_key(int shard);
 // STREAM of records, one field "r".
 std::string usage_key(int shard);

@@ -111,7 +111,9 @@ Verdict Admission::deny(const Request& request, Reason reason, std::string_view 
   facts.requested = requested;
   if (identifier_) facts.challenge = identifier_->challenge();
   facts.now_s = (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000;
-  if (info(reason).status == 503 || (item != nullptr && comes_back(*item, requested))) {
+  if (item != nullptr && item->purse->state == PurseState::kLost && item->end_s > facts.now_s) {
+    facts.retry_after_s = item->end_s - facts.now_s;
+  } else if (info(reason).status == 503 || (item != nullptr && comes_back(*item, requested))) {
     facts.retry_after_s = 1;
   } else if (item != nullptr && item->end_s > facts.now_s && reason == Reason::kQuotaExhausted) {
     facts.retry_after_s = item->end_s - facts.now_s;

@@ -101,6 +101,7 @@ class Admission final : public proxy::Gate {
   proxy::Verdict decide(Request& request, proxy::Admission& admission, proxy::Denial& denial);
   proxy::Verdict decide_tenant(Request& request, proxy::Admission& admission, proxy::Denial& denial);
   proxy::Verdict decide_units(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial);
+  std::string why_unavailable(const PlanItem& item) const;
   proxy::Verdict unavailable(Request& request, Plan& plan, const PlanItem& item, proxy::Admission& admission,
                              proxy::Denial& denial);
   proxy::Verdict take(Request& request, Plan& plan, uint32_t definition, Reason reason, proxy::Admission& admission,

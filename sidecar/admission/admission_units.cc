@@ -129,12 +129,14 @@ Verdict Admission::decide_units(Request& request, Plan& plan, proxy::Admission& 
 Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial) {
   const PlanItem* exhausted = nullptr;
   const PlanItem* lacks = nullptr;
+  const PlanItem* lost = nullptr;
   const PlanItem* due = nullptr;  // an answer is on its way: it may deny for longer than others
   bool fresh = false, may_come = true;
   for (const PlanItem& item : plan.items) {
     const int64_t units = units_of(plan, *item.purse);
     if (item.purse->available() >= units && item.purse->epoch == plan.epoch && plan.epoch != 0) continue;
     if (lacks == nullptr) lacks = &item;
+    if (item.purse->state == PurseState::kLost) lost = &item;
     may_come = may_come && escrow_.may_lease(*item.purse);
     if (!escrow_.exhausted(*item.purse, units, /*fresh=*/false)) {
       if (item.purse->asking || item.purse->asking_ledger) due = &item;
@@ -144,7 +146,7 @@ Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admis
     if (exhausted == nullptr || outlasts(plan, item, *exhausted)) exhausted = &item;
   }
   if (fresh && due != nullptr && may_wait(request)) return wait(request, due->purse->waiting);
-  const bool wait_is_possible = !fresh && may_come && may_wait(request);
+  const bool wait_is_possible = lost == nullptr && !fresh && may_come && may_wait(request);
   if (exhausted != nullptr && !wait_is_possible) {
     if (shadow(request)) return unavailable(request, plan, *exhausted, admission, denial);
     const PlanItem& item = *exhausted;
@@ -157,7 +159,15 @@ Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admis
     if (item.purse->available() < units) escrow_.need(*item.purse, units);
   }
   if (wait_is_possible) return wait(request, lacks->purse->waiting);
-  return unavailable(request, plan, *lacks, admission, denial);
+  return unavailable(request, plan, lost != nullptr ? *lost : *lacks, admission, denial);
+}
+
+std::string Admission::why_unavailable(const PlanItem& item) const {
+  if (item.purse->state == PurseState::kLost) {
+    return "Redis has lost what was used of limit " + item.limit + " of meter " + item.meter +
+           " in this window; the next one begins at " + rfc3339(item.end_s);
+  }
+  return escrow_.connected() ? "no units came in time" : "Redis is away";
 }
 
 // The units cannot be had in time: `onUnavailable`, of the route, else of the tenant, by what settles the meter.
@@ -172,10 +182,9 @@ Verdict Admission::unavailable(Request& request, Plan& plan, const PlanItem& ite
     room = room && i.purse->allowed + units_of(plan, *i.purse) <= doc.allowance_per_pod;
   }
   if (!free_pass && (rule == tenant::OnUnavailable::kDeny || !room)) {
-    const char* why = !escrow_.connected() ? "Redis is away" : "no units came in time";
     return deny(
         request, Reason::kQuotaUnavailable,
-        std::string(why) + (rule == tenant::OnUnavailable::kAllow ? ", and this pod's allowance is used up" : ""),
+        why_unavailable(item) + (rule == tenant::OnUnavailable::kAllow ? ", and this pod's allowance is used up" : ""),
         denial, &plan, &item, units_of(plan, *item.purse));
   }
   if (!plan.has_allow_definition) {

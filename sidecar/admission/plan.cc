@@ -38,8 +38,8 @@ void add_limit(Plan* plan, size_t charge, const tenant::Limit& limit, const Wind
   const int64_t mint = tenant::is_redis_only(limit.window) ? limit.capacity : 0;
   PlanItem item;
   item.charge = charge;
-  item.purse = escrow.purse(plan->tenant->id, id.str(), window.end_s, mint);
   item.soft = limit.cap == tenant::Cap::kSoft;
+  item.purse = escrow.purse(plan->tenant->id, id.str(), window.end_s, mint, item.soft);
   item.grace = item.soft && (limit.capacity != tenant::kUnbounded || limit.grace_duration_s > 0);
   item.limit = limit.name.str();
   item.meter = limit.meter.str();

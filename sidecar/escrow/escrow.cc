@@ -127,7 +127,7 @@ void Escrow::forget_ended(int64_t now_s) {
   std::erase_if(by_tenant_, [](const auto& entry) { return entry.second.empty(); });
 }
 
-Purse* Escrow::purse(const std::string& tenant, const std::string& bucket, int64_t end_s, int64_t mint) {
+Purse* Escrow::purse(const std::string& tenant, const std::string& bucket, int64_t end_s, int64_t mint, bool again) {
   std::string member = rc::member(tenant, bucket);
   auto& slot = purses_[member];
   if (!slot) {
@@ -146,6 +146,7 @@ Purse* Escrow::purse(const std::string& tenant, const std::string& bucket, int64
     by_tenant_[tenant].push_back(slot.get());
   }
   slot->mint = mint;
+  slot->again = again;
   return slot.get();
 }
 
@@ -233,6 +234,7 @@ void Escrow::send(Purse& purse) {
   args.push_back(purse.member);
   purse.spent_told = purse.spent_of_redis();
   args.push_back(std::to_string(purse.spent_told));
+  args.push_back(purse.again ? "1" : "0");
   purse.asking = true;
   purse.asked_ns = loop_.now_ns();
   ++purse.users;
@@ -286,6 +288,11 @@ void Escrow::answered(Purse& purse, int64_t epoch, int64_t returned, int64_t lac
     } else {
       retry_later(purse, 50);
     }
+  } else if (e[0].is_text("LOST")) {
+    count(counters_.lost);
+    purse.unmet_ns = 0;
+    purse.state = PurseState::kLost;
+    retry_later(purse, 1000);
   } else if (e[0].is_text("CLOCK")) {
     // The same answer has set the clock right; what waits is asked again, for the window that is now.
     count(counters_.clock_refused);

@@ -38,7 +38,7 @@ struct EscrowOptions {
 
 struct EscrowCounters {
   std::atomic<uint64_t> leases{0}, granted_units{0}, returned_units{0}, dry{0}, wait{0}, epoch_changes{0},
-      not_registered{0}, errors{0}, clock_refused{0};
+      not_registered{0}, errors{0}, clock_refused{0}, lost{0};
 };
 
 class Escrow {
@@ -64,7 +64,7 @@ class Escrow {
   void stop_leasing() { leasing_ = false; }
 
   // The purse of a bucket; made on first use. Stays valid while `keep` says so, at least until its window has ended.
-  Purse* purse(const std::string& tenant, const std::string& bucket, int64_t end_s, int64_t mint);
+  Purse* purse(const std::string& tenant, const std::string& bucket, int64_t end_s, int64_t mint, bool again = false);
   // Makes the shard's epoch known, soon. 0: not known yet.
   int64_t epoch(int shard);
 

@@ -11,6 +11,7 @@ namespace tallygate::sidecar {
 enum class PurseState : uint8_t {
   kFunding,  // units may come: a request that finds none waits
   kDry,      // the ledger says exhausted: a request that finds none is denied
+  kLost,     // what was used of this window is lost with a Redis, so that none is to be had until the next one begins
 };
 
 struct Purse {
@@ -21,6 +22,7 @@ struct Purse {
   int shard = 0;
   bool redis_only = false;         // a window shorter than an hour: the ledger knows nothing of it
   int64_t mint = 0;                // Redis-only window: the units it starts with; else 0
+  bool again = false;              // and starts with them again where what was used of it is lost
   int64_t start_s = 0, end_s = 0;  // the window's; 0: none (wallet)
 
   // Cumulative under `epoch`; starts from zero under a newer one.

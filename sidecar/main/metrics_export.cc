@@ -106,6 +106,8 @@ void Sidecar::export_metrics(metrics::Scrape& scrape) const {
                  {{"answer", "not_registered"}}, get(e.not_registered));
   scrape.counter("tallygate_sidecar_lease_answers_total", "Lease calls that brought nothing.", {{"answer", "clock"}},
                  get(e.clock_refused));
+  scrape.counter("tallygate_sidecar_lease_answers_total", "Lease calls that brought nothing.", {{"answer", "lost"}},
+                 get(e.lost));
   scrape.counter("tallygate_sidecar_lease_errors_total", "Lease calls without an answer.", {}, get(e.errors));
   scrape.counter("tallygate_sidecar_epoch_changes_total", "Newer epochs heard of.", {}, get(e.epoch_changes));
 

@@ -93,7 +93,7 @@ class LoopsWorld {
                      ledger_key(shard), bucket_key(shard, e, tenant, bucket)},
                     {std::to_string(e), incarnation, std::to_string(env.wall_ms() + caller_ahead_ms), want_channel(),
                      std::string(shard < 10 ? "0" : "") + std::to_string(shard), "", "0", "0", std::to_string(total),
-                     std::to_string(total), std::to_string(returned), "0", member(tenant, bucket), "0"});
+                     std::to_string(total), std::to_string(returned), "0", member(tenant, bucket), "0", "0"});
     if (!reply || !reply->is_array() || reply->elements.empty()) return {};
     Lease lease{reply->elements[0].text};
     if (reply->elements.size() > 8) {

@@ -260,6 +260,41 @@ TEST_F(Lease, AWindowWhoseBucketVanishedIsNotMintedAgain) {
   EXPECT_EQ(s.call({"PTTL", redis_contract::minted_key(s.shard(), 1)}).integer, -1);
 }
 
+// I1: what an epoch before this one minted of the windows that are now is not known. They begin before it was opened.
+TEST_F(Lease, AWindowThatAnEpochBeforeMayHaveMintedIsNotMintedAgain) {
+  const int64_t now_s = system_env().wall_s();
+  const std::string now = minute(now_s - 10);
+  EXPECT_EQ(s.lease(1, "a", {{now, 100, 100, 0, 100}}).status, "GRANT") << "the first epoch there ever was";
+  s.call({"FLUSHALL"});
+  ASSERT_EQ(s.open(2), 2);
+  s.enrol(2, {"a"});
+  const std::string before = s.dump();
+  const auto lost = s.lease(2, "a", {{now, 1, 1, 0, 100}});
+  EXPECT_EQ(lost.status, "LOST");
+  EXPECT_EQ(lost.grants[0].granted, 0);
+  EXPECT_EQ(s.lease(2, "a", {{"other@" + std::to_string(now_s - 1) + "+60", 1, 1, 0, 100}}).status, "LOST")
+      << "nobody knows whether it was minted";
+  EXPECT_EQ(s.call({"EXISTS", s.key(now, 2)}).integer, 0);
+  EXPECT_EQ(s.lease(2, "a", {{"soft@" + std::to_string(now_s - 1) + "+60", 1, 1, 0, 100, 0, true}}).status, "GRANT");
+  s.ahead_ms = 60'000;
+  s.run(redis_contract::kRenew, {redis_contract::epoch_key(s.shard())}, {"2", "60000"});
+  EXPECT_EQ(s.lease(2, "a", {{minute(now_s + 50), 60, 60, 0, 100}}).status, "GRANT") << "the next one";
+  EXPECT_EQ(s.lease(2, "a", {{minute(now_s + 50), 101, 101, 0, 100}}).status, "DRY");
+}
+
+TEST_F(Lease, AWindowThatBeginsInAMomentIsAwaited) {
+  const int64_t next_s = system_env().wall_s() + 100;
+  const auto at_ms_before = [&](int64_t ms) {
+    s.ahead_ms = next_s * 1000 - ms - system_env().wall_ms();
+    s.run(redis_contract::kRenew, {redis_contract::epoch_key(s.shard())}, {"1", std::to_string(s.ahead_ms)});
+  };
+  at_ms_before(1900);
+  EXPECT_EQ(s.lease(1, "a", {{minute(next_s), 1, 1, 0, 100}}).status, "WAIT");
+  EXPECT_EQ(s.call({"EXISTS", s.key(minute(next_s), 1)}).integer, 0);
+  at_ms_before(-1000);
+  EXPECT_EQ(s.lease(1, "a", {{minute(next_s), 1, 1, 0, 100}}).status, "GRANT");
+}
+
 // Clocks (docs/PROTOCOL.md).
 
 TEST_F(Lease, ACallerWhoseClockIsOffIsToldTheTimeAndGivenNothing) {

@@ -34,7 +34,7 @@ struct LedgerWord : ::testing::Test {
                rc::held_key(s.shard(), 1, "a"), rc::minted_key(s.shard(), 1), rc::heard_key(s.shard()), ledger,
                s.key(kDay, 1)},
               {"1", "a", std::to_string(system_env().wall_ms()), "c", "00", id, std::to_string(generation),
-               std::to_string(mark), "1000", "0", "0", "0", s.member(kDay), "0"});
+               std::to_string(mark), "1000", "0", "0", "0", s.member(kDay), "0", "0"});
     return reply.elements.at(0).text;
   }
   void SetUp() override {

@@ -133,6 +133,7 @@ Result<redis::Reply> Scripts::try_lease(int64_t epoch, const std::string& incarn
     for (const int64_t n : {want.least, want.best, want.returned, want.mint}) args.push_back(std::to_string(n));
     args.push_back(member(want.bucket));
     args.push_back(std::to_string(want.spent));
+    args.push_back(want.again ? "1" : "0");
   }
   return redis::Client::check(client_.eval(rc::kLease, std::move(keys), std::move(args)));
 }

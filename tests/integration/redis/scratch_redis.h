@@ -36,6 +36,7 @@ class ScratchRedis {
 struct Want {
   std::string bucket;
   int64_t least = 0, best = 0, returned = 0, mint = 0, spent = 0;
+  bool again = false;
 };
 struct Grant {
   int64_t granted = 0, remaining = 0, used = 0;
