@@ -1,5 +1,6 @@
 #include "operator/manifest/decode.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "operator/manifest/formats.h"
@@ -15,6 +16,11 @@ std::string joined(const std::vector<std::string_view>& words) {
   std::string text;
   for (const auto word : words) text += (text.empty() ? "" : ", ") + std::string(word);
   return text;
+}
+
+// As an API server counts: code points of UTF-8.
+size_t characters(std::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
 bool is_scalar(const Node& node) { return node.kind != Node::Kind::kList && node.kind != Node::Kind::kMap; }
@@ -111,8 +117,8 @@ bool Fields::check_text(const Node& node, int line, const std::string& path, con
                 form.secret ? write : "quote it: \"" + node.text + "\"");
     return false;
   }
-  if (node.text.size() > form.max) {
-    sink_.fault(line, path, Reason::kOutOfRange, "is longer than " + std::to_string(form.max) + " bytes",
+  if (characters(node.text) > form.max) {
+    sink_.fault(line, path, Reason::kOutOfRange, "is longer than " + std::to_string(form.max) + " characters",
                 "shorten it to at most " + std::to_string(form.max));
     return false;
   }

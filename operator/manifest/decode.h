@@ -39,7 +39,7 @@ enum class Need : uint8_t { kOptional, kRequired };
 inline constexpr Need kOptional = Need::kOptional;
 inline constexpr Need kRequired = Need::kRequired;
 
-// The form of a text: at most `max` bytes, `ok`, described by `want` for the message: "write a header name, such as
+// The form of a text: at most `max` characters, `ok`, described by `want` for the message: "write a header name, such as
 // X-Api-Key".
 struct Form {
   size_t max;

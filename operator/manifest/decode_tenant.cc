@@ -21,18 +21,26 @@ constexpr Choice<PastDueAction> kPastDueActions[] = {{"Suspend", PastDueAction::
                                                      {"Warn", PastDueAction::kWarn}};
 constexpr Choice<DeletionPolicy> kDeletionPolicies[] = {{"CancelAtPeriodEnd", DeletionPolicy::kCancelAtPeriodEnd},
                                                         {"CancelNow", DeletionPolicy::kCancelNow}};
+constexpr Choice<AllowedNamespaces> kAllowedNamespaces[] = {
+    {"Same", AllowedNamespaces::kSame}, {"All", AllowedNamespaces::kAll}, {"Selector", AllowedNamespaces::kSelector}};
 constexpr Choice<OnUnavailable> kOnUnavailable[] = {{"Allow", OnUnavailable::kAllow}, {"Deny", OnUnavailable::kDeny}};
 constexpr Form kName = {253, is_dns_subdomain, "a name of lower-case letters, digits, - and ."};
 
-void decode_allowed_namespaces(Fields& f, AllowedNamespaces* out) {
-  std::string from;
-  if (!f.text("from", kRequired, {32, nullptr, "Same or All"}, &from)) return;
-  if (from == "Selector") {
-    f.fault("from", Reason::kUnsupportedFeature, "a selector of namespaces is not supported", "use Same or All");
-  } else if (from != "Same" && from != "All") {
-    f.invalid("from", "\"" + from + "\" is not known", "use Same or All");
+void decode_allowed_namespaces(Fields& f, BillingTenant* tenant) {
+  const bool known = f.choice("from", kRequired, kAllowedNamespaces, &tenant->allowed_namespaces);
+  const bool by_selector = tenant->allowed_namespaces == AllowedNamespaces::kSelector;
+  f.object("selector", by_selector ? kRequired : kOptional, [&](Fields& selector) {
+    auto& labels = tenant->allowed_namespace_labels;
+    const size_t before = f.sink().faults->size();
+    selector.string_map("matchLabels", kRequired, 16, 63, is_label_value, &labels);
+    if (labels.empty() && f.sink().faults->size() == before) {
+      selector.fault("matchLabels", Reason::kRequired, "is empty", "add a label, or use from: All");
+    }
+  });
+  if (known && !by_selector && f.has("selector")) {
+    f.fault("selector", Reason::kConflict, "belongs to from: Selector", "remove it, or use from: Selector");
   }
-  *out = from == "All" ? AllowedNamespaces::kAll : AllowedNamespaces::kSame;
+  if (by_selector) f.not_in_force("from", "from: Selector (it acts as Same)");
 }
 
 void decode_past_due(Fields& f, PastDue* past_due) {
@@ -177,7 +185,7 @@ void decode_tenant(Fields& root, Metadata metadata, BillingTenant* tenant) {
     spec.choice("enforcement", kOptional, kEnforcements, &tenant->enforcement);
     spec.flag("suspend", kOptional, &tenant->suspend);
     spec.object("allowedNamespaces", kOptional,
-                [&](Fields& f) { decode_allowed_namespaces(f, &tenant->allowed_namespaces); });
+                [&](Fields& f) { decode_allowed_namespaces(f, tenant); });
     spec.object("billing", kOptional, [&](Fields& f) { decode_billing(f, &tenant->billing); });
     spec.object("identity", kOptional, [&](Fields& f) { decode_identity(f, &tenant->identity); });
     decode_overrides(spec, &tenant->limit_overrides);

@@ -53,6 +53,18 @@ bool digits(std::string_view text, size_t at, size_t count, int* out) {
   return true;
 }
 
+// "." or "..", each dot written out or escaped.
+bool is_dot_segment(std::string_view segment) {
+  int dots = 0;
+  while (!segment.empty()) {
+    const bool escaped = segment.starts_with("%2e") || segment.starts_with("%2E");
+    if (!escaped && segment.front() != '.') return false;
+    segment.remove_prefix(escaped ? 3 : 1);
+    ++dots;
+  }
+  return dots == 1 || dots == 2;
+}
+
 constexpr std::string_view kCurrencies =
     "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF "
     "CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG "
@@ -231,7 +243,7 @@ bool is_path(std::string_view text) {
     if (c != '/') continue;
     std::string_view segment = text.substr(i + 1);
     segment = segment.substr(0, segment.find('/'));
-    if (segment == "." || segment == ".." || (segment.empty() && i + 1 != text.size())) return false;
+    if (is_dot_segment(segment) || (segment.empty() && i + 1 != text.size())) return false;
   }
   return true;
 }

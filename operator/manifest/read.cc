@@ -115,6 +115,15 @@ Object decode_as(void (*decode)(Fields&, Metadata, T*), Fields& root, Metadata m
   return value;
 }
 
+// A folder for kubectl has the namespaces too that its objects are in; nothing here depends on them.
+bool is_namespace(const Node& document) {
+  const auto is = [&](const char* key, const char* value) {
+    return std::any_of(document.members.begin(), document.members.end(),
+                       [&](const Member& member) { return member.key == key && member.value.text == value; });
+  };
+  return is("apiVersion", "v1") && is("kind", "Namespace");
+}
+
 void read_document(const Node& document, FileContent* content) {
   Sink sink{content->file, "", &content->faults, &content->warnings};
   const size_t before = content->faults.size();
@@ -123,6 +132,7 @@ void read_document(const Node& document, FileContent* content) {
                "write apiVersion, kind, metadata and spec");
     return;
   }
+  if (is_namespace(document)) return;
   Fields root(sink, document, "");
   Kind kind = Kind::kPlan;
   if (!read_type(root, &kind)) return;

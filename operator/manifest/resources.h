@@ -117,7 +117,8 @@ enum class PlanChangeTime : uint8_t { kNextPeriod, kImmediate };
 enum class Proration : uint8_t { kNone, kProrate };
 enum class PastDueAction : uint8_t { kSuspend, kWarn };
 enum class DeletionPolicy : uint8_t { kCancelAtPeriodEnd, kCancelNow };
-enum class AllowedNamespaces : uint8_t { kSame, kAll };
+// kSelector acts as kSame until namespaces are watched: never more than what was meant.
+enum class AllowedNamespaces : uint8_t { kSame, kAll, kSelector };
 
 struct PlanChange {
   PlanChangeTime effective = PlanChangeTime::kNextPeriod;
@@ -189,6 +190,7 @@ struct BillingTenant {
   tenant::Enforcement enforcement = tenant::Enforcement::kEnforce;
   bool suspend = false;
   AllowedNamespaces allowed_namespaces = AllowedNamespaces::kSame;
+  std::map<std::string, std::string> allowed_namespace_labels;  // kSelector
   BillingSpec billing;
   TenantIdentity identity;
   std::vector<LimitOverride> limit_overrides;

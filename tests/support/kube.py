@@ -229,6 +229,7 @@ class ControlPlane:
         self.apply(ROOT / "crds", "--server-side")
         self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/billingplans.billing.tallygate.dev",
                      "crd/billingtenants.billing.tallygate.dev", "crd/billingpolicies.billing.tallygate.dev")
+        shutil.rmtree(self.folder / ".kube", ignore_errors=True)  # what kubectl knew of the API before
 
     def make_namespace(self, name):
         status, answer = self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})

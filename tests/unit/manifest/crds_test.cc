@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <set>
 #include <sstream>
 
+#include "core/money.h"
+#include "operator/manifest/formats.h"
 #include "operator/manifest/tree.h"
 #include "tests/unit/manifest/manifests.h"
 
@@ -112,6 +115,76 @@ TEST(Crds, AgreeWithTheDocumentedExample) {
       expect_bounded(*of_part, kind + "." + part);
     }
   }
+}
+
+// The words between ' of each list that follows `before` in the text of a CRD's rules.
+std::vector<std::set<std::string>> lists_after(const std::string& path, const std::string& before) {
+  std::ifstream in(path);
+  std::stringstream text;
+  text << in.rdbuf();
+  const std::string all = text.str();
+  std::vector<std::set<std::string>> lists;
+  for (size_t at = all.find(before); at != std::string::npos; at = all.find(before, at + 1)) {
+    const size_t end = all.find(']', at);
+    auto& list = lists.emplace_back();
+    for (size_t quote = all.find('\'', at); quote < end; quote = all.find('\'', quote + 5)) list.insert(all.substr(quote + 1, 3));
+  }
+  return lists;
+}
+
+TEST(Crds, KnowTheSameCurrencies) {
+  std::set<std::string> known, whole, thousandths;
+  for (int i = 0; i < 26 * 26 * 26; ++i) {
+    const std::string word = {static_cast<char>('A' + i / 676), static_cast<char>('A' + i / 26 % 26), static_cast<char>('A' + i % 26)};
+    if (is_currency(word)) known.insert(word);
+    if (currency_digits(word).value() == 0) whole.insert(word);
+    if (currency_digits(word).value() == 3) thousandths.insert(word);
+  }
+  const std::vector<std::set<std::string>> digits = {whole, thousandths};
+  for (const char* file : {"crds/billingplans.yaml", "crds/billingtenants.yaml"}) {
+    EXPECT_EQ(lists_after(file, "self in ["), std::vector{known}) << file;
+    EXPECT_EQ(lists_after(file, "self.currency in ["), digits) << file;
+  }
+}
+
+std::string flow(const Node& node) {
+  if (node.kind != Node::Kind::kMap) return "\"" + node.text + "\"";
+  std::string text;
+  for (const Member& m : node.members) text += (text.empty() ? "" : ", ") + m.key + ": " + flow(m.value);
+  return "{" + text + "}";
+}
+
+// Each default below `schema`, as a mapping that sets it: "paths: {ambiguous: …}".
+void collect_defaults(const Node& schema, const std::string& before, const std::string& after, std::vector<std::string>* out) {
+  const Node* properties = member(&schema, "properties");
+  if (properties == nullptr) return;
+  for (const Member& m : properties->members) {
+    if (const Node* value = member(&m.value, "default")) {
+      const bool quoted = value->kind == Node::Kind::kString || value->kind == Node::Kind::kMap;
+      out->push_back(before + m.key + ": " + (quoted ? flow(*value) : value->text) + after);
+    }
+    collect_defaults(m.value, before + m.key + ": {", "}" + after, out);
+  }
+}
+
+TEST(Crds, TheirDefaultsAreThoseOfTheDecoder) {
+  const std::map<std::string, std::string> smallest = {{"crds/billingplans.yaml", plan_yaml()},
+                                                       {"crds/billingtenants.yaml", tenant_yaml()},
+                                                       {"crds/billingpolicies.yaml", policy_yaml()}};
+  size_t count = 0;
+  for (const auto& [file, text] : smallest) {
+    const auto without = read_manifest("a.yaml", text);
+    std::vector<std::string> defaults;
+    const auto crd = parse_file(file);
+    collect_defaults(*member(member(schema_of(crd.at(0)), "properties"), "spec"), "", "", &defaults);
+    for (const std::string& field : defaults) {
+      const auto with = read_manifest("a.yaml", text + "  " + field + "\n");
+      EXPECT_EQ(all_of(with.faults), "") << file << ": " << field;
+      EXPECT_EQ(with.objects, without.objects) << file << ": " << field;
+    }
+    count += defaults.size();
+  }
+  EXPECT_GE(count, 8u);
 }
 
 }  // namespace

@@ -177,5 +177,11 @@ TEST(Read, CommentsAndEmptyDocumentsAreNothing) {
   EXPECT_TRUE(content.objects.empty());
 }
 
+TEST(Read, TheNamespaceOfAFolderForKubectlIsNothing) {
+  const FileContent content = read_manifest("f.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n");
+  EXPECT_EQ(all_of(content.faults) + all_of(content.warnings), "");
+  EXPECT_TRUE(content.objects.empty());
+}
+
 }  // namespace
 }  // namespace tallygate::manifest
