@@ -41,8 +41,12 @@ prepare_go() {
   export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -modcacherw" GOWORK=off
   export GOMODCACHE=$cache/kubernetes/go/mod GOCACHE=$cache/kubernetes/go/build
   mkdir -p "$GOMODCACHE" "$GOCACHE"
-  exec 9>"$cache/kubernetes/lock" # one build at a time, whoever asks
-  flock -n 9 || { say "another build is under way; waiting for it"; flock 9; }
+}
+
+# lock NAME: until the next one, or the end, nobody else builds it.
+lock() {
+  exec 9>"$cache/kubernetes/.lock-$1"
+  flock -n 9 || { say "$1 is being built; waiting for it"; flock 9; }
 }
 
 # build NAME COMMAND…: runs it, tells how long it took; its output only where it fails.
@@ -60,36 +64,30 @@ build() {
 }
 
 build_parts() {
-  local commands=(etcd kube-apiserver kube-controller-manager kube-scheduler kubectl)
+  local commands=(etcd kube-apiserver kubectl kube-controller-manager kube-scheduler)
   [ "${NODE:-0}" = 1 ] && commands+=(kubelet kube-proxy)
   if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
     say "KUBEBUILDER_ASSETS: using what is in $bin"
     return
   fi
-  local stamp want missing=()
+  local want command missing=()
   want=$(cat "$module/go.mod" "$module/go.sum" | sha256sum | cut -c1-16)
-  up_to_date() {
-    missing=()
-    local command
-    for command in "${commands[@]}"; do
-      stamp=$bin/.$command.stamp
-      [ -x "$bin/$command" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] || missing+=("$command")
-    done
-    [ ${#missing[@]} -eq 0 ]
-  }
-  up_to_date && return
+  current() { [ -x "$bin/$1" ] && [ "$(cat "$bin/.$1.stamp" 2>/dev/null)" = "$want" ]; }
+  for command in "${commands[@]}"; do current "$command" || missing+=("$command"); done
+  [ ${#missing[@]} -gt 0 ] || return 0
   prepare_go
-  up_to_date && return # by whom we waited for
   say "building ${missing[*]} $version once, into $bin: about 2 minutes for the first on 2 cores, then less"
   mkdir -p "$bin"
   cd "$module"
   # Without a version they panic at start.
-  local minor=${version#v1.} flags="" package command
+  local minor=${version#v1.} flags="" package
   for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
     flags+=" -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=${minor%%.*} -X $package.gitTreeState=clean"
     flags+=" -X $package.gitCommit=module -X $package.buildDate=1970-01-01T00:00:00Z"
   done
   for command in "${missing[@]}"; do
+    lock "$command"
+    current "$command" && continue # by whom we waited for
     package=k8s.io/kubernetes/cmd/$command
     [ "$command" = etcd ] && package=go.etcd.io/etcd/server/v3
     build "$command" nice -n 5 go build -mod=readonly -trimpath -ldflags "-s -w -buildid=$flags" -o "$bin/$command.new" "$package"
@@ -104,6 +102,8 @@ build_tools() {
     known_tool "$name"
     [ -x "$(tool_path "$name")" ] && continue
     prepare_go
+    lock "$name"
+    [ -x "$(tool_path "$name")" ] && continue
     say "building $name ${tool_version[$name]} once, into $(dirname "$(tool_path "$name")")"
     flags="" tags=""
     case $name in prom*) tags=remove_all_sd,enable_kubernetes_sd ;; esac # without the clients of a score of clouds
