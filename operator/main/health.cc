@@ -139,6 +139,12 @@ void declare_health(telemetry::Health& health, const Parts& parts, LedgerClock& 
       return parts.api ? parts.api->health() : ServiceHealth{ServiceState::kDown, "it is not built yet"};
     });
   }
+  if (!settings.sidecar_namespaces.empty()) {
+    health.add_service("sidecarCredentials", [&]() -> ServiceHealth {
+      if (!parts.credentials) return {ServiceState::kDown, "it is not built yet"};
+      return parts.credentials->health();
+    });
+  }
   if (settings.admission.listen) {
     health.add_service("admission", [&]() -> ServiceHealth {
       if (!parts.admission) return {ServiceState::kDown, "it is not built yet"};

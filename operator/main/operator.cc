@@ -140,8 +140,8 @@ bool Operator::build_api() {
   return false;
 }
 
-bool Operator::build_admission() {
-  if (!settings_.admission.listen) return true;
+bool Operator::build_kube() {
+  if (!settings_.admission.listen && settings_.sidecar_namespaces.empty()) return true;
   auto config = settings_.kubeconfig.empty() ? kube::in_cluster() : kube::from_kubeconfig(settings_.kubeconfig);
   if (!config) {
     log::error("the API server cannot be used", {{"error", config.error().message}});
@@ -153,12 +153,25 @@ bool Operator::build_admission() {
     return false;
   }
   parts_.kube = std::move(*client);
-  parts_.admission = std::make_unique<admission::Admission>(env_, *parts_.kube, settings_.admission, registry_);
+  if (settings_.admission.listen) {
+    parts_.admission = std::make_unique<admission::Admission>(env_, *parts_.kube, settings_.admission, registry_);
+  }
+  if (!settings_.sidecar_namespaces.empty()) build_credentials();
   return true;
 }
 
+void Operator::build_credentials() {
+  credentials::CredentialsOptions options;
+  options.namespaces = settings_.sidecar_namespaces;
+  options.secret_name = settings_.admission.injector.credentials;
+  options.redis = settings_.redis;
+  if (settings_.sidecar_redis_url) options.sidecar_redis_url = settings_.sidecar_redis_url->text;
+  options.is_leader = [this] { return is_leader(); };
+  parts_.credentials = std::make_unique<credentials::Credentials>(env_, *parts_.kube, std::move(options), registry_);
+}
+
 int Operator::run() {
-  if (!build_api() || !build_admission()) return config::kExitUsage;
+  if (!build_api() || !build_kube()) return config::kExitUsage;
   SignalWatch signals(loop_, {SIGTERM, SIGINT}, [this](int number) {
     log::info("stopping", {{"signal", number}});
     if (parts_.api) parts_.api->announce_stop();  // readiness goes first
@@ -209,6 +222,7 @@ void Operator::start_parts() {
   if (parts_.aggregator) parts_.aggregator->start();
   if (parts_.housekeeper) parts_.housekeeper->start();
   if (parts_.submitter) parts_.submitter->start();
+  if (parts_.credentials) parts_.credentials->start();
   if (parts_.publisher) parts_.publisher->start();
   if (!parts_.api) return;
   if (auto listens = parts_.api->start(); !listens) {
@@ -224,6 +238,7 @@ void Operator::stop_parts() {
   if (parts_.feed) parts_.feed->stop();
   if (started_) {
     if (parts_.publisher) parts_.publisher->stop();
+    if (parts_.credentials) parts_.credentials->stop();
     if (parts_.submitter) parts_.submitter->stop();
     if (parts_.housekeeper) parts_.housekeeper->stop();
     if (parts_.aggregator) parts_.aggregator->stop();

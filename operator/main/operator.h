@@ -16,6 +16,7 @@
 #include "operator/api/api_server.h"
 #include "operator/billing/aggregator.h"
 #include "operator/billing/submitter.h"
+#include "operator/credentials/credentials.h"
 #include "operator/escrow/epoch_keeper.h"
 #include "operator/escrow/funder.h"
 #include "operator/http_client/http_client.h"
@@ -51,9 +52,11 @@ struct Parts {
   std::unique_ptr<ManifestFeed> feed;
   // where --api is given
   std::unique_ptr<api::ApiServer> api;
-  // where --webhook is given
+  // where --webhook or --sidecar-namespaces is given
   std::unique_ptr<kube::Client> kube;
   std::unique_ptr<admission::Admission> admission;
+  // where --sidecar-namespaces is
+  std::unique_ptr<credentials::Credentials> credentials;
 };
 void declare_health(telemetry::Health& health, const Parts& parts, LedgerClock& clock, const RunSettings& settings);
 [[nodiscard]] std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& registry,
@@ -72,7 +75,8 @@ class Operator {
   void build_controller();
   void build_feed();
   bool build_api();
-  bool build_admission();
+  bool build_kube();
+  void build_credentials();
   bool is_leader() const;
   bool may_count() const;
   void schema_checked(const Result<void>& answer);

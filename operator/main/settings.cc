@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/ids.h"
+
 namespace tallygate::operator_main {
 namespace {
 
@@ -182,6 +184,40 @@ void declare_rules(OptionSet& options, RunSettings& s) {
   options.check("redis-url", [&s] { return check_redis(s.redis_url, s.redis); });
 }
 
+config::Parser<std::string> namespace_name() {
+  return {[](std::string_view in) -> config::Parsed<std::string> {
+            if (in.size() <= 63 && is_dns_subdomain(in) && in.find('.') == in.npos) return std::string(in);
+            return config::refuse(config::quoted(in) + " is no name of a namespace", "write lower-case letters, digits and \"-\"");
+          },
+          "NAMESPACE"};
+}
+
+config::Parser<std::optional<config::Url>> pods_redis() {
+  const auto base = config::url({"redis", "rediss"});
+  return {[base](std::string_view in) -> config::Parsed<std::optional<config::Url>> {
+            auto url = base(in);
+            if (!url) return tl::unexpected<Refusal>(std::move(url.error()));
+            if (url->user.empty() && url->password.empty()) return std::optional(std::move(*url));
+            return config::refuse("the URL has a user or a password", "write redis://HOST[:PORT] or rediss://HOST[:PORT]: each "
+                                  "namespace gets credentials of its own");
+          },
+          base.placeholder, base.holds_secret};
+}
+
+void declare_credentials(OptionSet& options, RunSettings& s) {
+  options.add("sidecar-namespaces", &s.sidecar_namespaces, config::list_of(namespace_name()))
+      .env()
+      .help("in each of them a Secret, --sidecar-secret, is kept with the URL of a Redis user of its own, which reaches no "
+            "other namespace's quotas");
+  options.add("sidecar-redis-url", &s.sidecar_redis_url, pods_redis())
+      .env()
+      .help("how pods reach Redis, without user and password; default: as the operator does");
+  options.check("sidecar-namespaces", [&s]() -> std::optional<Refusal> {
+    if (s.sidecar_namespaces.empty() || s.sidecar_redis_url || s.redis.unix_path.empty()) return std::nullopt;
+    return Refusal{"pods cannot reach the operator's Unix socket of Redis", "say in --sidecar-redis-url how they do"};
+  });
+}
+
 }  // namespace
 
 bool RunSettings::has(Role role) const { return std::find(roles.begin(), roles.end(), role) != roles.end(); }
@@ -197,8 +233,9 @@ void declare_run(OptionSet& options, RunSettings& settings) {
   declare_pace(options, settings);
   api::declare_api(options, settings.api);
   options.add("kubeconfig", &settings.kubeconfig, config::file(config::Must::kExist))
-      .help("where the API server is, for --webhook; default: the pod's service account");
+      .help("where the API server is, for --webhook and --sidecar-namespaces; default: the pod's service account");
   admission::declare_admission(options, settings.admission);
+  declare_credentials(options, settings);
   declare_rules(options, settings);
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,8 @@ struct RunSettings {
   api::ApiSettings api;
   std::string kubeconfig;  // empty: the pod's service account
   admission::AdmissionSettings admission;
+  std::vector<std::string> sidecar_namespaces;  // whose sidecars get credentials from us
+  std::optional<config::Url> sidecar_redis_url;
   int64_t stripe_concurrency = 0, stripe_calls_per_second = 0, stripe_timeout_ms = 0;
 
   redis::Endpoint redis;  // of redis_url, filled by the check of the settings

@@ -1,0 +1,226 @@
+#include "operator/credentials/credentials.h"
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/base64.h"
+#include "core/telemetry/log.h"
+#include "operator/credentials/acl.h"
+
+namespace tallygate::credentials {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr char kManagedBy[] = "app.kubernetes.io/managed-by";
+constexpr char kOurs[] = "tallygate-operator";
+constexpr char kUrlKey[] = "redis-url", kAuthorityKey[] = "ca.crt";
+constexpr size_t kPasswordBytes = 24;
+constexpr int64_t kTurnMs = 100;
+
+const kube::ResourceType& secrets() {
+  static const kube::ResourceType type{"", "v1", "secrets", "Secret", true};
+  return type;
+}
+
+std::string in_brackets(const std::string& host) {
+  return host.find(':') == std::string::npos ? host : "[" + host + "]";
+}
+
+// The operator's own URL in its parts: what comes before the credentials, and after them.
+std::pair<std::string, std::string> parts_of(const redis::Endpoint& redis, const std::string& given) {
+  if (!given.empty()) {
+    const size_t host = given.find("://") + 3;
+    return {given.substr(0, host), given.substr(host)};
+  }
+  return {redis.tls ? "rediss://" : "redis://",
+          in_brackets(redis.host) + ":" + std::to_string(redis.port) + (redis.db == 0 ? "" : "/" + std::to_string(redis.db))};
+}
+
+std::string percent_encoded(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' || c == '_' || c == '~') {
+      out += c;
+    } else {
+      const auto byte = static_cast<unsigned char>(c);
+      out += {'%', "0123456789ABCDEF"[byte >> 4], "0123456789ABCDEF"[byte & 15]};
+    }
+  }
+  return out;
+}
+
+struct Found {
+  bool ours = false;
+  std::string url;
+};
+
+Found read_secret(const std::string& json) {
+  Found found;
+  const Json secret = Json::parse(json, nullptr, false);
+  if (!secret.is_object()) return found;
+  found.ours = secret.value(Json::json_pointer("/metadata/labels/app.kubernetes.io~1managed-by"), std::string()) == kOurs;
+  const std::string encoded = secret.value(Json::json_pointer(std::string("/data/") + kUrlKey), std::string());
+  found.url = base64_decode(encoded).value_or("");
+  return found;
+}
+
+}  // namespace
+
+Credentials::Credentials(Env& env, kube::Client& client, CredentialsOptions options, metrics::Registry& registry)
+    : env_(env),
+      client_(client),
+      options_(std::move(options)),
+      users_(env, options_.redis),
+      shared_gauge_(registry.gauge("tallygate_operator_sidecar_credentials_shared",
+                                   "1: Redis makes no users for us, and all sidecars share the operator's.")),
+      missing_(registry.gauge("tallygate_operator_sidecar_credentials_missing",
+                              "Namespaces of --sidecar-namespaces whose sidecars have no credential yet.")) {
+  for (const std::string& name_space : options_.namespaces) spaces_[name_space];
+}
+
+Credentials::~Credentials() { stop(); }
+
+void Credentials::start() {
+  if (thread_.joinable()) return;
+  stopping_ = false;
+  thread_ = std::thread([this] { run(); });
+}
+
+void Credentials::stop() {
+  stopping_ = true;
+  if (thread_.joinable()) thread_.join();
+}
+
+void Credentials::begin() {
+  for (auto& [name_space, space] : spaces_) space = {};
+}
+
+void Credentials::run() {
+  bool led = false;
+  while (!stopping_) {
+    const bool leads = options_.is_leader();
+    if (leads && !led) begin();
+    led = leads;
+    if (leads) {
+      if (auto done = run_once(); !done) {
+        static log::Throttle throttle(30);
+        log::warn(throttle, "sidecars' credentials are not as they must be", {{"error", done.error().message}});
+      }
+    }
+    for (int64_t waited = 0; waited < options_.interval_ms && !stopping_; waited += kTurnMs) env_.sleep_ms(kTurnMs);
+  }
+}
+
+std::string Credentials::url_for(const std::string& name_space, const std::string& password) const {
+  const auto [scheme, rest] = parts_of(options_.redis, options_.sidecar_redis_url);
+  if (!shared_) return scheme + acl_user(name_space) + ":" + password + "@" + rest;
+  const auto& redis = options_.redis;
+  if (redis.user.empty() && redis.password.empty()) return scheme + rest;
+  return scheme + percent_encoded(redis.user) + ":" + percent_encoded(redis.password) + "@" + rest;
+}
+
+std::string Credentials::secret_json(const std::string& name_space, const std::string& url) const {
+  Json secret = {{"apiVersion", "v1"},
+                 {"kind", "Secret"},
+                 {"metadata", {{"name", options_.secret_name}, {"namespace", name_space}, {"labels", {{kManagedBy, kOurs}}}}},
+                 {"type", "Opaque"},
+                 {"data", {{kUrlKey, base64_encode(url)}}}};
+  if (!options_.authority.empty()) secret["data"][kAuthorityKey] = base64_encode(options_.authority);
+  return secret.dump();
+}
+
+// The user comes before the Secret that has its password: a pod that finds the Secret can use it.
+Result<void> Credentials::write_secret(const std::string& name_space, Space& space) {
+  const std::string old = space.password;
+  space.password = env_.random_hex(kPasswordBytes);
+  if (!old.empty()) space.old_passwords[old] = env_.mono_ms() + options_.overlap_ms;
+  const auto users = ensure_users();
+  if (!users && !shared_) {
+    space.password = old;
+    return users;
+  }
+  const auto written = client_.apply(secrets(), {name_space, options_.secret_name},
+                                     secret_json(name_space, url_for(name_space, space.password)));
+  if (!written) {
+    space.password = old;
+    return tl::unexpected(written.error());
+  }
+  log::info("sidecars' credential written", {{"namespace", name_space}, {"secret", options_.secret_name}, {"shared", shared_}});
+  return {};
+}
+
+Result<void> Credentials::look_at_secret(const std::string& name_space, Space& space) {
+  auto object = client_.get(secrets(), {name_space, options_.secret_name});
+  if (!object && object.error().errc != Errc::kNotFound) return tl::unexpected(object.error());
+  const Found found = object ? read_secret(object->json) : Found{true, ""};
+  space.foreign = !found.ours;
+  if (space.foreign) {
+    space.password.clear();
+    return {};
+  }
+  const auto endpoint = redis::parse_url(found.url);
+  const bool of_user = endpoint && endpoint->user == acl_user(name_space) && !endpoint->password.empty();
+  if (of_user) space.password = endpoint->password;
+  if (found.url == url_for(name_space, space.password) && (of_user || shared_)) return {};
+  return write_secret(name_space, space);
+}
+
+Result<void> Credentials::ensure_users() {
+  std::map<std::string, RedisUsers::Rules> users;
+  std::set<std::string> left_alone;  // their Secrets are not known: they may be in use
+  for (auto& [name_space, space] : spaces_) {
+    if (space.password.empty() && !space.foreign) left_alone.insert(acl_user(name_space));
+    if (space.password.empty()) continue;
+    std::erase_if(space.old_passwords, [&](const auto& old) { return old.second <= env_.mono_ms(); });
+    std::vector<std::string> passwords = {space.password};
+    for (const auto& [old, until] : space.old_passwords) passwords.push_back(old);
+    users[acl_user(name_space)] = acl_rules(name_space, options_.beyond(name_space), passwords);
+  }
+  auto ensured = users_.ensure(users, left_alone);
+  shared_ = !ensured && ensured.error().errc == Errc::kInvalid;
+  return ensured;
+}
+
+Result<void> Credentials::run_once() {
+  const bool was_shared = shared_;
+  auto first = ensure_users();
+  if (shared_ != was_shared) {
+    for (auto& [name_space, space] : spaces_) space.look_at_ms = 0;
+  }
+  for (auto& [name_space, space] : spaces_) {
+    if (env_.mono_ms() < space.look_at_ms) continue;
+    auto looked = look_at_secret(name_space, space);
+    space.error = looked ? "" : looked.error().message;
+    space.look_at_ms = env_.mono_ms() + (looked ? options_.look_ms : options_.retry_ms);
+    if (!looked && first) first = std::move(looked);
+  }
+  // Those whose Secret was just read for the first time.
+  if (auto users = ensure_users(); !users && first) first = std::move(users);
+  report(first);
+  if (shared_) return {};  // told by health, not as a failure
+  return first;
+}
+
+void Credentials::report(const Result<void>& users) {
+  size_t missing = 0;
+  std::string fault;
+  for (const auto& [name_space, space] : spaces_) {
+    if (space.password.empty() && !space.foreign && !shared_) ++missing;
+    if (fault.empty() && !space.error.empty()) fault = name_space + ": " + space.error;
+  }
+  if (fault.empty() && !users) fault = users.error().message;
+  if (shared_) fault += "; all sidecars share the operator's user: a pod's credential can do what the operator's can";
+  missing_.set(static_cast<double>(missing));
+  shared_gauge_.set(shared_ ? 1 : 0);
+  const std::lock_guard lock(mutex_);
+  fault_ = std::move(fault);
+}
+
+telemetry::ServiceHealth Credentials::health() const {
+  const std::lock_guard lock(mutex_);
+  if (fault_.empty()) return {};
+  return {telemetry::ServiceState::kDegraded, fault_};
+}
+
+}  // namespace tallygate::credentials
