@@ -7,7 +7,7 @@
 // With the credential of a namespace one can therefore: spend and distort the quotas of the tenants that this namespace
 // may bill; append to the streams of usage, and empty them (XADD with MAXLEN; what was in them is sent again by those who
 // wrote it); write the notes that all tenants of a shard share (who asked for funding, who has given a sign of life,
-// which short windows exist); look up which tenant a known API key or external id belongs to. Nothing else.
+// which short windows exist, how far the ledger was known to be); look up which tenant a known API key or external id belongs to. Nothing else.
 #pragma once
 
 #include <string>

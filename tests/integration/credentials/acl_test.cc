@@ -77,7 +77,10 @@ TEST_F(Acl, ASidecarDoesItsWork) {
         {"ZRANGEBYSCORE", rc::changes_key(), "(0", "+inf"},
         {"GET", rc::policy_key("shop/api")},
         {"GET", rc::identity_key("key", "hash")},
-        {"GET", rc::tenant_key("shop/acme")}}) {
+        {"GET", rc::tenant_key("shop/acme")},
+        {"HGET", rc::ledger_key(own.shard()), "gen"},
+        {"HSET", rc::claims_key(own.shard()), "l:a", "1"},
+        {"EXPIRE", rc::claims_key(own.shard()), "3600"}}) {
     EXPECT_TRUE(redis::Client::check(shop_.call(command))) << command[0];
   }
   ours_.close(1, "a");
