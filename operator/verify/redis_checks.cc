@@ -103,7 +103,8 @@ class RedisChecks {
     }
   }
 
-  // Epoch −1 is nobody's, so that every script refuses at its guard and changes nothing; `ack` is given no ids.
+  // Epoch −1 is nobody's, so that every script refuses at its guard and changes nothing; `ack` is given no ids, and a
+  // generation of the ledger that never was.
   void check_scripts() {
     using namespace redis_contract;
     size_t good = 0;
@@ -123,7 +124,7 @@ class RedisChecks {
       const std::vector<std::string> keys{epoch_key(0),      registered_key(0, -1), closed_key(0, -1),
                                           want_key(0, -1),   watermark_key(0),      held_key(0, -1, "0"),
                                           minted_key(0, -1), heard_key(0),          ledger_key(0)};
-      const auto reply = Client::check(client_.eval(*script, keys, {"-1", "0", "0", "0", "0", "", "0", "0"}));
+      const auto reply = Client::check(client_.eval(*script, keys, {"-1", "-1", "0", "0", "0", "", "0", "0"}));
       if (!reply) {
         report_.wrong(check, "it does not run: " + reply.error().message, fix);
       } else if (!refused(*reply)) {
