@@ -9,7 +9,7 @@ help:
 	@echo "make build   build/$(PRESET)/bin/tallygate-operator and tallygate-sidecar   PRESET=dev|release|asan|tsan"
 	@echo "make demo    the whole system on this machine, its story told with real requests   ONCE=1: end after the story"
 	@echo "make test    unit, integration, sanitizer and end-to-end tests; one summary at the end"
-	@echo "make bench   CPU per request beside nginx, the admission decision in ns, the usage pump"
+	@echo "make bench   CPU per request beside nginx, the admission decision in ns, the usage pump, following an API server"
 	@echo "make images  both container images, with SBOM and checksums, into build/images"
 	@echo "make fmt     clang-format; make lint: clang-tidy; make clean"
 

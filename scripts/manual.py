@@ -51,7 +51,7 @@ def fields(schema, path, required):
     if "default" in schema and path != "status":
         facts.append(f"default `{shown(schema['default'])}`")
     line = f"- **`{path}`** ({', '.join(facts)}): {schema['description']}"
-    refused = [rule["message"] for rule in schema.get("x-kubernetes-validations", [])]
+    refused = [f"{rule.get('fieldPath', '').removeprefix('.')} {rule['message']}".strip() for rule in schema.get("x-kubernetes-validations", [])]
     if refused:
         line += f" *Refused otherwise:* {'; '.join(refused)}."
     yield line + "\n"

@@ -103,7 +103,7 @@ void declare_sidecar(config::OptionSet& options, InjectorSettings& s) {
   options.add("sidecar-log-mib", &s.log_mib, config::integer(16, 4096))
       .env()
       .fallback("64")
-      .help("MiB of usage that a sidecar keeps until the ledger has it; its volume may grow to twice that");
+      .help("MiB of usage that a sidecar keeps until the ledger has it; its volume may grow to three times that");
   options.add("sidecar-user", &s.run_as_user, user())
       .env()
       .fallback("65532")

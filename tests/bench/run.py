@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """All benchmarks, figures and ratios only; nothing here passes or fails by a time. Called by `make bench`.
 
-    python3 tests/bench/run.py            proxy, user, pump
+    python3 tests/bench/run.py            proxy, user, pump, kube
     python3 tests/bench/run.py proxy      only the sidecar beside nginx
 """
 
@@ -57,7 +57,12 @@ def pump():
     return run([binary("bench_pump"), "200000"])
 
 
-BENCHES = {"proxy": proxy, "user": user_space, "pump": pump}
+def kube():
+    title("Following an API server: CPU per object listed and per change, memory")
+    return run([binary("bench_kube")])
+
+
+BENCHES = {"proxy": proxy, "user": user_space, "pump": pump, "kube": kube}
 
 
 def main():

@@ -26,6 +26,11 @@ class Rendered(unittest.TestCase):
                 done = run_helm("lint", "--strict", CHART, "--kube-version", "1.35.0", "--values", VALUES / f"{kind}.yaml", "--quiet")
                 self.assertEqual(done.stdout.strip(), "")
 
+    def test_it_is_of_the_programs_version(self):
+        version = re.search(r"project\(tallygate VERSION ([0-9.]+)", (ROOT / "CMakeLists.txt").read_text())[1]
+        self.assertEqual(yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"], version)
+        self.assertIn(f"ARG VERSION={version}\n", (ROOT / "Dockerfile").read_text())
+
     def test_golden_files(self):
         """TALLYGATE_UPDATE_GOLDEN=1 writes them anew. CRDs, rules and dashboard, which have tests of their own, are left out."""
         for kind in KINDS:

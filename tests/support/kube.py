@@ -33,7 +33,7 @@ from tests.support.tools import skip_loudly
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "kubernetes.sh"
-READY_TIMEOUT_S = 60
+READY_TIMEOUT_S = 120
 PORT_ATTEMPTS = 5
 # Who may call the API server, by the name of the certificate: its subject, and what it is for.
 IDENTITIES = {
@@ -271,7 +271,8 @@ class ControlPlane:
         return wait_until(check, timeout_s, what or f"{path} is as expected")[0]
 
     def compact(self):
-        """Makes etcd forget everything older than now, as it does by itself every few minutes: watches from before answer 410."""
+        """Makes etcd forget everything older than now, as it does by itself every few minutes. After restart_apiserver(), whose cache remembers
+        longer, watches from before answer 410."""
         revision = int(self.get("/api/v1/namespaces?limit=1")["metadata"]["resourceVersion"])
         body = json.dumps({"revision": str(revision), "physical": True})
         connection = http.client.HTTPConnection("127.0.0.1", self.etcd_port, timeout=10)
