@@ -3,16 +3,18 @@
 Neither PostgreSQL nor Redis runs here: admission needs neither."""
 
 import base64
+import http.server
 import json
 import pathlib
 import ssl
 import tempfile
+import threading
 import unittest
 
 import yaml
 
 from tests.support.helm import NAMESPACE, ROOT, objects, template
-from tests.support.kube import ControlPlane, KubectlError
+from tests.support.kube import ControlPlane
 from tests.support.process import Process, free_port, wait_until
 from tests.support.stack import binary
 
@@ -42,10 +44,12 @@ def sidecars(made):
 
 
 class World(unittest.TestCase):
+    controllers = False
+
     @classmethod
     def setUpClass(cls):
         # The webhook's Service is a name for this machine; addresses of loopback cannot be endpoints.
-        cls.kube = ControlPlane(apiserver_options=["--enable-aggregator-routing=false"]).start()
+        cls.kube = ControlPlane(controllers=cls.controllers, apiserver_options=["--enable-aggregator-routing=false"]).start()
         cls.addClassCleanup(cls.kube.remove)
         cls.kube.install_crds()
         cls.kube.make_namespace(NAMESPACE)
@@ -93,7 +97,9 @@ class GoldenPods(World):
         self.assertGreater(taken, 20)
 
 
-class Webhook(World):
+class Installed(World):
+    """With the webhook, and the chart's configurations."""
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -152,6 +158,8 @@ class Webhook(World):
             self.assertIn(part, answer["message"])
         return answer["message"]
 
+
+class Webhook(Installed):
     # ---- injection
 
     def test_a_pod_of_a_labelled_namespace_has_its_sidecar(self):
@@ -330,6 +338,97 @@ class Webhook(World):
         namespace = self.injecting()
         self.create(namespace, policy("api", namespace), "billingpolicies")
         self.assertIn(f"--policy={namespace}/api", sidecars(self.create_pod(namespace))[0]["args"])
+
+
+class Thief:
+    """Another vendor's mutating webhook, which takes init containers out of pods."""
+
+    def __init__(self, kube):
+        key, certificate = kube.sign("thief", "/CN=thief", "subjectAltName=DNS:localhost")
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                response = {"uid": review["request"]["uid"], "allowed": True}
+                if review["request"]["object"]["spec"].get("initContainers"):
+                    patch = json.dumps([{"op": "remove", "path": "/spec/initContainers"}])
+                    response |= {"patchType": "JSONPatch", "patch": base64.b64encode(patch.encode()).decode()}
+                body = json.dumps({**review, "response": response}).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        kube.apply(yaml.safe_dump({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "metadata": {"name": "zz-thief"},
+            "webhooks": [{"name": "thief.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None", "reinvocationPolicy": "IfNeeded",
+                          "clientConfig": {"url": f"https://localhost:{self.server.server_port}/",
+                                           "caBundle": base64.b64encode(kube.ca_file.read_bytes()).decode()},
+                          "objectSelector": {"matchLabels": {"thief": "yes"}},
+                          "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]}]}))
+
+
+class Workloads(Installed):
+    """With controllers: Deployments make pods, and each namespace has its service account."""
+
+    controllers = True
+
+    def test_the_pods_of_a_deployment(self):
+        namespace = self.injecting()
+        wait_until(lambda: self.kube.get(f"/api/v1/namespaces/{namespace}/serviceaccounts/default"), SOON_S, "the service account is there")
+        self.create(namespace, policy("api", namespace), "billingpolicies")
+        template_ = pod()
+        template_["metadata"].pop("generateName")
+        deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "api"},
+                      "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "api"}},
+                               "template": {"metadata": template_["metadata"], "spec": template_["spec"]}}}
+        self.assertEqual(self.kube.request("POST", f"/apis/apps/v1/namespaces/{namespace}/deployments", deployment)[0], 201)
+        pods = self.kube.wait_for(f"/api/v1/namespaces/{namespace}/pods", lambda made: len(made["items"]) == 3, SOON_S)["items"]
+        for made in pods:
+            sidecar = sidecars(made)[0]
+            mounts = {m["mountPath"]: m["name"] for m in sidecar["volumeMounts"]}
+            self.assertEqual(mounts["/var/run/secrets/kubernetes.io/serviceaccount"], "tallygate-no-token")
+            self.assertFalse([m for m in sidecar["volumeMounts"] if m["name"].startswith("kube-api-access")], "no token of ours")
+            app = made["spec"]["containers"][0]
+            self.assertTrue([m for m in app["volumeMounts"] if m["name"].startswith("kube-api-access")], "the app's is its own affair")
+
+    def test_while_it_is_away_a_deployment_waits_and_then_goes_on(self):
+        namespace = self.injecting()
+        wait_until(lambda: self.kube.get(f"/api/v1/namespaces/{namespace}/serviceaccounts/default"), SOON_S, "the service account is there")
+        self.first.kill9()
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "once"},
+               "spec": {"template": {"metadata": {"labels": {"app": "api"}}, "spec": {**pod()["spec"], "restartPolicy": "Never"}}}}
+        try:
+            self.assertEqual(self.kube.request("POST", f"/apis/batch/v1/namespaces/{namespace}/jobs", job)[0], 201)
+            events = f"/api/v1/namespaces/{namespace}/events"
+            self.kube.wait_for(events, lambda told: any("failed calling webhook" in e["message"] for e in told["items"]), SOON_S)
+            self.assertEqual(self.kube.get(f"/api/v1/namespaces/{namespace}/pods")["items"], [])
+        finally:
+            self.first.spawn()
+            self.ready(self.first)
+        made = self.kube.wait_for(f"/api/v1/namespaces/{namespace}/pods", lambda pods: pods["items"], 2 * SOON_S)["items"][0]
+        self.assertEqual(len(sidecars(made)), 1)
+
+    def test_a_sidecar_that_something_takes_out_again_is_missed(self):
+        thief = Thief(self.kube)
+        self.addCleanup(thief.server.server_close)
+        self.addCleanup(thief.server.shutdown)
+        namespace, other = self.injecting(), self.make_namespace()
+        for name in (namespace, other):
+            wait_until(lambda name=name: self.kube.get(f"/api/v1/namespaces/{name}/serviceaccounts/default"), SOON_S, "the service account is there")
+        self.create(namespace, policy("api", namespace), "billingpolicies")
+        wanted = pod(labels={"thief": "yes"}, initContainers=[{"name": "prepare", "image": "prepare:1"}])
+        wait_until(lambda: "initContainers" not in self.create_pod(other, wanted, "?dryRun=All")["spec"], SOON_S, "the thief is at work")
+        self.refused(namespace, wanted, "is to have a sidecar")
+        self.create_pod(namespace)
 
 
 if __name__ == "__main__":
