@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/ids.h"
 #include "operator/admission/pod.h"
 
 namespace tallygate::admission {
@@ -54,6 +55,11 @@ std::string join(const std::vector<int64_t>& numbers) {
 
 // By annotation: a policy that lets itself be chosen, in place of none or of one that lets go.
 void choose_by_name(const PodReview& review, const std::string& name, Choice* choice) {
+  if (!is_dns_subdomain(name)) {
+    choice->refusal = std::string("the annotation ") + kPolicyAnnotation + " is no name of a BillingPolicy: write the " +
+                      "name of one of this namespace";
+    return;
+  }
   const PolicyView* by_selector = choice->known;
   if (by_selector != nullptr && by_selector->name == name) return;
   const PolicyView* wanted = named(review, name);
@@ -142,19 +148,23 @@ std::optional<int64_t> choose_port(const Json& pod, const Choice& choice, std::s
   return std::nullopt;
 }
 
-bool choose_redirect(const PodReview& review, Capture capture, std::string* refusal) {
+bool choose_redirect(const PodReview& review, const Choice& choice, Capture capture, std::string* refusal) {
   const std::string profile = value_of(review.namespace_labels, kPodSecurityLabel);
   const bool admitted = profile != "baseline" && profile != "restricted";
+  const bool by_default = capture == Capture::kRedirect || (capture == Capture::kAuto && admitted);
   const std::string mode = value_of(strings_at(review.pod, "/metadata/annotations"), kCaptureAnnotation);
-  if (!mode.empty() && mode != "Redirect" && mode != "Unprivileged") {
+  if (mode.empty()) return by_default;
+  if (mode != "Redirect" && mode != "Unprivileged") {
     *refusal = std::string("the annotation ") + kCaptureAnnotation + " is \"" + mode +
                "\": write Redirect or Unprivileged";
   } else if (mode == "Redirect" && !admitted) {
     *refusal = "the namespace's Pod Security profile, " + profile + ", admits no NET_ADMIN, which redirection needs: " +
                "remove the annotation " + kCaptureAnnotation + ", or write Unprivileged";
+  } else if (mode == "Unprivileged" && by_default && choice.known != nullptr && !choice.known->may_opt_out) {
+    *refusal = "BillingPolicy " + choice.policy + " does not let pods do without redirection: remove the annotation " +
+               kCaptureAnnotation + ", or set the policy's spec.injection.optOut to Permit";
   }
-  if (!mode.empty()) return mode == "Redirect";
-  return capture == Capture::kRedirect || (capture == Capture::kAuto && admitted);
+  return mode == "Redirect";
 }
 
 Mesh find_mesh(const PodReview& review) {

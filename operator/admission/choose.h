@@ -21,8 +21,9 @@ Choice choose_policy(const PodReview& review);
 // The app's port: what the policy says, of it what the pod declares. `refusal` says why there is not just one.
 std::optional<int64_t> choose_port(const Json& pod, const Choice& choice, std::string* refusal);
 
-// Whether inbound traffic is redirected; else unprivileged.
-bool choose_redirect(const PodReview& review, Capture capture, std::string* refusal);
+// Whether inbound traffic is redirected; else unprivileged, which who knows the app's port can go round: a pod asks for
+// that where it may opt out.
+bool choose_redirect(const PodReview& review, const Choice& choice, Capture capture, std::string* refusal);
 
 // "Istio" and what takes the pod out of it; empty where the pod is in no mesh that is known here.
 struct Mesh {

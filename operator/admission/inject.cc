@@ -55,6 +55,11 @@ std::string obstacle(const PodReview& review, const Json& pod, const InjectorSet
   }
   std::string taken;
   for_each_container(pod, [&](const Json& container) {
+    for (const Json& mount : at(container, "/volumeMounts")) {
+      if (!is_our_volume(text_at(mount, "/name"))) continue;
+      taken = "container " + text_at(container, "/name") + " mounts " + text_at(mount, "/name") +
+              ", which is the sidecar's alone: remove the mount, or name the volume otherwise";
+    }
     for (const Json& entry : at(container, "/ports")) {
       const int64_t port = entry.value("containerPort", int64_t{0});
       if (port != settings.listen_port && port != settings.admin_port) continue;
@@ -131,7 +136,7 @@ Injection add_sidecar(const PodReview& review, const Choice& choice, const Injec
   spec.relays = Json::object();
   refusal = rewrite_probes(pod, *port, settings.admin_port, &spec.relays);
   if (!refusal.empty()) return refuse(std::move(refusal));
-  const bool redirect = choose_redirect(review, settings.capture, &refusal);
+  const bool redirect = choose_redirect(review, choice, settings.capture, &refusal);
   if (!refusal.empty()) return refuse(std::move(refusal));
   spec.request_port = {{"name", kPortPrefix + std::to_string(*port)},
                        {"containerPort", settings.listen_port},

@@ -71,6 +71,13 @@ Json security(const InjectorSettings& settings) {
   return context;
 }
 
+// As text that Kubernetes does not take for references to other variables.
+std::string literal(const Json& value) {
+  std::string text;
+  for (const char c : value.dump()) text += c == '$' ? std::string("\\u0024") : std::string(1, c);
+  return text;
+}
+
 Json mount(const char* volume, const char* path, bool read_only) {
   Json made = {{"name", volume}, {"mountPath", path}};
   if (read_only) made["readOnly"] = true;
@@ -88,7 +95,7 @@ Json sidecar_container(const SidecarSpec& spec, const Json& pod, const InjectorS
   if (!settings.image_pull_policy.empty()) container["imagePullPolicy"] = settings.image_pull_policy;
   container["env"] = Json::array(
       {{{"name", "POD_IPS"}, {"valueFrom", {{"fieldRef", {{"apiVersion", "v1"}, {"fieldPath", "status.podIPs"}}}}}}});
-  if (!spec.relays.empty()) container["env"].push_back({{"name", kProbesVariable}, {"value", spec.relays.dump()}});
+  if (!spec.relays.empty()) container["env"].push_back({{"name", kProbesVariable}, {"value", literal(spec.relays)}});
   container["ports"] = Json::array(
       {spec.request_port, {{"name", kAdminPort}, {"containerPort", settings.admin_port}, {"protocol", "TCP"}}});
   // Started: it listens. It waits for Redis and its policy by itself, so that nothing that is away delays the app.

@@ -233,7 +233,6 @@ void Operator::start_parts() {
 }
 
 void Operator::stop_parts() {
-  if (parts_.admission) parts_.admission->stop(kWebhookGraceMs);
   if (parts_.api) parts_.api->stop();
   if (parts_.feed) parts_.feed->stop();
   if (started_) {
@@ -248,6 +247,7 @@ void Operator::stop_parts() {
     parts_.leadership->stop();
   }
   parts_.probe->stop();
+  if (parts_.admission) parts_.admission->stop(kWebhookGraceMs);  // late: API servers call it as long as the pod is there
   admin_->stop();
 }
 
