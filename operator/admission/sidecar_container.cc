@@ -5,6 +5,7 @@
 namespace tallygate::admission {
 namespace {
 
+constexpr char kProgram[] = "/usr/local/bin/tallygate-sidecar";  // in our images
 constexpr char kLogMount[] = "/var/lib/tallygate";
 constexpr char kCredentialsMount[] = "/var/run/tallygate";
 // Where the ServiceAccount plug-in mounts a token into each container that has nothing there. It runs again after us.
@@ -109,6 +110,9 @@ Json sidecar_container(const SidecarSpec& spec, const Json& pod, const InjectorS
                                 {"periodSeconds", 10},
                                 {"failureThreshold", 3},
                                 {"timeoutSeconds", 5}};
+  // The app is told to end at once, a native sidecar after it: until then clients are to be let go of.
+  container["lifecycle"] = {
+      {"preStop", {{"exec", {{"command", {kProgram, "drain", "--admin=:" + std::to_string(settings.admin_port)}}}}}}};
   container["volumeMounts"] = {mount(kLogVolume, kLogMount, false), mount(kCredentialsVolume, kCredentialsMount, true),
                                mount(kNoTokenVolume, kTokenMount, true)};
   Json budget = resources(pod, settings);

@@ -4,6 +4,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 
 #include "core/config/options.h"
@@ -75,6 +76,7 @@ int run(Settings settings) {
   (*sidecar)->declare(health);
   http::Router relays;
   add_relays(relays, settings.app_probes, settings.upstream, env);
+  add_drain(relays, [&] { loop.post([&] { (*sidecar)->wind_down(); }); });
   auto admin = telemetry::AdminServer::start(settings.telemetry, registry, health, env, std::move(relays),
                                              static_cast<int>(settings.app_probes.size()));
   if (!admin) return stop_with(admin.error());
@@ -89,6 +91,18 @@ int run(Settings settings) {
   return EXIT_SUCCESS;
 }
 
+void declare_drain(config::OptionSet& options, config::ListenAddress& admin) {
+  options.describe("The sidecar is not ready from then on, and closes each connection as it is answered; who comes is served until SIGTERM.");
+  options.add("admin", &admin, config::listen_address()).env().fallback("127.0.0.1:9902").help("as `run` has it");
+}
+
+int drain(const config::ListenAddress& admin) {
+  const auto asked = ask_to_drain(system_env(), admin);
+  if (asked) return EXIT_SUCCESS;
+  std::fprintf(stderr, "the sidecar cannot be told: %s\n", asked.error().message.c_str());
+  return EXIT_FAILURE;
+}
+
 }  // namespace
 }  // namespace tallygate::sidecar
 
@@ -100,9 +114,12 @@ int main(int argc, char** argv) {
   sidecar::declare(line.command("run", "runs the sidecar"), settings);
   sidecar::InitSettings init;
   sidecar::declare_init(line.command("init", "captures a pod's inbound traffic for the sidecar, and ends"), init);
+  config::ListenAddress admin;
+  sidecar::declare_drain(line.command("drain", "tells a running sidecar that its pod ends; for a preStop hook"), admin);
   const auto choice = line.parse(argc, argv);
   if (!choice.should_run()) return choice.finish();
   if (choice.command == "init") return sidecar::run_init(init);
+  if (choice.command == "drain") return sidecar::drain(admin);
   if (settings.telemetry.core_dumps) allow_core_dumps();
   return sidecar::run(std::move(settings));
 }

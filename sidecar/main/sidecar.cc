@@ -292,8 +292,15 @@ void Sidecar::watch() {
   waiting_.store(admission_->waiting(), std::memory_order_relaxed);
 }
 
+void Sidecar::wind_down() {
+  if (is_draining_.exchange(true)) return;
+  log::info("the pod ends: not ready any more, connections are closed as they are answered");
+  proxy_->wind_down();
+}
+
 void Sidecar::drain(std::function<void()> done) {
-  if (is_draining_.exchange(true)) return begin_drain();
+  if (done_) return begin_drain();
+  is_draining_.store(true);
   done_ = std::move(done);
   if (settings_.drain_delay_ms == 0) return begin_drain();
   log::info("not ready any more; still accepting, until balancers know", {{"delay_ms", settings_.drain_delay_ms}});

@@ -36,6 +36,8 @@ class Sidecar {
 
   Result<void> start();
   std::string address() const { return proxy_->bound_address(); }
+  // The pod is about to end: not ready, and clients are told to come back on other connections; who comes is served.
+  void wind_down();
   // Not ready at once; after Settings::drain_delay_ms, or when called again, stops accepting, finishes what is in
   // flight, returns unspent units, waits (bounded) until the ledger has booked everything, then calls the first `done`.
   void drain(std::function<void()> done);

@@ -8,6 +8,8 @@ namespace {
 
 using Json = nlohmann::json;
 constexpr char kPrefix[] = "/app-health/";
+constexpr char kDrainPath[] = "/drain";
+constexpr int64_t kDrainTimeoutMs = 2000;
 constexpr size_t kProbesMax = 100;
 constexpr int64_t kTimeoutMaxS = 3600;
 
@@ -83,6 +85,25 @@ config::Parser<AppProbes> app_probes() {
             return probes;
           },
           "JSON"};
+}
+
+void add_drain(http::Router& router, std::function<void()> wind_down) {
+  router.add("GET", kDrainPath, [wind_down = std::move(wind_down)](const http::Request& request) {
+    // Else every pod of the cluster could make this one not ready.
+    if (!config::is_loopback(request.peer)) return http::text_response(403, "from this pod only\n");
+    wind_down();
+    return http::text_response(200, "ok\n");
+  });
+}
+
+Result<void> ask_to_drain(Env& env, const config::ListenAddress& admin) {
+  AppProbe call;
+  call.type = AppProbe::Type::kHttp;
+  call.path = kDrainPath;
+  call.timeout_ms = kDrainTimeoutMs;
+  const bool every = admin.host.empty() || admin.host == "0.0.0.0" || admin.host == "::";
+  const std::string host = every ? "127.0.0.1" : admin.host.find(':') == std::string::npos ? admin.host : "[" + admin.host + "]";
+  return check_app(env, call, host + ":" + std::to_string(admin.port), "tallygate-sidecar");
 }
 
 void add_relays(http::Router& router, const AppProbes& probes, const std::string& upstream, Env& env) {

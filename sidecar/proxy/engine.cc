@@ -101,7 +101,7 @@ void note_peer(Client& client, const sockaddr* peer) {
 
 // Makes room for a client from there, if that can be done.
 bool Engine::has_room(uint64_t from) {
-  if (draining_) return false;
+  if (!takes_new_) return false;
   const size_t max = options_.connections_per_address_max;
   if (from != 0 && max != 0) {
     const auto found = origins_.find(from);
@@ -429,8 +429,9 @@ void Engine::note_upstream_moved() {
   while (!pool_.empty()) release_upstream(*pool_.back(), false);
 }
 
-void Engine::drain() {
+void Engine::drain(bool takes_new) {
   draining_ = true;
+  takes_new_ = takes_new;
   while (!pool_.empty()) release_upstream(*pool_.back(), false);
   for (auto& client : clients_) {
     if (client->dead) continue;

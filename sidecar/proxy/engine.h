@@ -52,8 +52,8 @@ class Engine {
   // New connections to the app go elsewhere from now on: of the old ones none is used for another request.
   void note_upstream_moved();
 
-  // Idle connections are closed, every response says Connection: close. accept() is to stop before.
-  void drain();
+  // Idle connections are closed, every response says Connection: close; new clients are taken or not. May be repeated.
+  void drain(bool takes_new = false);
   // Cuts everything; each admitted request is settled.
   void close_all();
   bool empty() const { return clients_active_ == 0; }
@@ -156,7 +156,7 @@ class Engine {
   Counters counters_;
   NameSet gate_response_;
   std::string via_;
-  bool draining_ = false;
+  bool draining_ = false, takes_new_ = true;
   uint32_t upstream_moves_ = 0;
   bool app_is_http10_ = false;  // as its last response said
 

@@ -319,6 +319,13 @@ void Proxy::on_tick() {
   arm_tick();
 }
 
+void Proxy::wind_down() {
+  if (draining_ || stopped_) return;
+  engine_.set_now(loop_.now_ns());
+  engine_.drain(true);
+  schedule_turn(0);
+}
+
 void Proxy::drain(std::function<void()> done) {
   if (draining_ || stopped_) return;
   draining_ = true;

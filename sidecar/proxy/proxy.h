@@ -41,6 +41,8 @@ class Proxy final : private Transport {
 
   // Asks the gate again about a request that waits; see gate.h.
   void resume(Ticket ticket);
+  // Before drain(): clients are told to come back on other connections, which may lead elsewhere; new ones are served.
+  void wind_down();
   // Stops accepting and ends idle connections; `done` runs once when the last is closed, at the latest after
   // Options::drain_ms, when what is left is cut. Idempotent: only the first `done` counts.
   void drain(std::function<void()> done);

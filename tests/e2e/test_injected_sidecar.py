@@ -8,6 +8,7 @@ import threading
 import unittest
 
 from tests.e2e.base import POLICY, StackTest
+from tests.support.load import Client
 from tests.support.process import free_port, wait_until
 from tests.support.stack import ROOT, Sidecar, binary, http_get
 
@@ -53,6 +54,25 @@ class InjectedSidecar(StackTest):
         self.assertEqual(self.stack.app.tenant("acme"), 3)
         self.assertEqual(sidecar.get("/app-health/api/post-start")[0], 404)
         self.assertEqual(http_get(sidecar.address, "/app-health/api/liveness")[0], 401, "no way round the gate")
+
+    def test_a_pod_that_ends(self):
+        """The preStop hook, then SIGTERM: clients are told to come back elsewhere, who comes is served, and all is booked."""
+        self.start(tenants={"acme": 100})
+        sidecar = self.start_injected("plain")
+        sidecar.wait_ready()
+        hook = injected("plain")["lifecycle"]["preStop"]["exec"]["command"]
+        self.assertEqual(hook[1:], ["drain", "--admin=:9902"])
+        with Client(sidecar.address) as kept:
+            self.assertEqual(kept.get("/", {"X-Tenant-Id": "acme"}).status, 200)
+            for _ in range(2):  # a hook may run twice
+                subprocess.run([binary("tallygate-sidecar"), "drain", f"--admin={sidecar.admin_address}"], check=True)
+            wait_until(lambda: not sidecar.ready(), SOON_S, "it is not ready")
+            self.assertEqual(self.ask(sidecar, "acme").status, 200)
+        self.assertEqual(sidecar.term(), 0)
+        self.assertEqual(wait_until(lambda: self.stack.booked("shop/acme", "api_calls") == 2, SOON_S, "all is booked"), True)
+        done = subprocess.run([binary("tallygate-sidecar"), "drain", f"--admin={sidecar.admin_address}"], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("cannot be told", done.stderr)
 
     def test_a_probe_that_hangs_holds_up_no_other(self):
         sidecar = self.start_injected("plain", {

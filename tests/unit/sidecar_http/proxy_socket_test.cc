@@ -261,6 +261,31 @@ TEST(ProxySocket, DrainEndsWithTheLastConnection) {
   close(fd);
 }
 
+TEST(ProxySocket, WindingDownServesWhoComesAndKeepsNoConnection) {
+  const App app(AF_INET, "", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+  World world(app.address());
+  const int before = world.dial();
+  send(before, kGet.data(), kGet.size(), MSG_NOSIGNAL);
+  EXPECT_EQ(world.receive(before).status(), 200);
+  world.proxy->wind_down();
+  for (int i = 0; i < 5; ++i) world.loop.run_once(10);
+  char byte;
+  EXPECT_EQ(recv(before, &byte, 1, 0), 0) << "it was idle";
+  close(before);
+  for (int i = 0; i < 3; ++i) {
+    const int fd = world.dial();
+    send(fd, kGet.data(), kGet.size(), MSG_NOSIGNAL);
+    EXPECT_EQ(world.receive(fd).status(), 200);
+    for (int turn = 0; turn < 5; ++turn) world.loop.run_once(10);
+    EXPECT_EQ(recv(fd, &byte, 1, 0), 0) << "answered and closed";
+    close(fd);
+  }
+  int done = 0;
+  world.proxy->drain([&] { ++done; });
+  for (int i = 0; i < 100 && done == 0; ++i) world.loop.run_once(10);
+  EXPECT_EQ(done, 1);
+}
+
 // To the client it has been connected all along.
 TEST(ProxySocket, DrainAnswersWhoWaitsToBeAccepted) {
   const App app(AF_INET, "", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
