@@ -66,7 +66,8 @@ Result<Json> tenant_json(const TenantRecord& record) {
   return Json{{"id", tenant.id.str()},       {"shard", redis_contract::shard_of(tenant.id.str())},
               {"version", tenant.version},   {"suspended", tenant.suspended},
               {"doc", std::move(doc)},       {"wallet", std::move(wallet)},
-              {"meters", std::move(meters)}, {"limits", std::move(limits)}};
+              {"meters", std::move(meters)}, {"limits", std::move(limits)},
+              {"period", {{"months", record.period_months}, {"anchor", record.period_anchor_s}}}};
 }
 
 // The text as JSON in valid UTF-8, whatever it holds.

@@ -36,6 +36,8 @@ struct TenantRecord {
   tenant::Tenant tenant;            // limits, version, suspended
   std::vector<PricedMeter> meters;  // all of the plan's
   std::optional<WalletTerms> wallet;
+  int period_months = 1;       // of billing: 1 or 12
+  int64_t period_anchor_s = 0; // where its periods are counted from
 };
 
 // Threading: one thread at a time.

@@ -85,6 +85,12 @@ void Operator::build_pipeline() {
   parts_.housekeeper =
       std::make_unique<jobs::Housekeeper>(env_, database_url_, jobs::HousekeeperOptions{}, counts, registry_);
 
+  insight::BillingMetricsOptions insight;
+  insight.tenants = settings_.tenant_metrics;
+  insight.interval_ms = settings_.metrics_interval_ms;
+  parts_.billing_metrics =
+      std::make_unique<insight::BillingMetrics>(env_, database_url_, insight, leads, registry_);
+
   if (settings_.stripe == Stripe::kDisabled) return;
   parts_.http = make_http_client();
   billing::SubmitterOptions submitter;
@@ -221,6 +227,7 @@ void Operator::start_parts() {
   if (parts_.pump) parts_.pump->start();
   if (parts_.aggregator) parts_.aggregator->start();
   if (parts_.housekeeper) parts_.housekeeper->start();
+  if (parts_.billing_metrics) parts_.billing_metrics->start();
   if (parts_.submitter) parts_.submitter->start();
   if (parts_.credentials) parts_.credentials->start();
   if (parts_.publisher) parts_.publisher->start();
@@ -239,6 +246,7 @@ void Operator::stop_parts() {
     if (parts_.publisher) parts_.publisher->stop();
     if (parts_.credentials) parts_.credentials->stop();
     if (parts_.submitter) parts_.submitter->stop();
+    if (parts_.billing_metrics) parts_.billing_metrics->stop();
     if (parts_.housekeeper) parts_.housekeeper->stop();
     if (parts_.aggregator) parts_.aggregator->stop();
     if (parts_.pump) parts_.pump->stop();

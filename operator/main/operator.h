@@ -20,6 +20,7 @@
 #include "operator/escrow/epoch_keeper.h"
 #include "operator/escrow/funder.h"
 #include "operator/http_client/http_client.h"
+#include "operator/insight/billing_metrics.h"
 #include "operator/jobs/housekeeper.h"
 #include "operator/kube/client.h"
 #include "operator/ledger/history.h"
@@ -44,6 +45,7 @@ struct Parts {
   std::unique_ptr<pump::Pump> pump;
   std::unique_ptr<billing::Aggregator> aggregator;
   std::unique_ptr<jobs::Housekeeper> housekeeper;
+  std::unique_ptr<insight::BillingMetrics> billing_metrics;
   std::unique_ptr<HttpClient> http;
   std::unique_ptr<billing::Submitter> submitter;
   // controller

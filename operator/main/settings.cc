@@ -106,6 +106,17 @@ void declare_pipeline(OptionSet& options, RunSettings& s) {
       .help("most units of a bucket that are handed to Redis ahead of their use");
 }
 
+void declare_billing_metrics(OptionSet& options, RunSettings& s) {
+  options.add("tenant-metrics", &s.tenant_metrics, config::integer(0, 10'000))
+      .env()
+      .fallback("0")
+      .help("how many tenants have metrics of their own (usage, limit, state, projection, balance), the largest first; the rest is \"other\"");
+  options.add("metrics-interval", &s.metrics_interval_ms, config::duration_ms(1'000, kDayMs))
+      .env()
+      .fallback("15s")
+      .help("how often the leader reads the billing metrics from the ledger");
+}
+
 // What `run` and `verify` have in common.
 template <class Settings>
 void declare_account(OptionSet& options, Settings& s) {
@@ -229,6 +240,7 @@ void declare_run(OptionSet& options, RunSettings& settings) {
   declare_sources(options, settings);
   telemetry::declare(options, settings.telemetry, ":9090");
   declare_pipeline(options, settings);
+  declare_billing_metrics(options, settings);
   declare_account(options, settings);
   declare_pace(options, settings);
   api::declare_api(options, settings.api);

@@ -27,6 +27,7 @@ struct RunSettings {
   std::vector<Role> roles;
   bool migrate = false;
   int64_t float_units = 0;
+  int64_t tenant_metrics = 0, metrics_interval_ms = 0;
   int64_t aggregate_interval_ms = 0, aggregate_lateness_ms = 0, submit_interval_ms = 0;
   Stripe stripe = Stripe::kEnabled;
   config::Url stripe_api_base;

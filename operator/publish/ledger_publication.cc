@@ -23,6 +23,10 @@ ledger::PricedMeter priced_meter(const plan::MeterPrice& meter, const plan::Tena
   return out;
 }
 
+int period_months(const plan::TenantBilling& billing) {
+  return billing.interval == manifest::Interval::kYear ? 12 : 1;
+}
+
 }  // namespace
 
 Fingerprint terms_fingerprint(const tenant::Tenant& tenant, const plan::TenantBilling& billing) {
@@ -32,6 +36,7 @@ Fingerprint terms_fingerprint(const tenant::Tenant& tenant, const plan::TenantBi
   const auto add = [&](const std::string& part) { (text += '\n') += part; };
   add(billing.currency);
   add(billing.stripe_customer_id);
+  add(std::to_string(period_months(billing)) + ' ' + std::to_string(billing.anchor_s));
   for (const auto& meter : billing.meters) {
     add(meter.meter.str() + ' ' + std::to_string(static_cast<int>(meter.settlement)) + ' ' +
         std::to_string(meter.prices.per_units));
@@ -48,6 +53,8 @@ ledger::TenantRecord record_of(const tenant::Tenant& tenant, const plan::TenantB
   record.tenant = tenant;
   record.tenant.version = version;
   for (const auto& meter : billing.meters) record.meters.push_back(priced_meter(meter, billing));
+  record.period_months = period_months(billing);
+  record.period_anchor_s = billing.anchor_s;
   if (billing.wallet) record.wallet = ledger::WalletTerms{billing.wallet->currency, billing.wallet->debt_limit};
   return record;
 }
