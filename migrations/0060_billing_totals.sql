@@ -8,13 +8,16 @@ alter table tenants
   add column period_anchor timestamptz not null default '1970-01-01 00:00:00+00';
 
 -- The start of the period that contains p_at: the anchor and n intervals, the day clamped to short months and remembered.
-create function period_start(p_anchor timestamptz, p_months integer, p_at timestamptz) returns timestamptz language sql immutable as $$
-  select case when later > p_at then (a + make_interval(months => (n - 1) * p_months)) at time zone 'UTC' else later end
-    from (select a, n, (a + make_interval(months => n * p_months)) at time zone 'UTC' as later
-            from (select a, floor(((extract(year from t) - extract(year from a)) * 12 + extract(month from t) - extract(month from a))
-                                  / p_months)::integer as n
-                    from (select p_anchor at time zone 'UTC' as a, p_at at time zone 'UTC' as t) utc) months) starts
-$$;
+create function period_start(p_anchor timestamptz, p_months integer, p_at timestamptz) returns timestamptz language plpgsql immutable as $$
+declare
+  a timestamp := p_anchor at time zone 'UTC';
+  t timestamp := p_at at time zone 'UTC';
+  n integer := floor((extract(year from t) * 12 + extract(month from t) - extract(year from a) * 12 - extract(month from a)) / p_months);
+  v_start timestamp := a + make_interval(months => n * p_months);
+begin
+  if v_start > t then v_start := a + make_interval(months => (n - 1) * p_months); end if;
+  return v_start at time zone 'UTC';
+end $$;
 
 -- What was aggregated of a tenant's meter in a billing period, where prices' tiers start anew. The wallet's tiers never do: its row
 -- is of '-infinity', as its account is.
@@ -108,19 +111,22 @@ begin
   ), grouped as materialized (
     select s.tenant, s.meter, s.minute, s.settlement, s.units, s.requests::bigint as requests,
            row_number() over (partition by s.tenant, s.meter, s.minute order by s.settlement) as place,
-           coalesce(t.doc ->> 'plan', '') as plan, coalesce(m.currency, '') as currency, m.tiers, m.per_units, t.period_anchor, t.period_months,
+           coalesce(t.doc ->> 'plan', '') as plan, coalesce(m.currency, '') as currency, m.tiers, m.per_units,
+           t.period_anchor, t.period_months,
            case s.settlement when 'wallet' then '-infinity' else period_start(t.period_anchor, t.period_months, s.minute) end as start
       from summed s join tenants t on t.id = s.tenant left join tenant_meters m on m.tenant = s.tenant and m.meter = s.meter
      where not s.too_large
-  ), known as materialized (
-    select g.tenant, g.meter, g.settlement, g.start,
-           coalesce(u.units, period_units(g.tenant, g.meter, g.settlement, g.start, g.period_anchor, g.period_months)) as units
-      from (select distinct tenant, meter, settlement, start, period_anchor, period_months from grouped) g
-      left join usage_periods u on u.tenant = g.tenant and u.meter = g.meter and u.settlement = g.settlement and u.start = g.start
+  ), placed as (
+    select g.*, row_number() over (partition by tenant, meter, settlement, start order by minute) = 1 as is_first from grouped g
+  ), known as (                                     -- what came before them, once a period
+    select p.*, case when is_first then coalesce(
+             (select u.units from usage_periods u where u.tenant = p.tenant and u.meter = p.meter and u.settlement = p.settlement and u.start = p.start),
+             period_units(p.tenant, p.meter, p.settlement, p.start, p.period_anchor, p.period_months)) else 0 end as before
+      from placed p
+  ), summed_up as (
+    select k.*, sum(before + units) over (partition by tenant, meter, settlement, start order by minute) as upto from known k
   ), priced as materialized (
-    select c.*, charge_between(c.tiers, c.per_units, c.upto - c.units, c.upto) as amount_micros
-      from (select g.*, k.units + sum(g.units) over (partition by g.tenant, g.meter, g.settlement, g.start order by g.minute) as upto
-              from grouped g join known k using (tenant, meter, settlement, start)) c
+    select c.*, charge_between(c.tiers, c.per_units, c.upto - c.units, c.upto) as amount_micros from summed_up c
   ), made as (
     insert into usage_aggregates (tenant, meter, minute, revision, units, requests, created_at, settlement, outboxed, plan, currency,
                                   amount_micros)
@@ -132,9 +138,7 @@ begin
       returning id, tenant, meter, minute, settlement
   ), counted as (
     insert into usage_periods as u (tenant, meter, settlement, start, units, amount_micros)
-      select k.tenant, k.meter, k.settlement, k.start, k.units + s.units, s.amount
-        from known k join (select tenant, meter, settlement, start, sum(units) as units, sum(amount_micros) as amount from priced
-                            group by 1, 2, 3, 4) s using (tenant, meter, settlement, start) order by 1, 2, 3, 4
+      select tenant, meter, settlement, start, sum(before + units), sum(amount_micros) from priced group by 1, 2, 3, 4 order by 1, 2, 3, 4
     on conflict (tenant, meter, settlement, start) do update set units = excluded.units, amount_micros = u.amount_micros + excluded.amount_micros
   ), totalled as (
     insert into billing_totals as b (stage, plan, meter, settlement, currency, units, units_off, amount_micros, amount_off_micros)
