@@ -10,6 +10,10 @@ namespace tallygate::api {
 namespace {
 
 constexpr char kTenantHeader[] = "tallygate-tenant";
+// For callers behind a proxy that keeps Authorization to itself, as a Kubernetes API server's does.
+constexpr char kProxiedAuthorization[] = "x-tallygate-authorization";
+// For whom a service token of scope admin acts: told in the audit log behind the token's name, on the token's word.
+constexpr char kActorHeader[] = "x-tallygate-actor";
 constexpr size_t kActorBytesMax = 200;
 constexpr size_t kQuickBodyBytesMax = 4096;
 
@@ -60,7 +64,8 @@ http::Response not_ready() {
 
 uint64_t lane_of(const http::Request& request) {
   const std::hash<std::string_view> hash;
-  const std::string_view authorization = request.header("authorization");
+  std::string_view authorization = request.header("authorization");
+  if (authorization.empty()) authorization = request.header(kProxiedAuthorization);
   return hash(authorization.empty() ? std::string_view(request.path) : authorization) * 31 +
          hash(request.header(kTenantHeader));
 }
@@ -129,8 +134,10 @@ bool AsyncCall::moves_to_worker(AsyncCallHandler handler) {
 
 std::shared_ptr<const Principal> Front::authenticate(const http::Request& request, const Snapshot* snapshot,
                                                      std::string& why) const {
-  const std::string_view header = request.header("authorization");
-  if (request.header_count("authorization") != 1 || header.size() < 8) {
+  const bool proxied = request.header_count("authorization") == 0;
+  const char* name = proxied ? kProxiedAuthorization : "authorization";
+  const std::string_view header = request.header(name);
+  if (request.header_count(name) != 1 || header.size() < 8) {
     why = "no Authorization header, or several";
     return nullptr;
   }
@@ -149,7 +156,11 @@ std::shared_ptr<const Principal> Front::authenticate(const http::Request& reques
       why = "unknown service token";
       return nullptr;
     }
-    return {credentials, known};
+    const std::string_view actor = request.header(kActorHeader);
+    if (actor.empty() || !known->has(Scope::kAdmin)) return {credentials, known};
+    Principal acting = *known;
+    acting.actor += " for " + std::string(is_clean_text(actor) ? cut_text(actor, kActorBytesMax) : "?");
+    return std::make_shared<const Principal>(std::move(acting));
   }
   if (!credentials->jwt_keys) {
     why = "no JWT is taken here";

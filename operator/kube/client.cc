@@ -33,6 +33,7 @@ struct Call {
   std::string method = "GET";
   std::string resource;  // path and query
   std::string content_type = {}, body = {};
+  HttpHeaders headers = {};  // further ones
   std::string accept = "application/json";
   bool one_object = false;  // so that 404 may be about it
   std::stop_token stop = {};
@@ -167,9 +168,11 @@ class HttpApiClient final : public Client {
     return {};
   }
 
-  Result<std::string> raw(const std::string& method, const std::string& path, std::string_view json) override {
+  Result<std::string> raw(const std::string& method, const std::string& path, std::string_view json,
+                          const HttpHeaders& headers) override {
     Call call = write(method, path, json.empty() ? "" : "application/json", json);
     call.one_object = false;
+    call.headers = headers;
     auto answer = send(call);
     if (!answer) return tl::unexpected<Error>(answer.error());
     return std::move(answer->body);
@@ -247,6 +250,7 @@ class HttpApiClient final : public Client {
     request.headers = {{"Accept", call.accept}, {"User-Agent", field_manager_ + "/" TALLYGATE_VERSION}};
     if (!access.token.empty()) request.headers.emplace_back("Authorization", "Bearer " + access.token);
     if (!call.content_type.empty()) request.headers.emplace_back("Content-Type", call.content_type);
+    request.headers.insert(request.headers.end(), call.headers.begin(), call.headers.end());
     request.body = call.body;
     request.timeout_ms = call.silence_ms > 0 ? call.silence_ms : left_ms;
     request.on_body = call.on_body;

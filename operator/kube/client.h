@@ -29,6 +29,7 @@
 #include "core/env.h"
 #include "core/result.h"
 #include "core/telemetry/metrics.h"
+#include "operator/http_client/http_client.h"
 #include "operator/kube/config.h"
 #include "operator/kube/object.h"
 
@@ -102,8 +103,10 @@ class Client {
   // `uid` and `resource_version`, where given, are preconditions.
   virtual Result<void> remove(const ResourceType& type, const ObjectName& name, const std::string& uid = {},
                               const std::string& resource_version = {}) = 0;
-  // Anything else: "/version", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews". → the body of a 2xx.
-  virtual Result<std::string> raw(const std::string& method, const std::string& path, std::string_view json = {}) = 0;
+  // Anything else: "/version", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews". → the body of a 2xx. `headers`
+  // are for who is behind the server's proxy.
+  virtual Result<std::string> raw(const std::string& method, const std::string& path, std::string_view json = {},
+                                  const HttpHeaders& headers = {}) = 0;
 
   virtual const Config& config() const = 0;
 };

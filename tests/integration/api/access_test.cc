@@ -265,6 +265,47 @@ TEST(ApiAccess, AUsersTokenThatSaysAdminGetsNoMoney) {
   EXPECT_EQ(world.get("/v1/wallet").member("balance"), "1.00");
 }
 
+// A Kubernetes API server's proxy keeps Authorization to itself.
+TEST(ApiAccess, ATokenComesThroughAProxyInAHeaderOfItsOwn) {
+  ApiWorld world;
+  world.credit("shop/acme", 1'000'000);
+  const auto proxied = [](const std::string& token) {
+    return std::vector<std::pair<std::string, std::string>>{{"X-Tallygate-Authorization", "Bearer " + token}};
+  };
+  EXPECT_EQ(world.send({.headers = proxied(kAcmeToken)}).status, 200);
+  EXPECT_EQ(world.send({.headers = proxied("tgs_unknown_0123456789abcdef01234")}).status, 401);
+  auto twice = proxied(kAcmeToken);
+  twice.push_back(twice.front());
+  EXPECT_EQ(world.send({.headers = twice}).status, 401);
+  EXPECT_EQ(world.send({.token = "tgs_unknown_0123456789abcdef01234", .headers = proxied(kAcmeToken)}).status, 401)
+      << "Authorization is what counts where there is one";
+}
+
+// Who is behind an administrator's token is in the audit log, on the token's word; no other token may say so.
+TEST(ApiAccess, AnAdministratorsTokenSaysForWhomItActs) {
+  ApiWorld world;
+  const auto adjust = [&](const std::string& token, const std::string& actor) {
+    return world
+        .send({.method = "POST",
+               .path = "/v1/wallet/adjustments",
+               .body = R"({"amount":"1","currency":"GBP","reason":"r"})",
+               .token = token,
+               .key = "k" + actor.substr(0, 8),
+               .tenant = "shop/acme",
+               .headers = {{"X-Tallygate-Actor", actor}}})
+        .status;
+  };
+  EXPECT_EQ(adjust(kAdminToken, "kubectl:jane"), 201);
+  EXPECT_EQ(adjust(kAdminToken, std::string(500, 'x')), 201);
+  EXPECT_EQ(adjust(kAcmeToken, "kubectl:root"), 403);
+  ledger::Session owner(world.url);
+  const auto actors = owner.exec("select actor from audit_log where action like 'wallet.adjust%' order by id");
+  ASSERT_TRUE(actors);
+  ASSERT_EQ(actors->size(), 2u);
+  EXPECT_EQ(actors->text(0, 0), "token:admin for kubectl:jane");
+  EXPECT_EQ(actors->text(1, 0), "token:admin for " + std::string(200, 'x'));
+}
+
 TEST(ApiAccess, NoTokenReachesAnotherTenant) {
   ApiWorld world;
   world.credit("shop/acme", 5'000'000);

@@ -51,7 +51,7 @@ class SecretStore final : public kube::Client {
   Result<void> remove(const kube::ResourceType&, const kube::ObjectName&, const std::string&, const std::string&) override {
     return unused();
   }
-  Result<std::string> raw(const std::string&, const std::string&, std::string_view) override { return unused(); }
+  Result<std::string> raw(const std::string&, const std::string&, std::string_view, const HttpHeaders&) override { return unused(); }
   const kube::Config& config() const override { return config_; }
 
   std::string url(const std::string& name_space) const {
