@@ -4,8 +4,8 @@
 #include <fstream>
 #include <sstream>
 
-#include "core/telemetry/log.h"
 #include "core/base64.h"
+#include "core/telemetry/log.h"
 #include "operator/admission/pod.h"
 
 namespace tallygate::admission {

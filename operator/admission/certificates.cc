@@ -102,8 +102,8 @@ Result<Authority> make_authority(int64_t now_s, const CertificateLives& lives) {
   made.not_before_s = now_s - lives.backdated_s;
   made.not_after_s = now_s + lives.authority_s;
   // Two of the same name would be told apart by their keys' identifiers alone.
-  const Cert cert = begin(key.get(), "tallygate webhook authority " + std::to_string(now_s), made.not_before_s,
-                          made.not_after_s);
+  const Cert cert =
+      begin(key.get(), "tallygate webhook authority " + std::to_string(now_s), made.not_before_s, made.not_after_s);
   if (cert == nullptr || X509_set_issuer_name(cert.get(), X509_get_subject_name(cert.get())) != 1 ||
       !add_extension(cert.get(), cert.get(), NID_basic_constraints, "critical,CA:TRUE,pathlen:0") ||
       !add_extension(cert.get(), cert.get(), NID_key_usage, "critical,keyCertSign,cRLSign") ||

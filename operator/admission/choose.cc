@@ -28,9 +28,8 @@ std::vector<const PolicyView*> matching(const PodReview& review, const StringMap
   for (const PolicyView& policy : review.policies) {
     if (matches(policy.match_labels, labels)) found.push_back(&policy);
   }
-  std::sort(found.begin(), found.end(), [](const auto* a, const auto* b) {
-    return std::tie(a->created, a->name) < std::tie(b->created, b->name);
-  });
+  std::sort(found.begin(), found.end(),
+            [](const auto* a, const auto* b) { return std::tie(a->created, a->name) < std::tie(b->created, b->name); });
   return found;
 }
 
@@ -56,8 +55,8 @@ std::string join(const std::vector<int64_t>& numbers) {
 // By annotation: a policy that lets itself be chosen, in place of none or of one that lets go.
 void choose_by_name(const PodReview& review, const std::string& name, Choice* choice) {
   if (!is_dns_subdomain(name)) {
-    choice->refusal = std::string("the annotation ") + kPolicyAnnotation + " is no name of a BillingPolicy: write the " +
-                      "name of one of this namespace";
+    choice->refusal = std::string("the annotation ") + kPolicyAnnotation +
+                      " is no name of a BillingPolicy: write the " + "name of one of this namespace";
     return;
   }
   const PolicyView* by_selector = choice->known;
@@ -85,8 +84,9 @@ Choice choose_policy(const PodReview& review) {
   if (on_pod == kDisabled) {
     if (found.empty() || found.front()->may_opt_out || on_namespace != kEnabled) return choice;
     choice.wanted = true;
-    choice.refusal = "BillingPolicy " + found.front()->name + " is for this pod and does not let pods opt out: remove " +
-                     "the label " + kInjectLabel + ", or set the policy's spec.injection.optOut to Permit";
+    choice.refusal = "BillingPolicy " + found.front()->name +
+                     " is for this pod and does not let pods opt out: remove " + "the label " + kInjectLabel +
+                     ", or set the policy's spec.injection.optOut to Permit";
     return choice;
   }
   choice.wanted = true;
@@ -155,11 +155,12 @@ bool choose_redirect(const PodReview& review, const Choice& choice, Capture capt
   const std::string mode = value_of(strings_at(review.pod, "/metadata/annotations"), kCaptureAnnotation);
   if (mode.empty()) return by_default;
   if (mode != "Redirect" && mode != "Unprivileged") {
-    *refusal = std::string("the annotation ") + kCaptureAnnotation + " is \"" + mode +
-               "\": write Redirect or Unprivileged";
+    *refusal =
+        std::string("the annotation ") + kCaptureAnnotation + " is \"" + mode + "\": write Redirect or Unprivileged";
   } else if (mode == "Redirect" && !admitted) {
-    *refusal = "the namespace's Pod Security profile, " + profile + ", admits no NET_ADMIN, which redirection needs: " +
-               "remove the annotation " + kCaptureAnnotation + ", or write Unprivileged";
+    *refusal = "the namespace's Pod Security profile, " + profile +
+               ", admits no NET_ADMIN, which redirection needs: " + "remove the annotation " + kCaptureAnnotation +
+               ", or write Unprivileged";
   } else if (mode == "Unprivileged" && by_default && choice.known != nullptr && !choice.known->may_opt_out) {
     *refusal = "BillingPolicy " + choice.policy + " does not let pods do without redirection: remove the annotation " +
                kCaptureAnnotation + ", or set the policy's spec.injection.optOut to Permit";
@@ -190,8 +191,7 @@ Mesh find_mesh(const PodReview& review) {
   for (const Rule& rule : kRules) {
     const std::string on_pod = value_of(of_pod, rule.pod_key);
     const std::string on_namespace = value_of(of_namespace, rule.namespace_key);
-    const bool by_namespace =
-        *rule.namespace_on == 0 ? !on_namespace.empty() : on_namespace == rule.namespace_on;
+    const bool by_namespace = *rule.namespace_on == 0 ? !on_namespace.empty() : on_namespace == rule.namespace_on;
     if (containers.count(rule.container) != 0 || on_pod == rule.on || (by_namespace && on_pod != rule.off)) {
       return {rule.mesh, std::string(rule.pod_key) + ": \"" + rule.off + "\""};
     }

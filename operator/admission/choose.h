@@ -12,7 +12,7 @@ namespace tallygate::admission {
 struct Choice {
   bool wanted = false;  // opted in; else nothing else is set
   std::string refusal;
-  std::string policy;               // its name; kDefaultPolicy where none is there yet
+  std::string policy;                 // its name; kDefaultPolicy where none is there yet
   const PolicyView* known = nullptr;  // of PodReview::policies
   std::vector<std::string> warnings;
 };

@@ -60,8 +60,10 @@ PolicyView policy_view(const Json& object) {
 
 ClusterView::ClusterView(Env& env, kube::Client& client, metrics::Registry& registry)
     : client_(client),
-      namespaces_(env, client, only_metadata(kNamespaces), [](const auto&, bool) {}, registry),
-      policies_(env, client, slim_policies(), [](const auto&, bool) {}, registry) {}
+      namespaces_(
+          env, client, only_metadata(kNamespaces), [](const auto&, bool) {}, registry),
+      policies_(
+          env, client, slim_policies(), [](const auto&, bool) {}, registry) {}
 
 void ClusterView::start() {
   namespaces_.start();

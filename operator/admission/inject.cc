@@ -138,9 +138,8 @@ Injection add_sidecar(const PodReview& review, const Choice& choice, const Injec
   if (!refusal.empty()) return refuse(std::move(refusal));
   const bool redirect = choose_redirect(review, choice, settings.capture, &refusal);
   if (!refusal.empty()) return refuse(std::move(refusal));
-  spec.request_port = {{"name", kPortPrefix + std::to_string(*port)},
-                       {"containerPort", settings.listen_port},
-                       {"protocol", "TCP"}};
+  spec.request_port = {
+      {"name", kPortPrefix + std::to_string(*port)}, {"containerPort", settings.listen_port}, {"protocol", "TCP"}};
   Json moved = Json::object();
   if (!redirect) take_over(pod, *port, &spec.request_port, &moved);
 
@@ -163,7 +162,8 @@ Injection add_sidecar(const PodReview& review, const Choice& choice, const Injec
   Injection done{Injection::Outcome::kInjected, "", choice.warnings};
   if (!redirect && !moved.contains("name")) {
     done.warnings.push_back("port " + std::to_string(*port) + " of the pod has no name: a Service that sends to the " +
-                            "number goes past the sidecar; set its targetPort to " + spec.request_port.value("name", ""));
+                            "number goes past the sidecar; set its targetPort to " +
+                            spec.request_port.value("name", ""));
   }
   return done;
 }
@@ -219,8 +219,8 @@ std::string find_tampering(const PodReview& review, const InjectorSettings& sett
   if (made.outcome == Injection::Outcome::kUntouched) return {};
   const Json* ours = find_sidecar(expected);
   if (const Json* found = find_sidecar(review.pod)) {
-    const bool same = is_native_sidecar(*found) && at(*found, "/args") == at(*ours, "/args") &&
-                      at(*found, "/command").empty();
+    const bool same =
+        is_native_sidecar(*found) && at(*found, "/args") == at(*ours, "/args") && at(*found, "/command").empty();
     if (same) return {};
     return std::string("the container ") + kSidecar +
            " is not as the injector made it: another admission webhook, or the caller, changed it";

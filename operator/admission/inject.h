@@ -4,10 +4,10 @@
 // second call, a template that was copied from a running pod, or one with a forged sidecar in it all end alike.
 //
 // The sidecar is a native one (an init container with restartPolicy: Always), after the init containers that only
-// prepare: it is up before the app's containers start and ends after them. It listens on a port of its own. How requests get there: by
-// redirection, which an init container with NET_ADMIN sets up; or, where the namespace forbids that, without privileges:
-// it takes over the name (and host port) of the app's port, so that a Service that sends to the name reaches it.
-// Probes and HTTP hooks on the app's port go through its admin port, unmetered.
+// prepare: it is up before the app's containers start and ends after them. It listens on a port of its own. How
+// requests get there: by redirection, which an init container with NET_ADMIN sets up; or, where the namespace forbids
+// that, without privileges: it takes over the name (and host port) of the app's port, so that a Service that sends to
+// the name reaches it. Probes and HTTP hooks on the app's port go through its admin port, unmetered.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,8 @@ using StringMap = std::map<std::string, std::string>;
 // What injection has to know of a BillingPolicy.
 struct PolicyView {
   std::string name;
-  std::string created;      // as the API server writes it: sorts by time
-  StringMap match_labels;   // empty: every pod of the namespace
+  std::string created;     // as the API server writes it: sorts by time
+  StringMap match_labels;  // empty: every pod of the namespace
   std::vector<int64_t> ports;
   bool may_opt_out = false;  // spec.injection.optOut: Permit
   bool may_choose = false;   // spec.injection.policyAnnotation: Permit
@@ -41,8 +41,8 @@ enum class Capture : uint8_t { kAuto, kRedirect, kUnprivileged };
 struct InjectorSettings {
   Capture capture = Capture::kAuto;
   std::string image;
-  std::string image_pull_policy;          // empty: Kubernetes' default
-  std::vector<std::string> pull_secrets;  // in the pod's namespace
+  std::string image_pull_policy;                 // empty: Kubernetes' default
+  std::vector<std::string> pull_secrets;         // in the pod's namespace
   std::string credentials = kCredentialsSecret;  // the Secret in the pod's namespace; see kRedisUrlKey
   std::string ledger_url;                        // empty: no leases from the ledger
   bool private_authority = false;                // kAuthorityKey of the Secret is trusted for Redis and the ledger

@@ -40,8 +40,9 @@ std::string rewrite_probes(Json* pod, int64_t port, int64_t admin_port, Json* re
       Json& check = handler[action];
       if (resolve_port(container, at(check, "/port")) != port || !text_at(check, "/host").empty()) return;
       if (text_at(check, "/scheme") == "HTTPS") {
-        refusal = "container " + text_at(container, "/name") + " speaks TLS on port " + std::to_string(port) + " (its " +
-                  place.name + " probe says so), which a sidecar cannot meter: let it speak plain HTTP there, and " +
+        refusal = "container " + text_at(container, "/name") + " speaks TLS on port " + std::to_string(port) +
+                  " (its " + place.name +
+                  " probe says so), which a sidecar cannot meter: let it speak plain HTTP there, and " +
                   "end TLS before the pod";
         return;
       }

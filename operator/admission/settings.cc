@@ -34,7 +34,8 @@ Parser<std::string> quantity() {
             const size_t digits = std::min(in.find_first_not_of("0123456789."), in.size());
             const std::string_view unit = in.substr(digits);
             bool known = false;
-            for (const std::string_view each : {"", "m", "k", "M", "G", "Ki", "Mi", "Gi"}) known = known || unit == each;
+            for (const std::string_view each : {"", "m", "k", "M", "G", "Ki", "Mi", "Gi"})
+              known = known || unit == each;
             if (digits > 0 && in[0] != '.' && in.size() < 20 && known) return std::string(in);
             return config::refuse(config::quoted(in) + " is no quantity", "write one such as 10m, 0.5 or 64Mi");
           },
@@ -46,7 +47,8 @@ Parser<std::optional<int64_t>> user() {
   return {[number](std::string_view in) -> Parsed<std::optional<int64_t>> {
             if (in == "platform") return std::optional<int64_t>();
             auto parsed = number(in);
-            if (!parsed) return config::refuse(config::quoted(in) + " is no user", "write a number above 0, or platform");
+            if (!parsed)
+              return config::refuse(config::quoted(in) + " is no user", "write a number above 0, or platform");
             return std::optional(*parsed);
           },
           "UID|platform"};
@@ -58,7 +60,8 @@ void declare_sidecar(config::OptionSet& options, InjectorSettings& s) {
       .help("the image of tallygate-sidecar that is injected, with its tag or digest; required with --webhook");
   options
       .add("sidecar-image-pull-policy", &s.image_pull_policy,
-           config::one_of<std::string>({{"default", ""}, {"Always", "Always"}, {"IfNotPresent", "IfNotPresent"}, {"Never", "Never"}}))
+           config::one_of<std::string>(
+               {{"default", ""}, {"Always", "Always"}, {"IfNotPresent", "IfNotPresent"}, {"Never", "Never"}}))
       .env()
       .fallback("default")
       .help("default: as Kubernetes chooses by the tag");
@@ -78,13 +81,13 @@ void declare_sidecar(config::OptionSet& options, InjectorSettings& s) {
       .help("sidecars trust ca.crt of --sidecar-secret, for Redis and for the ledger, and no other authority");
   options
       .add("capture", &s.capture,
-           config::one_of<Capture>({{"auto", Capture::kAuto},
-                                    {"redirect", Capture::kRedirect},
-                                    {"unprivileged", Capture::kUnprivileged}}))
+           config::one_of<Capture>(
+               {{"auto", Capture::kAuto}, {"redirect", Capture::kRedirect}, {"unprivileged", Capture::kUnprivileged}}))
       .env()
       .fallback("auto")
       .help(
-          "how requests reach the sidecar. redirect: an init container with NET_ADMIN; unprivileged: by the name of the "
+          "how requests reach the sidecar. redirect: an init container with NET_ADMIN; unprivileged: by the name of "
+          "the "
           "app's port; auto: redirect, unless the namespace's Pod Security label is baseline or restricted");
   // No variables: a Service called tallygate-sidecar makes Kubernetes set TALLYGATE_SIDECAR_PORT.
   options.add("sidecar-port", &s.listen_port, config::integer_as<uint16_t>(1024, 65535))
@@ -115,11 +118,13 @@ void declare_sidecar(config::OptionSet& options, InjectorSettings& s) {
 void declare_admission(config::OptionSet& options, AdmissionSettings& s) {
   options.add("webhook", &s.listen, optional_of(config::listen_address()))
       .env()
-      .help("where the API server asks before it stores: validation, sidecar injection; without it there is no webhook");
+      .help(
+          "where the API server asks before it stores: validation, sidecar injection; without it there is no webhook");
   options.add("webhook-certificates", &s.certificates, config::directory(config::Must::kExist))
       .env()
-      .help("a folder with tls.crt and tls.key, followed as they change, such as cert-manager's Secret; without it the "
-            "operator makes its own and tells the API server whom to trust");
+      .help(
+          "a folder with tls.crt and tls.key, followed as they change, such as cert-manager's Secret; without it the "
+          "operator makes its own and tells the API server whom to trust");
   options.add("webhook-service", &s.service, config::object_name())
       .env()
       .fallback("tallygate-system/tallygate-webhook")
@@ -131,7 +136,9 @@ void declare_admission(config::OptionSet& options, AdmissionSettings& s) {
   options.add("webhook-configuration", &s.configuration, object_name())
       .env()
       .fallback("tallygate")
-      .help("the name of the ValidatingWebhookConfiguration and of the MutatingWebhookConfiguration that call this webhook");
+      .help(
+          "the name of the ValidatingWebhookConfiguration and of the MutatingWebhookConfiguration that call this "
+          "webhook");
   declare_sidecar(options, s.injector);
   s.injector.version = TALLYGATE_VERSION;
   options.check("sidecar-image", [&s]() -> std::optional<Refusal> {

@@ -122,10 +122,11 @@ Json sidecar_container(const SidecarSpec& spec, const Json& pod, const InjectorS
 }
 
 Json init_container(int64_t app_port, const Json& pod, const InjectorSettings& settings) {
+  const std::string redirect = std::to_string(app_port) + ":" + std::to_string(settings.listen_port);
   // Root, for a capability that is added reaches no other user; and nothing else of root's.
   Json container = {{"name", kInit},
                     {"image", settings.image},
-                    {"args", {"init", "--capture=" + std::to_string(app_port) + ":" + std::to_string(settings.listen_port)}},
+                    {"args", {"init", "--capture=" + redirect}},
                     {"securityContext",
                      {{"allowPrivilegeEscalation", false},
                       {"capabilities", {{"drop", {"ALL"}}, {"add", {"NET_ADMIN"}}}},

@@ -102,10 +102,11 @@ http::Response Webhook::serve(const http::Request& request, const Metrics& metri
   metrics.seconds.observe(static_cast<double>(env_.mono_ns() - began_ns) / 1e9);
   if (!given.allowed) {
     static log::Throttle throttle(1);
-    log::info(throttle, "refused at admission", {{"path", request.path},
-                                                 {"namespace", review->name_space},
-                                                 {"name", name_of(review->object)},
-                                                 {"why", given.message}});
+    log::info(throttle, "refused at admission",
+              {{"path", request.path},
+               {"namespace", review->name_space},
+               {"name", name_of(review->object)},
+               {"why", given.message}});
   }
   return http::json_response(200, to_text(review->uid, given));
 }

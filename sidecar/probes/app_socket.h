@@ -24,7 +24,8 @@ class AppSocket {
   const std::string& address() const { return address_; }
 
  private:
-  AppSocket(Env& env, int descriptor, int64_t deadline_ns) : env_(&env), descriptor_(descriptor), deadline_ns_(deadline_ns) {}
+  AppSocket(Env& env, int descriptor, int64_t deadline_ns)
+      : env_(&env), descriptor_(descriptor), deadline_ns_(deadline_ns) {}
   Result<void> await(short events);
 
   Env* env_;

@@ -10,8 +10,8 @@
 namespace tallygate::sidecar {
 namespace {
 
-constexpr size_t kAnswerMax = 10 * 1024;     // of an answer's beginning; more is not waited for
-constexpr int64_t kRestNs = 100'000'000;     // for the rest of an answer whose status is known
+constexpr size_t kAnswerMax = 10 * 1024;  // of an answer's beginning; more is not waited for
+constexpr int64_t kRestNs = 100'000'000;  // for the rest of an answer whose status is known
 
 std::string head(const AppProbe& probe, const std::string& host, const std::string& agent) {
   bool has_host = false;
@@ -22,7 +22,8 @@ std::string head(const AppProbe& probe, const std::string& host, const std::stri
   }
   if (!has_host) fields = "Host: " + host + "\r\n" + fields;
   const std::string who = agent.empty() ? "kube-probe" : agent;
-  return "GET " + probe.path + " HTTP/1.1\r\n" + fields + "User-Agent: " + who + "\r\nAccept: */*\r\nConnection: close\r\n\r\n";
+  return "GET " + probe.path + " HTTP/1.1\r\n" + fields + "User-Agent: " + who +
+         "\r\nAccept: */*\r\nConnection: close\r\n\r\n";
 }
 
 // 0: not there yet.
@@ -36,7 +37,8 @@ Result<int> status_of(const std::string& answer) {
   return status;
 }
 
-Result<void> check_http(Env& env, const AppProbe& probe, AppSocket& app, const std::string& agent, int64_t deadline_ns) {
+Result<void> check_http(Env& env, const AppProbe& probe, AppSocket& app, const std::string& agent,
+                        int64_t deadline_ns) {
   if (auto sent = app.write(head(probe, app.address(), agent)); !sent) return sent;
   std::string answer;
   Result<int> status = 0;

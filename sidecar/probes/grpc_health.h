@@ -15,8 +15,8 @@ class GrpcHealthCall {
   // All that is sent at first.
   static std::string request(const std::string& authority, const std::string& service);
 
-  // Takes what came. A value: the answer is complete, and the app is serving or not. kInvalid: it is no gRPC, or the app
-  // refused. Nothing yet: more is to come.
+  // Takes what came. A value: the answer is complete, and the app is serving or not. kInvalid: it is no gRPC, or the
+  // app refused. Nothing yet: more is to come.
   Result<std::optional<bool>> take(std::string_view bytes);
   // What has to be sent in between: acknowledgements.
   std::string replies();

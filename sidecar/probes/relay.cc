@@ -102,7 +102,9 @@ Result<void> ask_to_drain(Env& env, const config::ListenAddress& admin) {
   call.path = kDrainPath;
   call.timeout_ms = kDrainTimeoutMs;
   const bool every = admin.host.empty() || admin.host == "0.0.0.0" || admin.host == "::";
-  const std::string host = every ? "127.0.0.1" : admin.host.find(':') == std::string::npos ? admin.host : "[" + admin.host + "]";
+  const std::string host = every                                       ? "127.0.0.1"
+                           : admin.host.find(':') == std::string::npos ? admin.host
+                                                                       : "[" + admin.host + "]";
   return check_app(env, call, host + ":" + std::to_string(admin.port), "tallygate-sidecar");
 }
 

@@ -30,7 +30,7 @@ std::string verify(const std::string& certificate, const std::string& bundle, in
   const auto cert = read(served.get());
   if (cert == nullptr) return "no certificate";
   const std::unique_ptr<X509_STORE_CTX, decltype(&X509_STORE_CTX_free)> context(X509_STORE_CTX_new(),
-                                                                              X509_STORE_CTX_free);
+                                                                                X509_STORE_CTX_free);
   X509_STORE_CTX_init(context.get(), store.get(), cert.get(), nullptr);
   X509_VERIFY_PARAM* parameters = X509_STORE_CTX_get0_param(context.get());
   X509_VERIFY_PARAM_set_time(parameters, at_s);

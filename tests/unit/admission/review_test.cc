@@ -14,21 +14,19 @@ const char kPolicy[] = R"({"apiVersion":"billing.tallygate.dev/v1alpha1","kind":
           "defaultRoute":{"charges":[{"meter":"api_calls","units":1}]}}})";
 
 Review review_of(const std::string& operation, const Json& object, const Json& before = nullptr) {
-  const Json body = {{"apiVersion", "admission.k8s.io/v1"},
-                     {"kind", "AdmissionReview"},
-                     {"request",
-                      {{"uid", "u-1"},
-                       {"operation", operation},
-                       {"namespace", "shop"},
-                       {"object", object},
-                       {"oldObject", before}}}};
+  const Json body = {
+      {"apiVersion", "admission.k8s.io/v1"},
+      {"kind", "AdmissionReview"},
+      {"request",
+       {{"uid", "u-1"}, {"operation", operation}, {"namespace", "shop"}, {"object", object}, {"oldObject", before}}}};
   return parse_review(body.dump()).value();
 }
 
 TEST(Review, OnlyAReviewIsOne) {
   EXPECT_FALSE(parse_review(""));
   EXPECT_FALSE(parse_review("[]"));
-  EXPECT_FALSE(parse_review(R"({"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"1"}})"));
+  EXPECT_FALSE(
+      parse_review(R"({"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"1"}})"));
   EXPECT_FALSE(parse_review(R"({"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{}})"));
 }
 

@@ -6,8 +6,8 @@ namespace tallygate::sidecar {
 namespace {
 
 std::string frame(uint8_t type, uint8_t flags, char stream, std::string payload) {
-  std::string out = {0, 0, static_cast<char>(payload.size()), static_cast<char>(type), static_cast<char>(flags),
-                     0, 0, 0, stream};
+  std::string out = {
+      0, 0, static_cast<char>(payload.size()), static_cast<char>(type), static_cast<char>(flags), 0, 0, 0, stream};
   return out + payload;
 }
 std::string bytes(std::initializer_list<int> all) {
