@@ -134,7 +134,7 @@ class Dashboard(unittest.TestCase):
         groups = {"groups": [{"name": "panels", "rules": []}]}
         for panel in self.panels:
             for target in panel.get("targets", []):
-                expression = target["expr"].replace("$__rate_interval", "5m").replace("$namespace", ".*")
+                expression = re.sub(r"\$\w+", ".*", re.sub(r"\$__\w+", "5m", target["expr"]))
                 groups["groups"][0]["rules"].append({"record": f"panel:p{panel['id']}:{target['refId']}", "expr": expression})
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             yaml.safe_dump(groups, file)
