@@ -1,7 +1,9 @@
 // The port on cpprestsdk 2.10.18. Its own time-out counts per chunk and its tasks cannot be waited for with a limit, so
 // the caller waits here, with the call's deadline, and cancels; a task that is left behind owns what it touches. Errors
 // come as exceptions, told apart by their texts, which no longer change: the library is archived. It cannot resolve an
-// IPv6 address in a URL: those calls go over libcurl.
+// IPv6 address in a URL: those calls go over libcurl. Where the peer has closed a connection that was kept, it sends the
+// request again on a new one by itself, a POST too: who writes must bear that it comes twice (a name, an idempotency
+// key), as after any kTimeout.
 #include <utility>  // before Boost 1.74
 
 #include <cpprest/http_client.h>

@@ -27,7 +27,7 @@ class EventRecorder {
   EventRecorder(Env& env, Client& client, std::string controller, std::string instance, metrics::Registry& registry);
   ~EventRecorder();  // stop()
   void start();
-  void stop();  // what waits is tried once more, for two seconds at most
+  void stop();  // what waits is tried once more, for two seconds at most and the call that is under way then
   // Any thread.
   void record(const ResourceType& type, const Object& about, EventText text);
 

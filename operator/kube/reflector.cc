@@ -72,7 +72,8 @@ class Reflector::Impl {
       failed(done.error());
       pause(stop);
     }
-    set_open(false);
+    const std::lock_guard lock(mutex_);
+    health_.connected = false;
   }
 
   Result<void> list(const std::stop_token& stop) {
