@@ -42,13 +42,14 @@ void tell_new(log::Level level, std::string_view message, const manifest::Faults
 
 ManifestFeed::ManifestFeed(Env& env, EventLoop& loop, std::unique_ptr<source::Source> source,
                            LoadBaseline load_baseline, source::AcceptanceOptions options, Offer offer,
-                           metrics::Registry& registry)
+                           Observe observe, metrics::Registry& registry)
     : env_(env),
       loop_(loop),
       source_(std::move(source)),
       load_baseline_(std::move(load_baseline)),
       options_(options),
       offer_(std::move(offer)),
+      observe_(std::move(observe)),
       reloads_(registry.counter("tallygate_operator_manifest_reloads_total", "Times the manifests were read anew.")),
       compile_failures_(registry.counter("tallygate_operator_compile_failures_total", "Compilations that failed.")),
       faults_(registry.gauge("tallygate_operator_manifest_faults", "Faults in the manifests; what was good stays.")),
@@ -76,7 +77,10 @@ Result<void> ManifestFeed::begin() {
   const size_t objects = resources.plans.size() + resources.tenants.size() + resources.policies.size();
   if (objects > 0) log::info("what was last accepted is known from the ledger", {{"objects", objects}});
   auto started = source_->start([this](const source::Look& look) { take(look); });
-  if (started && reloads_.value() == 0 && objects > 0) compile(env_.mono_ns());  // no look yet
+  if (started && acceptance_->now().number == 0 && objects > 0) {  // no look yet
+    compile(env_.mono_ns());
+    observe_(acceptance_->now(), compiled_);
+  }
   return started;
 }
 
@@ -98,7 +102,7 @@ std::shared_ptr<const manifest::Accepted> ManifestFeed::accepted() const {
 
 void ManifestFeed::take(const source::Look& look) {
   const int64_t noticed_ns = env_.mono_ns();
-  const bool first = acceptance_->now().number == 0;
+  const bool first = compiled_ == nullptr && !look.blank;
   const auto snapshot = acceptance_->take(look);
   if (snapshot.news) {
     reloads_.add();
@@ -109,6 +113,7 @@ void ManifestFeed::take(const source::Look& look) {
     accepted_ = snapshot.accepted;
   }
   if (first || snapshot.resources_changed) compile(noticed_ns);
+  observe_(snapshot, compiled_);
 }
 
 void ManifestFeed::tell(const source::Snapshot& snapshot) {
@@ -144,11 +149,13 @@ void ManifestFeed::compile(int64_t noticed_ns) {
     recompile_at_s_ = compiled_at_s_;  // the next tick tries again
     log::error("manifests cannot be compiled; the last state stays", {{"error", compiled.error().message}});
     set_failure(compiled.error().message);
+    compiled_.reset();
     return;
   }
   recompile_at_s_ = compiled->recompile_at_s;
   set_failure("");
-  offer_(std::make_shared<const plan::Compiled>(std::move(*compiled)), snapshot, noticed_ns);
+  compiled_ = std::make_shared<const plan::Compiled>(std::move(*compiled));
+  offer_(compiled_, snapshot, noticed_ns);
 }
 
 void ManifestFeed::set_failure(const std::string& failure) {
@@ -166,7 +173,10 @@ void ManifestFeed::tick() {
   }
   const int64_t now_s = env_.wall_s();
   const bool due = now_s >= recompile_at_s_ || now_s < compiled_at_s_ - kClockStep_s;
-  if (recompile_at_s_ > 0 && due) compile(env_.mono_ns());
+  if (recompile_at_s_ > 0 && due) {
+    compile(env_.mono_ns());
+    observe_(acceptance_->now(), compiled_);
+  }
 }
 
 }  // namespace tallygate::operator_main

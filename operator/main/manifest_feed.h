@@ -25,11 +25,13 @@ class ManifestFeed {
   // What is to be in force, and the snapshot that it was compiled from.
   using Offer =
       std::function<void(std::shared_ptr<const plan::Compiled>, const source::Snapshot&, int64_t noticed_ns)>;
+  // After each look: the snapshot, and what is to be in force of it; null where that could not be compiled.
+  using Observe = std::function<void(const source::Snapshot&, std::shared_ptr<const plan::Compiled>)>;
   // Asks the ledger; blocks. Asked again each second while it fails.
   using LoadBaseline = std::function<Result<source::Baseline>()>;
   // `loop`, and what the functions refer to, outlive it.
   ManifestFeed(Env& env, EventLoop& loop, std::unique_ptr<source::Source> source, LoadBaseline load_baseline,
-               source::AcceptanceOptions options, Offer offer, metrics::Registry& registry);
+               source::AcceptanceOptions options, Offer offer, Observe observe, metrics::Registry& registry);
   // Fails where the source cannot ever show anything.
   Result<void> start();
   void stop();
@@ -59,7 +61,9 @@ class ManifestFeed {
   LoadBaseline load_baseline_;
   const source::AcceptanceOptions options_;
   Offer offer_;
+  Observe observe_;
   std::optional<source::Acceptance> acceptance_;  // none before the baseline is known
+  std::shared_ptr<const plan::Compiled> compiled_;  // of the newest snapshot; null where that failed
   int64_t compiled_at_s_ = 0, recompile_at_s_ = 0;
   EventLoop::TimerId timer_ = 0;
   std::set<manifest::Fault> told_faults_, told_warnings_;

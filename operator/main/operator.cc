@@ -8,6 +8,7 @@
 #include "operator/ledger/fault.h"
 #include "operator/main/signals.h"
 #include "operator/source/folder_source.h"
+#include "operator/source/kube_source.h"
 
 namespace tallygate::operator_main {
 namespace {
@@ -17,6 +18,7 @@ constexpr int kExitFailure = 1;
 constexpr unsigned kStopDeadlineS = 40;
 constexpr int64_t kWebhookGraceMs = 5'000;
 constexpr char kFieldManager[] = "tallygate-operator";
+constexpr char kEventController[] = "billing.tallygate.dev/operator";
 
 std::string without_slash(std::string text) {
   while (text.ends_with('/')) text.pop_back();
@@ -37,9 +39,14 @@ Operator::Operator(Env& env, const RunSettings& settings)
       env_, ProbeOptions{database_url_, settings_.redis, settings_.migrate, parts_.history},
       [this](const Result<void>& answer) { loop_.post([this, answer] { schema_checked(answer); }); }, registry_);
   parts_.leadership = std::make_unique<ledger::Leadership>(clock_, database_url_);
+  build_kube();
   if (settings_.has(Role::kPipeline)) build_pipeline();
   if (settings_.has(Role::kController)) build_controller();
   if (settings_.has(Role::kController) || settings_.api.listen) build_feed();
+  if (settings_.admission.listen && parts_.kube) {
+    parts_.admission = std::make_unique<admission::Admission>(env_, *parts_.kube, settings_.admission, registry_);
+  }
+  if (!settings_.sidecar_namespaces.empty() && parts_.kube) build_credentials();
   declare_health(health_, parts_, clock_, settings_);
   collectors_.push_back(collect_parts(registry_, parts_, clock_));
   collectors_.push_back(metrics::collect_process(registry_, "operator"));
@@ -128,11 +135,55 @@ void Operator::build_feed() {
     };
     parts_.publisher->offer(std::move(compiled), noticed_ns, keep);
   };
-  auto source =
-      std::make_unique<source::FolderSource>(loop_, source::FolderSourceOptions{.path = settings_.source.value});
+  const auto observe = [this](const source::Snapshot& snapshot, std::shared_ptr<const plan::Compiled> compiled) {
+    if (parts_.controller) parts_.controller->observe(snapshot, std::move(compiled));
+  };
+  auto source = build_source();
+  if (!source) return;
   parts_.feed = std::make_unique<ManifestFeed>(
       env_, loop_, std::move(source), [this] { return parts_.accepted_loaded->load(); }, settings_.acceptance, offer,
-      registry_);
+      observe, registry_);
+}
+
+// The one client of the API server, for whoever needs it; kube_failure_ says why there is none.
+void Operator::build_kube() {
+  const bool from_cluster = settings_.source.tag == "kubernetes";
+  if (!from_cluster && !settings_.admission.listen && settings_.sidecar_namespaces.empty()) return;
+  const std::string& kubeconfig = from_cluster && !settings_.source.value.empty() ? settings_.source.value : settings_.kubeconfig;
+  auto config = kubeconfig.empty() ? kube::in_cluster() : kube::from_kubeconfig(kubeconfig);
+  auto client = config.and_then(
+      [&](kube::Config& c) { return kube::Client::create(env_, std::move(c), kFieldManager, registry_); });
+  if (client) {
+    parts_.kube = std::move(*client);
+  } else {
+    kube_failure_ = client.error().message;
+  }
+}
+
+std::unique_ptr<source::Source> Operator::build_source() {
+  if (settings_.source.tag == "dir") {
+    return std::make_unique<source::FolderSource>(loop_, source::FolderSourceOptions{.path = settings_.source.value});
+  }
+  if (!parts_.kube) return nullptr;
+  auto source = std::make_unique<source::KubeSource>(env_, loop_, *parts_.kube, settings_.secret_namespaces, registry_);
+  if (parts_.publisher) build_status(*source);
+  return source;
+}
+
+void Operator::build_status(const source::KubeSource& source) {
+  controller::ControllerOptions options;
+  options.database_url = database_url_;
+  options.submits = settings_.stripe == Stripe::kEnabled;
+  options.is_leader = [this] { return is_leader(); };
+  options.published = [this] { return parts_.publisher->status().published; };
+  options.publication_error = [this] { return parts_.publisher->status().error; };
+  char host[256] = {};
+  ::gethostname(host, sizeof host - 1);
+  parts_.events = std::make_unique<kube::EventRecorder>(env_, *parts_.kube, kEventController, host, registry_);
+  options.tell = [this](const kube::ResourceType& type, const kube::Object& object, kube::EventText text) {
+    parts_.events->record(type, object, std::move(text));
+  };
+  parts_.controller = std::make_unique<controller::Controller>(env_, *parts_.kube, source, std::move(options), registry_);
 }
 
 bool Operator::build_api() {
@@ -146,26 +197,6 @@ bool Operator::build_api() {
   return false;
 }
 
-bool Operator::build_kube() {
-  if (!settings_.admission.listen && settings_.sidecar_namespaces.empty()) return true;
-  auto config = settings_.kubeconfig.empty() ? kube::in_cluster() : kube::from_kubeconfig(settings_.kubeconfig);
-  if (!config) {
-    log::error("the API server cannot be used", {{"error", config.error().message}});
-    return false;
-  }
-  auto client = kube::Client::create(env_, std::move(*config), kFieldManager, registry_);
-  if (!client) {
-    log::error("the API server cannot be used", {{"error", client.error().message}});
-    return false;
-  }
-  parts_.kube = std::move(*client);
-  if (settings_.admission.listen) {
-    parts_.admission = std::make_unique<admission::Admission>(env_, *parts_.kube, settings_.admission, registry_);
-  }
-  if (!settings_.sidecar_namespaces.empty()) build_credentials();
-  return true;
-}
-
 void Operator::build_credentials() {
   credentials::CredentialsOptions options;
   options.namespaces = settings_.sidecar_namespaces;
@@ -177,7 +208,11 @@ void Operator::build_credentials() {
 }
 
 int Operator::run() {
-  if (!build_api() || !build_kube()) return config::kExitUsage;
+  if (!kube_failure_.empty()) {
+    log::error("the API server cannot be used", {{"error", kube_failure_}});
+    return config::kExitUsage;
+  }
+  if (!build_api()) return config::kExitUsage;
   SignalWatch signals(loop_, {SIGTERM, SIGINT}, [this](int number) {
     log::info("stopping", {{"signal", number}});
     if (parts_.api) parts_.api->announce_stop();  // readiness goes first
@@ -231,6 +266,8 @@ void Operator::start_parts() {
   if (parts_.submitter) parts_.submitter->start();
   if (parts_.credentials) parts_.credentials->start();
   if (parts_.publisher) parts_.publisher->start();
+  if (parts_.events) parts_.events->start();
+  if (parts_.controller) parts_.controller->start();
   if (!parts_.api) return;
   if (auto listens = parts_.api->start(); !listens) {
     log::error("the API cannot listen", {{"error", listens.error().message}});
@@ -243,6 +280,8 @@ void Operator::stop_parts() {
   if (parts_.api) parts_.api->stop();
   if (parts_.feed) parts_.feed->stop();
   if (started_) {
+    if (parts_.controller) parts_.controller->stop();
+    if (parts_.events) parts_.events->stop();
     if (parts_.publisher) parts_.publisher->stop();
     if (parts_.credentials) parts_.credentials->stop();
     if (parts_.submitter) parts_.submitter->stop();

@@ -16,6 +16,7 @@
 #include "operator/api/api_server.h"
 #include "operator/billing/aggregator.h"
 #include "operator/billing/submitter.h"
+#include "operator/controller/controller.h"
 #include "operator/credentials/credentials.h"
 #include "operator/escrow/epoch_keeper.h"
 #include "operator/escrow/funder.h"
@@ -23,6 +24,7 @@
 #include "operator/insight/billing_metrics.h"
 #include "operator/jobs/housekeeper.h"
 #include "operator/kube/client.h"
+#include "operator/kube/events.h"
 #include "operator/ledger/history.h"
 #include "operator/ledger/leadership.h"
 #include "operator/main/manifest_feed.h"
@@ -51,11 +53,15 @@ struct Parts {
   // controller
   std::unique_ptr<source::AcceptedStore> accepted_loaded, accepted_kept;  // a connection for the loop, one for the publisher
   std::unique_ptr<publish::Publisher> publisher;
+  // where the source is a cluster, or --webhook or --sidecar-namespaces is given
+  std::unique_ptr<kube::Client> kube;
   std::unique_ptr<ManifestFeed> feed;
+  // where the source is a cluster
+  std::unique_ptr<kube::EventRecorder> events;
+  std::unique_ptr<controller::Controller> controller;
   // where --api is given
   std::unique_ptr<api::ApiServer> api;
-  // where --webhook or --sidecar-namespaces is given
-  std::unique_ptr<kube::Client> kube;
+  // where --webhook is given
   std::unique_ptr<admission::Admission> admission;
   // where --sidecar-namespaces is
   std::unique_ptr<credentials::Credentials> credentials;
@@ -76,8 +82,10 @@ class Operator {
   void build_pipeline();
   void build_controller();
   void build_feed();
+  void build_kube();
+  std::unique_ptr<source::Source> build_source();
+  void build_status(const source::KubeSource& source);
   bool build_api();
-  bool build_kube();
   void build_credentials();
   bool is_leader() const;
   bool may_count() const;
@@ -93,6 +101,7 @@ class Operator {
   metrics::Registry registry_;
   telemetry::Health health_;
   Parts parts_;
+  std::string kube_failure_;  // why there is no client of the API server where there should be one
   std::vector<std::shared_ptr<metrics::Registry::Collector>> collectors_;
   std::unique_ptr<telemetry::AdminServer> admin_;
   bool started_ = false;

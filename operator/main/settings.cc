@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/ids.h"
+#include "operator/kube/config.h"
 
 namespace tallygate::operator_main {
 namespace {
@@ -59,10 +60,14 @@ void declare_redis(OptionSet& options, config::Url& target) {
 }
 
 void declare_sources(OptionSet& options, RunSettings& s) {
-  options.add("source", &s.source, config::tagged({{"dir", "PATH"}}))
+  options.add("source", &s.source, config::tagged({{"dir", "PATH"}, {"kubernetes", "[KUBECONFIG]"}}))
       .env()
       .required()
-      .help("where BillingPlan, BillingTenant and BillingPolicy come from: dir:PATH, a folder of YAML files");
+      .help("where BillingPlan, BillingTenant and BillingPolicy come from: dir:PATH, a folder of YAML files; kubernetes, the "
+          "cluster that this pod runs in, or --kubeconfig's; kubernetes:KUBECONFIG, that of this file");
+  options.add("secret-namespaces", &s.secret_namespaces, config::list_of(config::text(1, 63)))
+      .env()
+      .help("namespaces whose Secrets may hold API keys that tenants name (apiKeySecretRefs); with --source=kubernetes");
   options.add("accept-removals", &s.acceptance.accept_removals, config::boolean())
       .env()
       .fallback("false")
@@ -155,7 +160,16 @@ void declare_pace(OptionSet& options, RunSettings& s) {
       .help("most calls a second in all; Stripe allows 1000 an account");
 }
 
-std::optional<Refusal> check_folder(const RunSettings& s) {
+std::optional<Refusal> check_source(const RunSettings& s) {
+  if (s.source.tag == "kubernetes") {
+    if (const auto& file = s.source.value.empty() ? s.kubeconfig : s.source.value; !file.empty()) {
+      const auto config = kube::from_kubeconfig(file);
+      if (!config) return Refusal{config.error().message, "name a kubeconfig that this program can use"};
+    } else if (!kube::is_in_cluster()) {
+      return Refusal{"this runs in no pod of a cluster", "write kubernetes:KUBECONFIG"};
+    }
+    return std::nullopt;
+  }
   struct stat info {};
   if (::stat(s.source.value.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
     return Refusal{"there is no folder " + config::quoted(s.source.value), "name a folder that exists"};
@@ -189,7 +203,7 @@ std::optional<Refusal> check_stripe_key(const RunSettings& s) {
 }
 
 void declare_rules(OptionSet& options, RunSettings& s) {
-  options.check("source", [&s] { return check_folder(s); });
+  options.check("source", [&s] { return check_source(s); });
   options.check("stripe-api-base", [&s] { return check_stripe_base(s.stripe_api_base); });
   options.check("stripe-api-key", [&s] { return check_stripe_key(s); });
   options.check("redis-url", [&s] { return check_redis(s.redis_url, s.redis); });
@@ -245,7 +259,8 @@ void declare_run(OptionSet& options, RunSettings& settings) {
   declare_pace(options, settings);
   api::declare_api(options, settings.api);
   options.add("kubeconfig", &settings.kubeconfig, config::file(config::Must::kExist))
-      .help("where the API server is, for --webhook and --sidecar-namespaces; default: the pod's service account");
+      .help("where the API server is, for --source=kubernetes, --webhook and --sidecar-namespaces; default: the pod's service "
+            "account");
   admission::declare_admission(options, settings.admission);
   declare_credentials(options, settings);
   declare_rules(options, settings);

@@ -23,6 +23,7 @@ struct RunSettings {
   telemetry::Settings telemetry;
   config::Tagged source;
   source::AcceptanceOptions acceptance;
+  std::vector<std::string> secret_namespaces;
   config::Url redis_url, database_url;
   std::vector<Role> roles;
   bool migrate = false;

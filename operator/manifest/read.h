@@ -32,6 +32,7 @@ void insert(Resources* resources, Object object);
 
 struct FileContent {
   std::string file;
+  int64_t generation = 0;       // of the one object of a cluster that this is; 0: a file
   std::vector<Object> objects;  // those without a fault of their own, in the order of the file
   Faults faults;
   Faults warnings;  // NotInForceYet

@@ -105,8 +105,11 @@ class Checker {
           if ((held.count({identity, id.str()}) != 0) != holders) return;
           const auto [first, inserted] = owner.emplace(identity, id.str());
           if (inserted || first->second == id.str()) return;
+          // Who may read one tenant's status may not read of others in foreign namespaces.
+          const bool foreign = !first->second.starts_with(tenant.metadata.name_space + "/");
           fault(key_of(tenant), place, field, Reason::kConflict,
-                shown + " is claimed by tenant " + first->second + " and by tenant " + id.str(),
+                foreign ? shown + " is claimed by a tenant of another namespace, who had it first"
+                        : shown + " is claimed by tenant " + first->second + " and by tenant " + id.str(),
                 "remove it from one of the two: an identity means one tenant in the whole cluster");
         });
       }

@@ -15,9 +15,17 @@ size_t missing(const Map& before, const Map& after) {
       std::count_if(before.begin(), before.end(), [&](const auto& entry) { return !after.contains(entry.first); }));
 }
 
-size_t missing_objects(const manifest::Resources& before, const manifest::Resources& after) {
-  return missing(before.plans, after.plans) + missing(before.tenants, after.tenants) +
-         missing(before.policies, after.policies);
+std::set<std::string> missing_objects(const manifest::Resources& before, const manifest::Resources& after) {
+  std::set<std::string> keys;
+  const auto add = [&](const auto& had, const auto& has) {
+    for (const auto& [id, object] : had) {
+      if (!has.contains(id)) keys.insert(manifest::key_of(object));
+    }
+  };
+  add(before.plans, after.plans);
+  add(before.tenants, after.tenants);
+  add(before.policies, after.policies);
+  return keys;
 }
 
 }  // namespace
@@ -40,18 +48,21 @@ Acceptance::Acceptance(Baseline baseline, AcceptanceOptions options)
 }
 
 // Empty: what the look shows can go in force.
-std::string Acceptance::why_lost(const Look& look, const manifest::Resources& after) const {
+std::string Acceptance::why_lost(const Look& look, const manifest::Resources& after) {
   if (!look.cluster.empty() && !now_.cluster.empty() && look.cluster != now_.cluster && !adopt_cluster_) {
     return "this is cluster " + look.cluster + ", and the ledger's is " + now_.cluster +
            "; nothing is changed. Use the right ledger or kubeconfig, or, if the cluster is to take the other's place, "
            "restart with --adopt-cluster";
   }
   const auto& before = now_.accepted->resources;
-  std::string why;
-  if (look.blank) {
-    if (missing_objects(before, {}) > 0) why = look.doubt;
-  } else if (!believe_ && missing_objects(before, after) > 0) {
-    why = look.doubt.empty() ? too_much_gone(before, after) : look.doubt;
+  const auto gone = missing_objects(before, look.blank ? manifest::Resources{} : after);
+  std::erase_if(wiped_, [&](const auto& key) { return !gone.contains(key); });
+  if (gone.empty() || (believe_ && !look.blank)) return "";
+  if (look.wiped) wiped_ = gone;
+  std::string why = look.doubt;
+  if (why.empty() && !look.blank) {
+    why = too_much_gone(before, after);
+    if (!wiped_.empty()) why = std::to_string(wiped_.size()) + " objects went with their CustomResourceDefinition and are not back";
   }
   if (why.empty()) return "";
   return why + "; nothing is changed. Restore what is missing, or, if it is meant, restart with --accept-removals";
@@ -63,6 +74,7 @@ Snapshot Acceptance::take(const Look& look) {
   Snapshot next;
   next.number = now_.number + 1;
   next.trouble = look.trouble;
+  next.files = look.files;
   next.cluster = now_.cluster;
   if (auto why = why_lost(look, accepted->resources); !why.empty()) {
     next.lost = "SourceLost: " + why;

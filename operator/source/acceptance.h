@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "operator/manifest/accept.h"
@@ -24,6 +25,7 @@ struct Baseline {
 struct Snapshot {
   int64_t number = 0;  // counts the looks that were taken
   std::shared_ptr<const manifest::Accepted> accepted;
+  manifest::Files files;           // of the look
   std::string cluster;             // whose objects are in force
   bool resources_changed = false;  // against the last snapshot, or against the baseline
   bool news = false;               // anything differs from the last
@@ -44,10 +46,11 @@ class Acceptance {
   const Snapshot& now() const { return now_; }
 
  private:
-  std::string why_lost(const Look& look, const manifest::Resources& after) const;
+  std::string why_lost(const Look& look, const manifest::Resources& after);
 
   const bool adopt_cluster_;
   bool believe_;
+  std::set<std::string> wiped_;  // objects that went in a look that was wiped, and are not back
   Snapshot now_;
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "operator/source/secret_keys.h"
+
 namespace tallygate::source {
 namespace {
 
@@ -15,12 +17,44 @@ bool ClusterObjects::set(const std::string& kind, const kube::Object& object, in
   const std::string key = kind + " " + object.name.str();
   if (object.deleting) return goes(key, now_ms);
   const bool was_going = going_.erase(key) > 0;
-  auto content = std::make_shared<const manifest::FileContent>(
-      manifest::read_manifest(key, object.json, manifest::Syntax::kJson));
-  Entry& entry = shown_[key];
-  const bool changed = !entry.content || was_going || entry.uid != object.uid || entry.generation != object.generation ||
-                       !same(*entry.content, *content);
-  if (changed) entry = {object.uid, object.generation, std::move(content)};
+  return read(key, object) || was_going;
+}
+
+// True where what is shown of it differs.
+bool ClusterObjects::read(const std::string& key, const kube::Object& object) {
+  Entry entry{object.uid, object.generation, nullptr, std::nullopt};
+  if (names_secrets(object.json)) entry.object = object;
+  const auto find = [&](const std::string& secret) {
+    const auto found = secrets_.find({object.name.name_space, secret});
+    return found == secrets_.end() ? nullptr : &found->second;
+  };
+  auto content =
+      manifest::read_manifest(key, entry.object ? with_secret_keys(object.json, find) : object.json, manifest::Syntax::kJson);
+  content.generation = object.generation;
+  Entry& shown = shown_[key];
+  if (shown.content && shown.uid == entry.uid && shown.generation == entry.generation && same(*shown.content, content)) return false;
+  entry.content = std::make_shared<const manifest::FileContent>(std::move(content));
+  shown = std::move(entry);
+  return true;
+}
+
+bool ClusterObjects::set_secret(const kube::Object& secret) {
+  auto hashes = kept_hashes(secret);
+  const auto [known, added] = secrets_.try_emplace(secret.name);
+  if (!added && known->second == hashes) return false;
+  known->second = std::move(hashes);
+  return read_again(secret.name.name_space);
+}
+
+bool ClusterObjects::remove_secret(const kube::ObjectName& name) {
+  return secrets_.erase(name) > 0 && read_again(name.name_space);
+}
+
+bool ClusterObjects::read_again(const std::string& name_space) {
+  bool changed = false;
+  for (const auto& [key, entry] : shown_) {
+    if (entry.object && entry.object->name.name_space == name_space) changed |= read(key, kube::Object(*entry.object));
+  }
   return changed;
 }
 

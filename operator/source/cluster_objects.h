@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -24,6 +25,10 @@ class ClusterObjects {
   bool set(const std::string& kind, const kube::Object& object, int64_t now_ms);
   bool remove(const std::string& kind, const kube::ObjectName& name, int64_t now_ms);
 
+  // Secrets, as keep_hashes_only() leaves them. True where a tenant that names one differs now.
+  bool set_secret(const kube::Object& secret);
+  bool remove_secret(const kube::ObjectName& name);
+
   // Lets go what has settled.
   manifest::Files files(int64_t now_ms);
   // When files() will differ by itself; 0: it will not.
@@ -34,11 +39,15 @@ class ClusterObjects {
     std::string uid;
     int64_t generation = 0;
     std::shared_ptr<const manifest::FileContent> content;
+    std::optional<kube::Object> object;  // of a tenant that names Secrets
   };
+  bool read(const std::string& key, const kube::Object& object);
+  bool read_again(const std::string& name_space);
   bool goes(const std::string& key, int64_t now_ms);
 
   std::map<std::string, Entry> shown_;
   std::set<std::string> going_;  // of those shown
+  std::map<kube::ObjectName, std::vector<std::string>> secrets_;
   int64_t first_gone_ms_ = 0, last_gone_ms_ = 0;
 };
 

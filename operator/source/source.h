@@ -16,6 +16,7 @@ struct Look {
   bool blank = false;     // nothing was ever seen: there are no files to judge, only doubt and trouble
   // Why what is missing may not have been removed at all; empty: it can be believed.
   std::string doubt;
+  bool wiped = false;  // doubt, and what is missing was taken away with it: it is missed until it is back
   // Why this may be old: the source cannot be reached now. What it showed last stays in force. Also for people.
   std::string trouble;
   std::string cluster;  // the UID of its namespace kube-system; empty for a folder

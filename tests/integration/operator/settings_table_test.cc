@@ -35,6 +35,8 @@ const std::vector<Row>& rows() {
       {"a source without a kind", {{"--source", "/etc/manifests"}}, {}, {"source", "dir:PATH"}},
       {"a source that is not there", {{"--source", "dir:/no/such/folder"}}, {}, {"source", "/no/such/folder"}},
       {"a source that is a file", {{"--source", "dir:/etc/passwd"}}, {}, {"source"}},
+      {"a cluster where there is none", {{"--source", "kubernetes"}}, {}, {"source", "kubernetes:KUBECONFIG"}},
+      {"a kubeconfig that is not there", {{"--source", "kubernetes:/no/such/file"}}, {}, {"source", "/no/such/file"}},
       {"a proxy that is no address block",
        {{"--api-trusted-proxies", "10.0.0.0/8,10.0.0.0/33"}},
        {},

@@ -76,6 +76,32 @@ TEST(Acceptance, OneThatIsMissingInADoubtfulLookStays) {
   EXPECT_EQ(amount_of(snapshot), 5);
 }
 
+// A CRD that goes takes its objects with it. That it is back says nothing of them.
+TEST(Acceptance, WhatWentWithItsKindIsMissedUntilItIsBack) {
+  Acceptance acceptance({resources_of(2), ""});
+  auto look = look_of(0);
+  look.doubt = "the kind is gone";
+  look.wiped = true;
+  EXPECT_NE(acceptance.take(look).lost, "");
+  EXPECT_NE(acceptance.take(look_of(0)).lost, "") << "two of two may go at other times";
+  EXPECT_NE(acceptance.take(look_of(1)).lost, "");
+  EXPECT_EQ(acceptance.take(look_of(2)).lost, "");
+  EXPECT_EQ(acceptance.take(look_of(1)).accepted->resources.tenants.size(), 1u);
+}
+
+TEST(Acceptance, ABlankLookChangesNothing) {
+  Acceptance acceptance({resources_of(2), ""});
+  Look look;
+  look.blank = true;
+  look.trouble = "the server is away";
+  const auto away = acceptance.take(look);
+  EXPECT_EQ(away.lost, "");
+  EXPECT_EQ(away.trouble, "the server is away");
+  EXPECT_EQ(away.accepted->resources.tenants.size(), 2u);
+  look.doubt = "the kind is not there";
+  EXPECT_NE(acceptance.take(look).lost, "");
+}
+
 TEST(Acceptance, AnotherClusterChangesNothingUntilItIsAdopted) {
   auto look = look_of(3, "5");
   look.cluster = "b";

@@ -1,0 +1,41 @@
+// What the ledger says of tenants, asked of many at once, and which of them have something new to say. Threading: one
+// thread at a time. Blocks.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "operator/controller/reconcile.h"
+#include "operator/ledger/session.h"
+
+namespace tallygate::controller {
+
+class LedgerFacts {
+ public:
+  explicit LedgerFacts(std::string database_url) : session_(std::move(database_url)) {}
+
+  struct Ask {
+    std::string tenant, currency;
+    std::vector<std::string> buckets;
+  };
+  // By tenant; of each that is asked for.
+  Result<std::map<std::string, TenantFacts>> read(const std::vector<Ask>& asks);
+
+  // Tenants with postings since the last call (some of them told twice: what commits late is not missed). The first call
+  // tells nobody: ask of all then.
+  Result<std::vector<std::string>> changed(int64_t now_ms);
+
+  // Whether all usage of a removed tenant that reached the ledger is aggregated. False while the tenant is not removed.
+  Result<bool> is_settled(const std::string& tenant);
+  // For the audit log: the tenant's object was let go.
+  Result<void> note_end(const std::string& tenant, const std::string& uid, const std::string& what, int64_t now_ns);
+
+ private:
+  ledger::Session session_;
+  std::deque<std::pair<int64_t, int64_t>> marks_;  // when the ledger's newest transfer was which
+};
+
+}  // namespace tallygate::controller
