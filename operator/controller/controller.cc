@@ -12,6 +12,7 @@ using Json = nlohmann::json;
 
 constexpr int64_t kRound_ms = 200;
 constexpr int64_t kRest = 3;  // times as long as a round took, before the next
+constexpr int64_t kPending_ms = 1'000;  // what is published by then was never told to be pending
 constexpr int64_t kAsk_ms = 1'000;
 constexpr int64_t kAskAll_ms = 600'000;
 constexpr size_t kAskedAtOnce = 500;
@@ -42,6 +43,7 @@ struct Controller::Entry {
   Status desired;
   bool judged = false;
   Difference difference = Difference::kNone;
+  int64_t pending_at_ms = 0;  // since when it is accepted and not yet in force; 0: it is not
   int64_t figures_at_ms = 0, not_before_ms = 0, retry_ms = kRetryMin_ms;
   // Of a tenant that is being deleted.
   int64_t gone_at_ms = 0;
@@ -125,6 +127,7 @@ void Controller::round() {
     }
     if (entry.stale) reconcile(key, entry);
     if (!entry.judged || now_ms < entry.not_before_ms) continue;
+    if (entry.pending_at_ms != 0 && now_ms < entry.pending_at_ms + kPending_ms) continue;
     const bool in_force = entry.desired.condition(kProgrammed)->status == Truth::kTrue;
     const int worst = entry.desired.state ? 4 - static_cast<int>(*entry.desired.state) : 5;
     if (entry.difference == Difference::kNews) {
@@ -156,7 +159,7 @@ void Controller::look() {
     }
   }
   const std::string waits_for = options_.publication_error();
-  const bool all_stale = newest.number != observed_.newest().number || !(in_force == observed_.in_force()) || waits_for != waits_for_;
+  const bool all_stale = newest.accepted != observed_.newest().accepted || !(in_force == observed_.in_force()) || waits_for != waits_for_;
   if (all_stale) {
     observed_ = Observed(std::move(newest), std::move(in_force));
     waits_for_ = waits_for;
@@ -268,6 +271,8 @@ void Controller::reconcile(const Key& key, Entry& entry) {
                options_.submits, env_.wall_s());
   }
   set_times(*status, entry.written, env_.wall_s());
+  const bool pending = status->condition(kProgrammed)->reason == kPending;
+  entry.pending_at_ms = !pending ? 0 : entry.pending_at_ms != 0 ? entry.pending_at_ms : env_.mono_ms();
   entry.desired = std::move(*status);
   entry.difference = compare(entry.desired, entry.written);
 }

@@ -128,7 +128,7 @@ std::optional<Status> judge(const View& view) {
   Condition p{kProgrammed, Truth::kTrue, "Programmed", "the ledger and every sidecar's cache have this generation", view.generation};
   if (!programmed) {
     p.status = Truth::kFalse;
-    p.reason = accepted ? "Pending" : "NotAccepted";
+    p.reason = accepted ? kPending : "NotAccepted";
     p.message = accepted ? bounded(view.waits_for.empty() ? "being published" : view.waits_for) : stays(view.in_force);
   }
   Condition r = p;

@@ -14,6 +14,7 @@ enum class Truth : uint8_t { kUnknown, kFalse, kTrue };
 // Types. A type that an object has not does not apply to it.
 inline constexpr char kAccepted[] = "Accepted";        // this generation is without faults, and taken
 inline constexpr char kProgrammed[] = "Programmed";    // it is in force: ledger and Redis have it
+inline constexpr char kPending[] = "Pending";          // its reason while that is under way
 inline constexpr char kReady[] = "Ready";              // both: this generation is in force, and nothing more
 inline constexpr char kBalanceHealthy[] = "BalanceHealthy";
 inline constexpr char kBillingSynced[] = "BillingSynced";

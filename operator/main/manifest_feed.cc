@@ -40,11 +40,13 @@ void tell_new(log::Level level, std::string_view message, const manifest::Faults
 
 }  // namespace
 
-ManifestFeed::ManifestFeed(Env& env, EventLoop& loop, std::unique_ptr<source::Source> source,
-                           LoadBaseline load_baseline, source::AcceptanceOptions options, Offer offer,
+ManifestFeed::ManifestFeed(Env& env, EventLoop& loop, const ledger::Leadership& leadership,
+                           std::unique_ptr<source::Source> source, LoadBaseline load_baseline,
+                           source::AcceptanceOptions options, Offer offer,
                            Observe observe, metrics::Registry& registry)
     : env_(env),
       loop_(loop),
+      leadership_(leadership),
       source_(std::move(source)),
       load_baseline_(std::move(load_baseline)),
       options_(options),
@@ -57,7 +59,9 @@ ManifestFeed::ManifestFeed(Env& env, EventLoop& loop, std::unique_ptr<source::So
                                "Features that manifests use and this version does not put in force.")),
       objects_(registry.gauge("tallygate_operator_manifest_objects", "Accepted plans, tenants and policies.")),
       lost_(registry.gauge("tallygate_operator_manifest_source_lost",
-                           "1 while too much is missing in the source to be believed: nothing is changed.")) {}
+                           "1 while too much is missing in the source to be believed: nothing is changed.")) {
+  last_look_.blank = true;
+}
 
 Result<void> ManifestFeed::start() {
   timer_ = loop_.after_ms(kTickMs, [this] { tick(); });
@@ -114,6 +118,7 @@ void ManifestFeed::take(const source::Look& look) {
   }
   if (first || snapshot.resources_changed) compile(noticed_ns);
   observe_(snapshot, compiled_);
+  if (&look != &last_look_) last_look_ = look;
 }
 
 void ManifestFeed::tell(const source::Snapshot& snapshot) {
@@ -171,12 +176,28 @@ void ManifestFeed::tick() {
     if (auto begun = begin(); !begun) set_failure(begun.error().message);
     return;
   }
+  look_who_leads();
   const int64_t now_s = env_.wall_s();
   const bool due = now_s >= recompile_at_s_ || now_s < compiled_at_s_ - kClockStep_s;
   if (recompile_at_s_ > 0 && due) {
     compile(env_.mono_ns());
     observe_(acceptance_->now(), compiled_);
   }
+}
+
+void ManifestFeed::look_who_leads() {
+  if (leadership_.is_standby()) stood_by_ = true;
+  if (!leadership_.is_leader()) return;
+  const int64_t term = leadership_.term();
+  const bool took_over = stood_by_ || (term_ != 0 && term != term_);
+  if (took_over) {
+    auto baseline = load_baseline_();
+    if (!baseline) return;  // the next tick asks again
+    acceptance_.emplace(std::move(*baseline), source::AcceptanceOptions{.adopt_cluster = options_.adopt_cluster});
+    take(last_look_);
+  }
+  stood_by_ = false;
+  term_ = term;
 }
 
 }  // namespace tallygate::operator_main

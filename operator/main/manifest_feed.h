@@ -1,7 +1,8 @@
 // From a source of manifests to the publisher: what was last accepted (of the ledger), then what the source shows; accepts,
 // compiles, tells faults. Everything on the loop's thread, but for state() and accepted(), which any thread may call.
 //
-// One compile at a time: what a source has to say meanwhile comes with its next look.
+// One compile at a time: what a source has to say meanwhile comes with its next look. Who takes over the lead goes on from
+// what the leader before it accepted: who held a name or an identity first keeps it.
 #pragma once
 
 #include <functional>
@@ -14,6 +15,7 @@
 #include "core/env.h"
 #include "core/io/event_loop.h"
 #include "core/telemetry/metrics.h"
+#include "operator/ledger/leadership.h"
 #include "operator/plan/compile.h"
 #include "operator/source/acceptance.h"
 #include "operator/source/source.h"
@@ -29,8 +31,9 @@ class ManifestFeed {
   using Observe = std::function<void(const source::Snapshot&, std::shared_ptr<const plan::Compiled>)>;
   // Asks the ledger; blocks. Asked again each second while it fails.
   using LoadBaseline = std::function<Result<source::Baseline>()>;
-  // `loop`, and what the functions refer to, outlive it.
-  ManifestFeed(Env& env, EventLoop& loop, std::unique_ptr<source::Source> source, LoadBaseline load_baseline,
+  // `loop`, `leadership` and what the functions refer to outlive it.
+  ManifestFeed(Env& env, EventLoop& loop, const ledger::Leadership& leadership, std::unique_ptr<source::Source> source,
+               LoadBaseline load_baseline,
                source::AcceptanceOptions options, Offer offer, Observe observe, metrics::Registry& registry);
   // Fails where the source cannot ever show anything.
   Result<void> start();
@@ -54,15 +57,20 @@ class ManifestFeed {
   void compile(int64_t noticed_ns);
   void set_failure(const std::string& failure);
   void tick();
+  void look_who_leads();
 
   Env& env_;
   EventLoop& loop_;
+  const ledger::Leadership& leadership_;
   std::unique_ptr<source::Source> source_;
   LoadBaseline load_baseline_;
   const source::AcceptanceOptions options_;
   Offer offer_;
   Observe observe_;
   std::optional<source::Acceptance> acceptance_;  // none before the baseline is known
+  source::Look last_look_;
+  bool stood_by_ = false;  // another has led since the baseline was read
+  int64_t term_ = 0;       // of our lead; 0: none yet
   std::shared_ptr<const plan::Compiled> compiled_;  // of the newest snapshot; null where that failed
   int64_t compiled_at_s_ = 0, recompile_at_s_ = 0;
   EventLoop::TimerId timer_ = 0;

@@ -141,7 +141,7 @@ void Operator::build_feed() {
   auto source = build_source();
   if (!source) return;
   parts_.feed = std::make_unique<ManifestFeed>(
-      env_, loop_, std::move(source), [this] { return parts_.accepted_loaded->load(); }, settings_.acceptance, offer,
+      env_, loop_, *parts_.leadership, std::move(source), [this] { return parts_.accepted_loaded->load(); }, settings_.acceptance, offer,
       observe, registry_);
 }
 
