@@ -99,7 +99,10 @@ void decode_identity(Fields& f, TenantIdentity* identity) {
     ref.text("name", kRequired, kName, &identity->api_key_secret_refs.emplace_back());
     ref.finish();
   });
-  if (!identity->api_key_secret_refs.empty()) f.not_in_force("apiKeySecretRefs", "API keys from Secrets");
+  if (!identity->api_key_secret_refs.empty()) {
+    // The source has taken those out that it knows.
+    f.not_in_force("apiKeySecretRefs", "a Secret that is not there, or whose namespace --secret-namespaces does not list,");
+  }
   marked_texts(
       f, "apiKeyHashes",
       {71, is_api_key_hash,

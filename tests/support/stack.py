@@ -260,10 +260,11 @@ class Stack:
         if status != 0:
             raise ProcessError(f"tallygate-operator migrate ended with status {status}:\n{process.out_text()}{process.log_text()}")
 
-    def start_operator(self, aggregate_interval="1s", submit_interval="2s", flags=(), env=None, migrate=True, wait_ready=True):
+    def start_operator(self, aggregate_interval="1s", submit_interval="2s", flags=(), env=None, migrate=True, wait_ready=True,
+                       source=None):
         if migrate:
             self.migrate()
-        argv = [binary("tallygate-operator"), "run", f"--source=dir:{self.manifests}", "--redis-url", self.redis.url, "--database-url",
+        argv = [binary("tallygate-operator"), "run", f"--source={source or f'dir:{self.manifests}'}", "--redis-url", self.redis.url, "--database-url",
                 self.postgres.url, "--stripe-api-base", self.stripe_base, "--admin", f"127.0.0.1:{self._ports.get('operator_admin', 0)}",
                 "--aggregate-interval", aggregate_interval, "--submit-interval", submit_interval, *flags]
         self.operator = Operator("operator", argv, self.folder, self.operator_env())
