@@ -13,6 +13,7 @@ using Json = nlohmann::json;
 constexpr int64_t kRound_ms = 200;
 constexpr int64_t kRest = 3;  // times as long as a round took, before the next
 constexpr int64_t kPending_ms = 1'000;  // what is published by then was never told to be pending
+constexpr size_t kOfferedMax = 16;
 constexpr int64_t kAsk_ms = 1'000;
 constexpr int64_t kAskAll_ms = 600'000;
 constexpr size_t kAskedAtOnce = 500;
@@ -94,6 +95,8 @@ void Controller::observe(const source::Snapshot& snapshot, std::shared_ptr<const
       offered_.back().accepted = snapshot.accepted;
     } else if (compiled) {
       offered_.push_back({snapshot.accepted, std::move(compiled)});
+      // The first may be in force; of those that publication has passed over none ever will be.
+      if (offered_.size() > kOfferedMax) offered_.erase(offered_.begin() + 1);
     }
   }
 }
