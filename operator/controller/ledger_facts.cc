@@ -66,17 +66,20 @@ Result<std::map<std::string, TenantFacts>> LedgerFacts::read(const std::vector<A
 }
 
 Result<std::vector<std::string>> LedgerFacts::changed(int64_t now_ms) {
-  while (marks_.size() > 1 && marks_[1].first <= now_ms - kLate_ms) marks_.pop_front();
-  const int64_t since = marks_.empty() ? -1 : marks_.front().second;
+  while (marks_.size() > 1 && marks_[1].at_ms <= now_ms - kLate_ms) marks_.pop_front();
   std::vector<std::string> tenants;
-  if (since >= 0) {
-    const auto rows = session_.exec("select distinct tenant from ledger_transfers where id > $1 and tenant is not null", {since});
+  if (!marks_.empty()) {
+    const auto rows = session_.exec(
+        "select tenant from ledger_transfers where id > $1 and tenant is not null "
+        "union select tenant from usage_aggregates where id > $2",
+        {marks_.front().transfer, marks_.front().aggregate});
     if (!rows) return tl::unexpected<Error>(rows.error());
     for (size_t i = 0; i < rows->size(); ++i) tenants.emplace_back(rows->text(i, 0));
   }
-  const auto newest = session_.exec("select coalesce(max(id), 0) from ledger_transfers");
+  const auto newest = session_.exec(
+      "select coalesce((select max(id) from ledger_transfers), 0), coalesce((select max(id) from usage_aggregates), 0)");
   if (!newest) return tl::unexpected<Error>(newest.error());
-  marks_.emplace_back(now_ms, newest->integer(0, 0));
+  marks_.push_back({now_ms, newest->integer(0, 0), newest->integer(0, 1)});
   return tenants;
 }
 

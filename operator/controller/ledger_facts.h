@@ -24,8 +24,8 @@ class LedgerFacts {
   // By tenant; of each that is asked for.
   Result<std::map<std::string, TenantFacts>> read(const std::vector<Ask>& asks);
 
-  // Tenants with postings since the last call (some of them told twice: what commits late is not missed). The first call
-  // tells nobody: ask of all then.
+  // Tenants with aggregated usage or postings of their own since the last call (some of them told twice: what commits late
+  // is not missed). The first call tells nobody: ask of all then.
   Result<std::vector<std::string>> changed(int64_t now_ms);
 
   // Whether all usage of a removed tenant that reached the ledger is aggregated. False while the tenant is not removed.
@@ -35,7 +35,10 @@ class LedgerFacts {
 
  private:
   ledger::Session session_;
-  std::deque<std::pair<int64_t, int64_t>> marks_;  // when the ledger's newest transfer was which
+  struct Mark {  // the newest there was at that time
+    int64_t at_ms = 0, transfer = 0, aggregate = 0;
+  };
+  std::deque<Mark> marks_;
 };
 
 }  // namespace tallygate::controller
