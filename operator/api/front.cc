@@ -55,6 +55,14 @@ Share share_of(const ApiRoute& route, const Principal& principal) {
   return std::string_view(route.pattern) == "/v1/status-check" ? Share::kStatus : Share::kServices;
 }
 
+// Whether it commits or releases what a provider's reports settle: their word outranks the tenant's.
+bool settles_provider_call(const Providers& providers, const ApiRoute& route, const http::Request& request) {
+  if (route.scope != Scope::kWalletWrite) return false;
+  const std::string_view id = request.param("call_id");
+  const size_t colon = id.find(':');
+  return colon != std::string_view::npos && providers.find(id.substr(0, colon)) != nullptr;
+}
+
 http::Response not_ready() {
   return http::problem_response({503, "NotReady", "The manifests are not loaded yet. Repeat the request.", "", {}},
                                 {{"Retry-After", "1"}});
@@ -284,6 +292,12 @@ tl::expected<Front::Caller, http::Response> Front::allow(const ApiRoute& route, 
   if (!principal->has(*route.scope)) {
     stats_.forbidden.fetch_add(1, std::memory_order_relaxed);
     return refuse(forbidden("ScopeMissing", "The token lacks the scope " + std::string(to_string(*route.scope)) + "."));
+  }
+  if (!principal->has(Scope::kAdmin) && settles_provider_call(*credentials_.current()->providers, route, request)) {
+    stats_.forbidden.fetch_add(1, std::memory_order_relaxed);
+    return refuse(forbidden("ScopeMissing",
+                            "The provider that this call id begins with settles it by its reports. Else it wants the "
+                            "scope admin."));
   }
   auto tenant = choose_tenant(request, *principal);
   if (!tenant) return refuse(std::move(tenant.error()));

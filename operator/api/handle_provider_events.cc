@@ -1,5 +1,6 @@
 // Events of outside providers: a call about to start is reserved for, a status check is the kill switch, a call's end
-// is charged, a message's status settles its hold. What an event does it does once, in any order (migrations/0032).
+// is charged, a message's status settles its hold. What an event does it does once, in any order (migrations/0032,
+// 0053).
 #include "core/telemetry/json_text.h"
 #include "core/telemetry/log.h"
 #include "operator/api/call.h"
@@ -45,15 +46,19 @@ ledger::Param moment_or_null(std::optional<int64_t> ns) {
   return ns ? ledger::Param(ledger::timestamp_text(*ns)) : ledger::Param(std::nullopt);
 }
 
-// The wallet that pays: the one that a hold is in, or the manifest's, or the only one. "": no one can say.
+// The wallet that pays: the one that a hold is in, where costs can be put into its currency, or the manifest's, or the
+// only one. "": no one can say.
 Result<std::string> wallet_currency(Call& call, const std::string& key) {
   const plan::TenantBilling* billing = call.snapshot->billing(call.tenant);
   const bool named = billing != nullptr && billing->wallet;
-  auto rows =
-      select_as_tenant(call,
-                       "select coalesce((select currency from credit_reservations where tenant = $1 and call_id "
-                       "= $2), $3, (select min(currency) from wallets where tenant = $1 having count(*) = 1))",
-                       {call.tenant, key, named ? ledger::Param(billing->wallet->currency) : std::nullopt});
+  std::string convertible;
+  for (const auto& [currency, rate] : call.provider->rates) convertible += (convertible.empty() ? "" : ",") + currency;
+  auto rows = select_as_tenant(
+      call,
+      "select coalesce((select currency from credit_reservations where tenant = $1 and call_id = $2 "
+      "and currency = any(string_to_array($4, ','))), $3, "
+      "(select min(currency) from wallets where tenant = $1 having count(*) = 1))",
+      {call.tenant, key, named ? ledger::Param(billing->wallet->currency) : std::nullopt, convertible});
   if (!rows) return tl::unexpected(rows.error());
   return std::string(rows->text(0, 0));
 }
@@ -106,7 +111,8 @@ const char* remedy_of(std::string_view reason) {
   if (reason == "NoWallet") return "give the tenant a wallet, then have the provider send its report again";
   if (reason == "NoRate")
     return "give the provider a rate to the wallet's currency, then have it send its report again";
-  if (reason == "AlreadyReleased") return "its hold was released: deduct its cost with POST /v1/deductions";
+  if (reason == "CurrencyMismatch")
+    return "it was committed in another currency: deduct the rest with POST /v1/deductions";
   return "find out its cost, and charge it with POST /v1/reservations/{call_id}/commit";
 }
 

@@ -168,9 +168,12 @@ TEST(Isolation, ReferencesHoldForTheOwnerToo) {
   }
   found("update credit_reservations set commit_transaction = " + nothing + " where call_id = 'c'",
         "a transaction of reservation");
+  refused("update credit_reservations set hold = " + nothing, dangling);
+  refused("update credit_reservations set hold = null", dangling);
   for (const char* change :
-       {"update credit_reservations set hold = hold", "update wallets set currency = currency", "delete from wallets",
-        "truncate wallets cascade", "update ledger_accounts set kind = kind", "delete from ledger_accounts"}) {
+       {"update credit_reservations set call_id = call_id", "update wallets set currency = currency",
+        "delete from wallets", "truncate wallets cascade", "update ledger_accounts set kind = kind",
+        "delete from ledger_accounts"}) {
     refused(change, "append-only");
   }
 }
