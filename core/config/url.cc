@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "core/address.h"
 #include "core/config/parsers.h"
 
 namespace tallygate::config {
@@ -140,7 +141,7 @@ std::string Url::redacted() const {
   return out + path;
 }
 
-bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
+bool is_loopback(const std::string& host) { return is_loopback_host(host); }
 
 Parser<Url> url(std::vector<std::string> schemes) {
   return {[schemes = std::move(schemes)](std::string_view in) { return read_url(in, schemes); }, "URL",

@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "core/address.h"
+
 namespace tallygate::redis {
 namespace {
 
@@ -107,6 +109,8 @@ Result<Endpoint> parse_url(std::string_view url) {
   }
   return endpoint;
 }
+
+bool Endpoint::is_plain_off_this_machine() const { return !tls && unix_path.empty() && !is_loopback_host(host); }
 
 std::string Endpoint::display() const {
   if (!unix_path.empty()) return "unix://" + unix_path;

@@ -20,7 +20,14 @@ struct Endpoint {
   std::string scheme;   // for people, of an endpoint that is no Redis; empty: redis or rediss
 
   std::string display() const;  // without credentials
+  // Whether whoever is on the way to it reads what is said, passwords too.
+  bool is_plain_off_this_machine() const;
 };
+
+inline constexpr const char* kPlainProblem =
+    "passwords, and the quotas that are spent, would go over the network in plain text";
+inline constexpr const char* kPlainFix =
+    "write rediss://, or say --redis-insecure where only machines that you trust are on the way";
 
 Result<Endpoint> parse_url(std::string_view url);
 

@@ -1,10 +1,10 @@
 #include "operator/manifest/formats.h"
 
-#include <arpa/inet.h>
 #include <date/tz.h>
 
 #include <charconv>
 
+#include "core/address.h"
 #include "core/ids.h"
 
 namespace tallygate::manifest {
@@ -172,37 +172,20 @@ bool is_currency(std::string_view text) {
 }
 
 Result<std::string> canonical_cidr(std::string_view text) {
-  const std::string whole(text.substr(0, 64));
-  const size_t slash = whole.find('/');
-  const std::string address = whole.substr(0, slash);
-  unsigned char bytes[16] = {};
-  const bool v6 = address.find(':') != std::string::npos;
-  if (inet_pton(v6 ? AF_INET6 : AF_INET, address.c_str(), bytes) != 1) {
+  const size_t slash = text.find('/');
+  const auto network = Network::parse(text);
+  if (!network && (slash == std::string_view::npos || !parse_address(text.substr(0, slash)))) {
     return fail(Errc::kInvalid, "write it as 10.0.4.0/24 or fd00::/8");
   }
-  const int width = v6 ? 128 : 32;
-  if (slash == std::string::npos) {
-    return fail(Errc::kInvalid, "add the prefix length: " + address + "/" + std::to_string(width));
+  if (!network) {
+    return fail(Errc::kInvalid, std::string("use a prefix length from 0 to ") +
+                                    (text.find(':') == std::string_view::npos ? "32" : "128"));
   }
-  int bits = -1;
-  const char* end = whole.data() + whole.size();
-  const auto parsed = std::from_chars(whole.data() + slash + 1, end, bits);
-  if (parsed.ec != std::errc{} || parsed.ptr != end || bits < 0 || bits > width || whole[slash + 1] == '-') {
-    return fail(Errc::kInvalid, "use a prefix length from 0 to " + std::to_string(width));
+  if (slash == std::string_view::npos) return fail(Errc::kInvalid, "add the prefix length: " + network->text());
+  if (!network->is_canonical()) {
+    return fail(Errc::kInvalid, "bits are set past the prefix: write " + network->text());
   }
-  bool host_bits = false;
-  for (int bit = bits; bit < width; ++bit) {
-    unsigned char& byte = bytes[bit / 8];
-    const auto mask = static_cast<unsigned char>(0x80 >> (bit % 8));
-    if ((byte & mask) == 0) continue;
-    host_bits = true;
-    byte = static_cast<unsigned char>(byte & ~mask);
-  }
-  char canonical[INET6_ADDRSTRLEN] = {};
-  inet_ntop(v6 ? AF_INET6 : AF_INET, bytes, canonical, sizeof canonical);
-  std::string result = std::string(canonical) + "/" + std::to_string(bits);
-  if (host_bits) return fail(Errc::kInvalid, "bits are set past the prefix: write " + result);
-  return result;
+  return network->text();
 }
 
 bool is_display_text(std::string_view text) {

@@ -41,6 +41,8 @@ TEST(Formats, CidrsAreCanonicalOrSayHow) {
                           "a/8", "10.0.0.0/+8"}) {
     EXPECT_FALSE(canonical_cidr(bad)) << bad;
   }
+  EXPECT_FALSE(canonical_cidr(std::string_view("fd00::\0junk/8", 13))) << "everything of fd00::/8 would be trusted";
+  EXPECT_FALSE(canonical_cidr("::/" + std::string(61, '0') + "8")) << "cut to 64 bytes it is ::/0: everyone";
 }
 
 TEST(Formats, Text) {
