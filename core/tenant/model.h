@@ -118,9 +118,15 @@ struct Route {
 // rule.
 enum class AmbiguousPath : uint8_t { kRefuseIfRoutesDiffer, kRefuse, kNormalise };
 
+// By these many a framework takes another method or path than the request's: the handler that runs would not be the one
+// that is charged.
+inline constexpr const char* kOverrideHeaders[] = {"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
+                                                   "X-Original-URL", "X-Rewrite-URL"};
+
 struct PathRules {
   AmbiguousPath ambiguous = AmbiguousPath::kRefuseIfRoutesDiffer;
   bool ignore_case = false;  // for apps whose routers do, of ASCII letters
+  bool forward_overrides = false;  // kOverrideHeaders reach the app, whose handlers they choose
   bool operator==(const PathRules&) const = default;
 };
 

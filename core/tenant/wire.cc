@@ -111,7 +111,9 @@ Json encode(const RouteMatch& m) {
 }
 
 Json encode(const PathRules& p) {
-  return {{"ambiguous", name_of(kAmbiguousPaths, p.ambiguous)}, {"ignoreCase", p.ignore_case}};
+  return {{"ambiguous", name_of(kAmbiguousPaths, p.ambiguous)},
+          {"ignoreCase", p.ignore_case},
+          {"forwardOverrides", p.forward_overrides}};
 }
 
 Json encode(const Route& r);  // for encode_list
@@ -196,6 +198,7 @@ void decode(Reader& in, Route* r) {
 void decode(Reader& in, PathRules* p) {
   read_enum(in, "ambiguous", kAmbiguousPaths, &p->ambiguous);
   in.flag("ignoreCase", &p->ignore_case);
+  if (in.has("forwardOverrides")) in.flag("forwardOverrides", &p->forward_overrides);
 }
 
 void decode(Reader& in, Tenant* t) {

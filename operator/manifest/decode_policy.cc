@@ -32,6 +32,7 @@ constexpr Choice<PathMatch> kPathMatches[] = {{"Exact", PathMatch::kExact}, {"Pa
 constexpr Choice<AmbiguousPath> kAmbiguousPaths[] = {{"RefuseIfRoutesDiffer", AmbiguousPath::kRefuseIfRoutesDiffer},
                                                      {"Refuse", AmbiguousPath::kRefuse},
                                                      {"Normalise", AmbiguousPath::kNormalise}};
+constexpr Choice<bool> kOverrideHeaders[] = {{"Remove", false}, {"Forward", true}};
 constexpr Choice<tenant::Forward> kForwards[] = {
     {"Verified", tenant::Forward::kVerified}, {"Always", tenant::Forward::kAlways}, {"Never", tenant::Forward::kNever}};
 constexpr Choice<bool> kChargeOn[] = {{"Success", true}, {"Always", false}};
@@ -346,6 +347,7 @@ void decode_policy(Fields& root, Metadata metadata, BillingPolicy* policy) {
     spec.object("paths", kOptional, [&](Fields& f) {
       f.choice("ambiguous", kOptional, kAmbiguousPaths, &policy->paths.ambiguous);
       f.flag("ignoreCase", kOptional, &policy->paths.ignore_case);
+      f.choice("overrideHeaders", kOptional, kOverrideHeaders, &policy->paths.forward_overrides);
     });
     decode_tenant_header(spec, policy);
     spec.object("cors", kOptional, [&](Fields& f) { decode_cors(f, &policy->cors); });

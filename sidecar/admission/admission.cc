@@ -61,10 +61,12 @@ void Admission::look_at_clock() { wall_offset_ns_ = loop_.env().wall_ns() - loop
 
 void Admission::policy_changed() {
   const tenant::Policy* policy = directory_.policy();
-  if (!identifier_ || identity_ != policy->identity || tenant_header_ != policy->tenant_header) {
+  if (!identifier_ || identity_ != policy->identity || tenant_header_ != policy->tenant_header ||
+      forward_overrides_ != policy->paths.forward_overrides) {
     identity_ = policy->identity;
     tenant_header_ = policy->tenant_header;
-    identifier_ = std::make_unique<Identifier>(identity_, tenant_header_);
+    forward_overrides_ = policy->paths.forward_overrides;
+    identifier_ = std::make_unique<Identifier>(identity_, tenant_header_, forward_overrides_);
     ++identity_serial_;
   }
   cors_ = Cors(policy->cors);

@@ -139,6 +139,7 @@ class Admission final : public proxy::Gate {
   std::unique_ptr<Identifier> identifier_;
   std::vector<tenant::IdentitySource> identity_;
   std::string tenant_header_;
+  bool forward_overrides_ = false;
   uint64_t identity_serial_ = 0;
   Cors cors_;
   DenialLog denial_log_;

@@ -2,24 +2,15 @@
 // falls through to the next source, and there is no fallback identity (A9).
 #pragma once
 
-#include <netinet/in.h>
-
 #include <string>
 #include <vector>
 
+#include "core/address.h"
 #include "core/tenant/model.h"
 #include "sidecar/admission/reason.h"
 #include "sidecar/proxy/gate.h"
 
 namespace tallygate::sidecar {
-
-// An address block, IPv4 held as IPv4-mapped IPv6.
-struct Cidr {
-  in6_addr network{};
-  int bits = 0;  // of 128
-  static Result<Cidr> parse(std::string_view text);
-  bool contains(const sockaddr* address) const;
-};
 
 struct Identified {
   Reason reason = Reason::kAdmitted;  // kAdmitted: `value` names somebody; anything else is the refusal
@@ -32,15 +23,16 @@ struct Identified {
 
 class Identifier {
  public:
-  // `tenant_header` tells the app whose a request is; empty: it is not told.
+  // `tenant_header` tells the app whose a request is; empty: it is not told. `forward_overrides`: tenant::PathRules.
   explicit Identifier(const std::vector<tenant::IdentitySource>& sources,
-                      const std::string& tenant_header = tenant::kTenantHeader);
+                      const std::string& tenant_header = tenant::kTenantHeader, bool forward_overrides = false);
   Identified identify(const proxy::RequestView& request) const;
   // For the 401's detail: "the x-api-key header".
   const std::string& wanted() const { return wanted_; }
   // For WWW-Authenticate: the scheme of the first source.
   const char* challenge() const { return challenge_; }
-  // Fields that must not reach the app as they came: an app may take them for what was verified.
+  // Fields that must not reach the app as they came: an app may take them for what was verified, or for the method and
+  // the path that were charged.
   const proxy::NameSet& guarded() const { return guarded_; }
   // Those of them that only trusted addresses may send: no page's affair.
   const proxy::NameSet& trusted() const { return trusted_; }
@@ -51,7 +43,7 @@ class Identifier {
   struct Source {
     tenant::IdentityType type;
     std::string header;
-    std::vector<Cidr> from;
+    std::vector<Network> from;
     std::string prefix;  // as in Identified. What is always forwarded is not removed in the first place.
   };
   std::vector<Source> sources_;

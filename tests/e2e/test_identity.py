@@ -22,13 +22,14 @@ class Identity(StackTest):
         self.stack.app.kill()
         self.stack.app = ScriptServer("app", "wsgi_app.py", self.stack.folder).start()
         self.trusted = "10.99.0.0/16"
+        self.more = ""
 
     def manifest_text(self):
         digest = hashlib.sha256(KEY.encode()).hexdigest()
         return (super().manifest_text()
                 .replace("externalIDs: [acme]", f'externalIDs: [acme], apiKeyHashes: ["sha256:{digest}"]')
                 .replace("127.0.0.1/32", self.trusted)
-                .replace("  defaultRoute:", MARKER + "  defaultRoute:"))
+                .replace("  defaultRoute:", MARKER + self.more + "  defaultRoute:"))
 
     def told(self, client, target="/", fields=(), method="GET", body=b""):
         """What the app was told: → (its environment, its folded one, names of all fields, trailers)."""
@@ -83,6 +84,31 @@ class Identity(StackTest):
         line, = [line for line in sidecar.log_lines() if line.get("request_id") == request_id]
         self.assertEqual((line["msg"], line["reason"], line["status"], line["route"]), ("denied", "UntrustedSource", 401, "default"))
         self.assertNotIn("globex", json.dumps(line))
+
+    def test_no_header_chooses_another_handler_than_the_one_that_is_charged(self):
+        sidecar, = self.start("a", tenants={"acme": 1000, "globex": 1000})
+        key = ("X-Api-Key", KEY)
+        names = [spelling for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-URL", "X-Rewrite-URL")
+                 for spelling in (name, name.lower(), name.upper(), name.replace("-", "_"), name.replace("-", "."), name.replace("-", "_", 1))]
+        fields = [(name, "DELETE" if "method" in name.lower() else "/healthz") for name in names]
+        trailers = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        with Client(sidecar.address) as client:
+            for told in (self.told(client, fields=[key, *fields]),
+                         self.told(client, fields=[("Connection", ", ".join(names[::6])), key, *fields]),
+                         self.told(client, "/healthz", fields),
+                         self.told(client, fields=[key, ("Transfer-Encoding", "chunked"), ("Trailer", ", ".join(names[::6]))], method="POST",
+                                   body=b"1\r\nx\r\n0\r\n" + trailers.encode() + b"\r\n")):
+                for environment in told[:2]:
+                    self.assertFalse([name for name in environment if "METHOD_OVERRIDE" in name or "HTTP_X_HTTP" in name or "_URL" in name], told)
+                self.assertEqual(told[3], [])
+            self.assertEqual(self.told(client, fields=[key, ("X-Original-URI", "/a"), ("X-Method", "GET")])[0]["HTTP_X_ORIGINAL_URI"], "/a")
+
+    def test_a_policy_may_forward_them(self):
+        self.more = "  paths: {overrideHeaders: Forward}\n"
+        sidecar, = self.start("a", tenants={"acme": 1000, "globex": 1000})
+        with Client(sidecar.address) as client:
+            told = self.told(client, fields=[("X-Api-Key", KEY), ("X-HTTP-Method-Override", "PUT"), ("X_Original_URL", "/a")])
+            self.assertEqual((told[0]["HTTP_X_HTTP_METHOD_OVERRIDE"], told[0]["HTTP_X_ORIGINAL_URL"]), ("PUT", "/a"))
 
     def test_a_trusted_name_reaches_the_app_once(self):
         self.trusted = "127.0.0.1/32"

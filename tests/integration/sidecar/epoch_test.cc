@@ -86,6 +86,19 @@ TEST(Settle, WhatDidNotReachTheAppIsFreeWhateverTheRouteSays) {
   }
 }
 
+// Whoever got a part of an answer did not get what it asked for: 5 of 50 bytes, a stream without its end.
+TEST(Settle, AnAnswerThatTheAppBrokeOffIsFreeUnlessTheRouteChargesAlways) {
+  for (const bool charge_on_success : {true, false}) {
+    World world;
+    world.policy.default_route.charge_on_success = charge_on_success;
+    world.ready(10, 10);
+    Pod& pod = world.pod();
+    Call& call = world.ask(pod);
+    pod.settle(call, 200, proxy::End::kUpstreamFailed);
+    EXPECT_EQ(world.admitted_of(pod, 20), charge_on_success ? 10 : 9);
+  }
+}
+
 TEST(Settle, AlwaysMeansAlways) {
   World world;
   world.policy.default_route.charge_on_success = false;

@@ -48,7 +48,7 @@ class Make {
       repeat([&] { s.from_cidrs.push_back("10.0.0.0/8"); });
       s.forward = pick<Forward>(3);
     });
-    p.paths = {pick<AmbiguousPath>(3), flag()};
+    p.paths = {pick<AmbiguousPath>(3), flag(), flag()};
     p.tenant_header = flag() ? word() : "";
     repeat([&] { p.cors.allow_origins.push_back("https://" + word()); });
     p.cors.allow_credentials = flag();

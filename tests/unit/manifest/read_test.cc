@@ -36,7 +36,7 @@ TEST(Read, TheDocumentedExampleIsAccepted) {
   const auto& policy = std::get<BillingPolicy>(content.objects[2]);
   EXPECT_EQ(policy.identity.size(), 3u);
   EXPECT_EQ(policy.identity[2].header, "x-tenant-id");
-  EXPECT_EQ(policy.paths, (tenant::PathRules{tenant::AmbiguousPath::kNormalise, true}));
+  EXPECT_EQ(policy.paths, (tenant::PathRules{tenant::AmbiguousPath::kNormalise, true, true}));
   EXPECT_EQ(policy.identity[0].forward, tenant::Forward::kNever);
   EXPECT_EQ(policy.tenant_header, "X-Tallygate-Tenant");
   EXPECT_EQ(policy.cors, (tenant::Cors{{"https://app.example.com"}, true}));
