@@ -19,6 +19,8 @@ void append_command(std::string* out, const Command& command) {
   }
 }
 
+constexpr size_t kMessageBytesMax = size_t{8} * 1024 * 1024;
+
 Reply to_reply(const redisReply* raw) {
   Reply reply;
   switch (raw->type) {
@@ -197,15 +199,20 @@ class Connection::Impl {
   void received(const char* data, size_t size) {
     const auto alive = alive_;
     redisReaderFeed(reader_, data, size);
+    unparsed_ += size;
     while (*alive && reader_ != nullptr) {
       void* raw = nullptr;
       if (redisReaderGetReply(reader_, &raw) != REDIS_OK) return drop("unreadable answer from " + endpoint_.display());
+      if (raw == nullptr && unparsed_ > unparsed_max()) return drop("an endless answer from " + endpoint_.display());
       if (raw == nullptr) return;
+      unparsed_ = 0;  // but for what is left of this piece
       Reply reply = to_reply(static_cast<redisReply*>(raw));
       freeReplyObject(raw);
       deliver(std::move(reply));
     }
   }
+
+  size_t unparsed_max() const { return channels_.empty() ? options_.reply_bytes_max : kMessageBytesMax; }
 
   void deliver(Reply reply) {
     if (!channels_.empty() && reply.is_array() && reply.elements.size() == 3) {
@@ -230,6 +237,7 @@ class Connection::Impl {
     const auto alive = alive_;
     redisReaderFree(reader_);
     reader_ = redisReaderCreate();
+    unparsed_ = 0;
     out_.clear();
     error_ = why;
     const bool was_ready = std::exchange(ready_, false);
@@ -274,6 +282,7 @@ class Connection::Impl {
   std::vector<std::string> channels_;
   std::function<void(std::string, std::string)> on_message_;
   redisReader* reader_;
+  size_t unparsed_ = 0;  // bytes of the answer that is arriving, give or take a piece
   Transport transport_;
 };
 

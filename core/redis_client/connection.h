@@ -28,6 +28,8 @@ struct ConnectionOptions {
   int64_t backoff_min_ms = 20;
   int64_t backoff_max_ms = 1000;
   size_t max_pending = 100'000;  // calls in flight; past that call() fails with kExhausted
+  // Of one reply; past it the connection is broken off. Of a subscription's message: 8 MiB.
+  size_t reply_bytes_max = size_t{64} * 1024 * 1024;
 };
 
 class Connection {

@@ -26,6 +26,9 @@ constexpr int64_t kAnswerTime_ms = 5000;  // beyond what XREADGROUP may block
 
 }  // namespace
 
+// An entry of any size is read, to be put aside: whoever may write it must not hold up the others'.
+constexpr size_t kReplyBytesMax = size_t{1} << 30;
+
 class Pump::Worker {
  public:
   Worker(Env& env, const PumpOptions& options, PumpCounters& counters)
@@ -34,7 +37,7 @@ class Pump::Worker {
         counters_(counters),
         session_(options.database_url, ledger::kBookingSetup),
         store_(env, session_),
-        redis_(env, options.redis) {}
+        redis_(env, options.redis, {.reply_bytes_max = kReplyBytesMax}) {}
 
   // One turn. After an error everything that was read and not acknowledged is read again.
   Result<void> run_turn() {

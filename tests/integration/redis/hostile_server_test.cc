@@ -145,6 +145,38 @@ TEST(HostileServer, SilenceAfterConnectingIsNotAConnection) {
   EXPECT_EQ(reply.error().errc, Errc::kUnavailable);
 }
 
+// Its length alone says that it will not end: memory is bounded, on a subscription, which has no deadline, too.
+TEST(HostileServer, AnEndlessAnswerIsBrokenOff) {
+  for (const bool subscribed : {true, false}) {
+    std::atomic<size_t> sent = 0;
+    FakeServer server([&](int fd) {
+      if (!read_some(fd)) return;
+      say(fd, "+OK\r\n");
+      if (!read_some(fd)) return;
+      say(fd, subscribed ? "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$4000000000\r\n" : "$4000000000\r\n");
+      const std::string piece(1 << 20, 'x');
+      for (ssize_t n; (n = send(fd, piece.data(), piece.size(), MSG_NOSIGNAL)) > 0;) sent += static_cast<size_t>(n);
+    });
+    EventLoop loop(system_env());
+    redis::ConnectionOptions options;
+    options.call_timeout_ms = 60'000;
+    options.backoff_min_ms = options.backoff_max_ms = 60'000;
+    options.reply_bytes_max = 8 << 20;
+    Connection connection(loop, server.endpoint(), options);
+    if (subscribed) connection.subscribe({"c"}, [](std::string, std::string) { FAIL() << "a message"; });
+    std::string why;
+    connection.on_change([&](bool connected) {
+      if (!connected) why = connection.last_error();
+      if (connected && !subscribed) connection.call({"GET", "x"}, [](Result<Reply> reply) { EXPECT_FALSE(reply); });
+    });
+    connection.start();
+    while (why.empty()) loop.run_once(10);
+    EXPECT_NE(why.find("endless"), std::string::npos) << why;
+    while (sent == 0) loop.run_once(1);
+    EXPECT_LT(sent, 32u << 20) << "8 MiB, and what sockets hold";
+  }
+}
+
 // A server that greets and hangs up at once (out of memory, a proxy without a backend): no storm of connections.
 TEST(HostileServer, BackoffGrowsAlthoughEachGreetingSucceeds) {
   FakeServer server([](int fd) {
