@@ -46,6 +46,7 @@ struct InjectorSettings {
   std::string credentials = kCredentialsSecret;  // the Secret in the pod's namespace; see kRedisUrlKey
   std::string ledger_url;                        // empty: no leases from the ledger
   bool private_authority = false;                // kAuthorityKey of the Secret is trusted for Redis and the ledger
+  bool redis_insecure = false;                   // as the operator's own: sidecars speak to Redis in plain text
   std::string cpu_request = "10m", cpu_limit = "200m";  // the limit is set in a Guaranteed pod only
   std::string memory_request = "32Mi", memory_limit = "128Mi";
   int64_t log_mib = 64;                        // of the log; its volume may grow to three times that

@@ -29,6 +29,7 @@ Json arguments(const SidecarSpec& spec, const InjectorSettings& settings) {
                "--keep-booked-bytes=" + std::to_string(settings.log_mib) + "MiB"};
   const std::string authority = std::string(kCredentialsMount) + "/" + kAuthorityKey;
   if (settings.private_authority) args.push_back("--redis-ca-file=" + authority);
+  if (settings.redis_insecure) args.push_back("--redis-insecure");
   if (!settings.ledger_url.empty()) {
     args.push_back("--ledger-url=" + settings.ledger_url);
     args.push_back(std::string("--ledger-token-file=") + kCredentialsMount + "/" + kLedgerTokenKey);

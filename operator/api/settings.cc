@@ -51,9 +51,9 @@ config::Parser<QuotedPair> quoted_pair() {
   return {parse, "FROM/TO=RATE"};
 }
 
-config::Parser<http::Network> network() {
-  const auto parse = [](std::string_view in) -> config::Parsed<http::Network> {
-    if (const auto network = http::Network::parse(in)) return *network;
+config::Parser<Network> network() {
+  const auto parse = [](std::string_view in) -> config::Parsed<Network> {
+    if (const auto network = Network::parse(in)) return *network;
     return config::refuse(config::quoted(in) + " is no address block", "write one such as 10.0.0.0/8 or 2001:db8::/32");
   };
   return {parse, "CIDR"};
@@ -157,6 +157,12 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
   options.add("api-providers-file", &s.providers_file, config::file(config::Must::kExist))
       .env()
       .help("providers that may send events, and on which terms: JSON");
+  options.add("api-database-url", &s.database_url, config::url({"postgresql", "postgres"}))
+      .env()
+      .help(
+          "the same database by a login of the API's own, a member of tallygate_api alone (of tallygate_admin too "
+          "where "
+          "adjustments are made over the API); default: --database-url");
   options.add("api-connections", &s.connections, config::integer(1, 256))
       .env()
       .fallback("16")

@@ -6,15 +6,16 @@
 #include <string>
 #include <vector>
 
+#include "core/address.h"
 #include "core/config/options.h"
 #include "core/exchange.h"
-#include "core/http/address.h"
 #include "core/result.h"
 
 namespace tallygate::api {
 
 struct ApiSettings {
   std::optional<config::ListenAddress> listen;  // absent: no API
+  config::Url database_url;                     // empty: the operator's
   std::string tls_certificate_file, tls_key_file;
   bool insecure = false;
   std::string jwks_file, jwt_secret, jwt_public_key_file, jwt_issuer, jwt_audience, jwt_tenant_claim, jwt_type;
@@ -27,7 +28,7 @@ struct ApiSettings {
   int64_t deadline_ms = 5'000, drain_ms = 10'000;
   int64_t body_bytes_max = 256 * 1024, bodies_bytes_max = 64 * 1024 * 1024;
   int64_t connections_per_address = 1024;
-  std::vector<http::Network> trusted_proxies;
+  std::vector<Network> trusted_proxies;
   int64_t watch_interval_ms = 1'000;  // of files that may change, and of the database
   int64_t head_timeout_ms = 10'000, body_timeout_ms = 30'000;
   std::vector<QuotedPair> exchange_rates;

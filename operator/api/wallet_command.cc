@@ -61,10 +61,15 @@ ledger::Param currency_param(const WalletSettings& settings) {
   return settings.currency.empty() ? ledger::Param(std::nullopt) : ledger::Param(settings.currency);
 }
 
+// A table or a function that is not there.
+bool is_not_migrated(const Error& error) {
+  return error.message.starts_with("PostgreSQL 42P01") || error.message.starts_with("PostgreSQL 42883");
+}
+
 // By key a repetition is safe, so what nobody knows the end of is tried again.
 Result<void> transact(Env& env, const WalletSettings& settings,
                       const std::function<Result<void>(ledger::Transaction&)>& body) {
-  ledger::Session session(settings.database_url.text);
+  ledger::Session session(settings.database.url.text);
   for (int attempt = 1;; ++attempt) {
     auto done = session.transact([&](ledger::Transaction& transaction) -> Result<void> {
       auto chosen = transaction.exec("select set_config('tallygate.tenant', $1, true)", {settings.tenant});
@@ -72,6 +77,10 @@ Result<void> transact(Env& env, const WalletSettings& settings,
       return body(transaction);
     });
     const bool repeatable = !done && (done.error().errc == Errc::kUnavailable || done.error().errc == Errc::kTimeout);
+    if (!done && is_not_migrated(done.error())) {
+      return fail(done.error().errc, "the database is not this program's: run `tallygate-operator migrate` (" +
+                                         done.error().message + ")");
+    }
     if (!repeatable || attempt == kAttempts) return done;
     env.sleep_ms(100 * attempt);
   }
@@ -222,10 +231,7 @@ int run_history(Env& env, const WalletSettings& settings) {
 
 void declare_wallet(config::OptionSet& options, WalletAction action, WalletSettings& s) {
   const bool writes = action == WalletAction::kCredit || action == WalletAction::kAdjust;
-  options.add("database-url", &s.database_url, config::url({"postgresql", "postgres"}))
-      .env()
-      .required()
-      .help("the ledger: postgresql://[user@]host[:port]/database; a password goes into the environment or a file");
+  ledger::declare_database(options, s.database);
   options.add("tenant", &s.tenant, tenant_id()).required().help("whose wallet");
   options.add("currency", &s.currency, currency_code())
       .help("needed where the tenant has several wallets, or none yet");

@@ -9,13 +9,14 @@
 #include "core/config/options.h"
 #include "core/env.h"
 #include "core/money.h"
+#include "operator/ledger/settings.h"
 
 namespace tallygate::api {
 
 enum class WalletAction : uint8_t { kCredit, kAdjust, kShow, kHistory };
 
 struct WalletSettings {
-  config::Url database_url;
+  ledger::DatabaseSettings database;
   std::string tenant, currency, reason, actor, idempotency_key;
   Micros amount = 0;
   int64_t limit = 0;

@@ -28,6 +28,17 @@ std::string first_line(const char* text) {
   return line.substr(0, line.find('\n'));
 }
 
+// Away, or there and unwilling: then waiting alone does not help.
+std::string no_connection(const std::string& why) {
+  if (why.find("does not exist") != std::string::npos) {
+    return "PostgreSQL refuses: " + why + ": create it, or mend the database's URL";
+  }
+  if (why.find("authentication failed") != std::string::npos || why.find("pg_hba.conf") != std::string::npos) {
+    return "PostgreSQL refuses: " + why + ": mend the database's URL, or what the server lets in";
+  }
+  return "PostgreSQL is away: " + why;
+}
+
 // Runs `fn`, which returns a Result<T>, and turns pqxx's exceptions into Errors.
 template <class T, class Fn>
 Result<T> guarded(Fn&& fn) {
@@ -40,7 +51,7 @@ Result<T> guarded(Fn&& fn) {
   } catch (const pqxx::transaction_rollback& e) {
     return fail(Errc::kUnavailable, "PostgreSQL: " + first_line(e.what()));
   } catch (const pqxx::broken_connection& e) {
-    return fail(Errc::kUnavailable, "PostgreSQL is away: " + first_line(e.what()));
+    return fail(Errc::kUnavailable, no_connection(first_line(e.what())));
   } catch (const pqxx::sql_error& e) {
     return fail(errc_of(e), "PostgreSQL " + e.sqlstate() + ": " + first_line(e.what()));
   } catch (const pqxx::failure& e) {

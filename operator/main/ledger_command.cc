@@ -103,7 +103,7 @@ bool is_foreign(const Past& ledger, const Past& redis) { return !redis.id.empty(
 }  // namespace
 
 int ledger_status(Env& env, const LedgerSettings& settings) {
-  ledger::Session session(settings.database_url.text);
+  ledger::Session session(settings.database.url.text);
   ledger::HistoryStore store(env, session);
   redis::Client redis(env, settings.redis);
   const auto known = escrow::known_past(redis);
@@ -126,7 +126,7 @@ int ledger_status(Env& env, const LedgerSettings& settings) {
 }
 
 int ledger_recover(Env& env, const LedgerSettings& settings) {
-  ledger::Session session(settings.database_url.text);
+  ledger::Session session(settings.database.url.text);
   if (const auto schema = ledger::check_schema(session); !schema) return failed(schema.error().message);
   ledger::HistoryStore store(env, session);
   redis::Client redis(env, settings.redis);

@@ -6,6 +6,7 @@
 #include "core/core_dumps.h"
 #include "core/telemetry/log.h"
 #include "operator/api/wallet_command.h"
+#include "operator/main/key_new.h"
 #include "operator/main/ledger_command.h"
 #include "operator/main/migrate.h"
 #include "operator/main/operator.h"
@@ -30,6 +31,9 @@ int main(int argc, char** argv) {
   declare_ledger_recover(commands.command("ledger recover", "takes a restored ledger back into service"),
                          ledger_recovered);
 
+  commands.command("key new", "makes an API key for a tenant's client, and its hash for the manifest")
+      .describe("Prints a new key of 128 bits and its SHA-256, as BillingTenant's spec.identity.apiKeyHashes has it.");
+
   const std::pair<std::string, api::WalletAction> wallet_commands[] = {{"wallet credit", api::WalletAction::kCredit},
                                                                        {"wallet adjust", api::WalletAction::kAdjust},
                                                                        {"wallet show", api::WalletAction::kShow},
@@ -46,6 +50,7 @@ int main(int argc, char** argv) {
   const auto choice = commands.parse(argc, argv);
   if (!choice.should_run()) return choice.finish();
   if (choice.command == "migrate") return operator_main::migrate(system_env(), migrate);
+  if (choice.command == "key new") return operator_main::key_new(system_env());
   if (choice.command == "verify") return operator_main::verify(system_env(), verify);
   if (choice.command == "ledger status") return operator_main::ledger_status(system_env(), ledger_asked);
   if (choice.command == "ledger recover") return operator_main::ledger_recover(system_env(), ledger_recovered);

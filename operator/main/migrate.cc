@@ -10,7 +10,7 @@ constexpr int64_t kRetryMs = 500;
 }  // namespace
 
 int migrate(Env& env, const MigrateSettings& settings) {
-  ledger::Session session(settings.database_url.text);
+  ledger::Session session(settings.database.url.text);
   const int64_t until_ms = env.mono_ms() + settings.wait_ms;
   auto applied = ledger::migrate(session);
   while (!applied && applied.error().errc == Errc::kUnavailable && env.mono_ms() < until_ms) {

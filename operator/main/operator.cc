@@ -31,7 +31,7 @@ Operator::Operator(Env& env, const RunSettings& settings)
     : clock_(env),
       env_(clock_),
       settings_(settings),
-      database_url_(settings.database_url.text),
+      database_url_(settings.database.url.text),
       loop_(env),
       health_(env) {
   // The probe's answer comes on its own thread.
@@ -188,7 +188,9 @@ void Operator::build_status(const source::KubeSource& source) {
 
 bool Operator::build_api() {
   if (!settings_.api.listen) return true;
-  auto made = api::ApiServer::create(env_, database_url_, settings_.redis, settings_.api, registry_, parts_.history);
+  const std::string& own = settings_.api.database_url.text;
+  auto made = api::ApiServer::create(env_, own.empty() ? database_url_ : own, settings_.redis, settings_.api, registry_,
+                                     parts_.history);
   if (made) {
     parts_.api = std::move(*made);
     return true;
@@ -205,6 +207,14 @@ void Operator::build_credentials() {
   if (settings_.sidecar_redis_url) options.sidecar_redis_url = settings_.sidecar_redis_url->text;
   options.is_leader = [this] { return is_leader(); };
   parts_.credentials = std::make_unique<credentials::Credentials>(env_, *parts_.kube, std::move(options), registry_);
+}
+
+void Operator::warn_of_transports() const {
+  if (settings_.redis.is_plain_off_this_machine()) log::warn("Redis is spoken to in plain text");
+  for (const std::string& url : {database_url_, settings_.api.database_url.text}) {
+    const std::string warning = url.empty() ? "" : ledger::transport_warning(url);
+    if (!warning.empty()) log::warn(warning);
+  }
 }
 
 int Operator::run() {
@@ -226,6 +236,7 @@ int Operator::run() {
   admin_ = std::move(*admin);
   log::info("listening", {{"admin", admin_->address()}, {"version", TALLYGATE_VERSION}});
   if (!ledger::armed_faults().empty()) log::warn("faults are armed", {{"faults", ledger::armed_faults()}});
+  warn_of_transports();
   if (settings_.stripe == Stripe::kDisabled) log::warn("submission to Stripe is disabled; usage is kept");
   if (parts_.admission) parts_.admission->start();  // waits for neither the ledger nor Redis
   parts_.probe->start();

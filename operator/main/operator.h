@@ -87,6 +87,7 @@ class Operator {
   void build_status(const source::KubeSource& source);
   bool build_api();
   void build_credentials();
+  void warn_of_transports() const;
   bool is_leader() const;
   bool may_count() const;
   void schema_checked(const Result<void>& answer);

@@ -45,18 +45,30 @@ config::Parser<std::string> stripe_version() {
   return {parse, "VERSION"};
 }
 
-void declare_database(OptionSet& options, config::Url& target) {
-  options.add("database-url", &target, config::url({"postgresql", "postgres"}))
-      .env()
-      .required()
-      .help("the ledger: postgresql://[user@]host[:port]/database; a password goes into the environment or a file");
+std::optional<Refusal> check_redis(const config::Url& url, bool insecure, const std::string& ca_file,
+                                   redis::Endpoint& out) {
+  auto endpoint = redis::parse_url(url.text);
+  if (!endpoint) return Refusal{endpoint.error().message, "write redis://[user@]host[:port][/db]"};
+  if (!insecure && endpoint->is_plain_off_this_machine()) return Refusal{redis::kPlainProblem, redis::kPlainFix};
+  out = std::move(*endpoint);
+  out.ca_file = ca_file;
+  return std::nullopt;
 }
 
-void declare_redis(OptionSet& options, config::Url& target) {
-  options.add("redis-url", &target, config::url({"redis", "rediss", "unix"}))
+template <class Settings>
+void declare_redis(OptionSet& options, Settings& s) {
+  options.add("redis-url", &s.redis_url, config::url({"redis", "rediss", "unix"}))
       .env()
       .required()
-      .help("the quota cache: redis://host[:port][/db], rediss:// for TLS, unix:///path");
+      .help("the quota cache: rediss://host[:port][/db], redis:// without TLS, unix:///path");
+  options.add("redis-ca-file", &s.redis_ca_file, config::file(config::Must::kExist))
+      .env()
+      .help("certificate authorities for rediss://; default: the system's");
+  options.add("redis-insecure", &s.redis_insecure, config::boolean())
+      .env()
+      .fallback("false")
+      .help("speak to Redis in plain text off this machine too");
+  options.check("redis-url", [&s] { return check_redis(s.redis_url, s.redis_insecure, s.redis_ca_file, s.redis); });
 }
 
 void declare_sources(OptionSet& options, RunSettings& s) {
@@ -78,8 +90,8 @@ void declare_sources(OptionSet& options, RunSettings& s) {
       .env()
       .fallback("false")
       .help("let this cluster take the place of the one that the ledger's objects are of");
-  declare_redis(options, s.redis_url);
-  declare_database(options, s.database_url);
+  declare_redis(options, s);
+  ledger::declare_database(options, s.database);
   options
       .add("roles", &s.roles,
            config::list_of(config::one_of<Role>({{"controller", Role::kController}, {"pipeline", Role::kPipeline}})))
@@ -187,13 +199,6 @@ std::optional<Refusal> check_stripe_base(const config::Url& url) {
   return std::nullopt;
 }
 
-std::optional<Refusal> check_redis(const config::Url& url, redis::Endpoint& out) {
-  auto endpoint = redis::parse_url(url.text);
-  if (!endpoint) return Refusal{endpoint.error().message, "write redis://[user@]host[:port][/db]"};
-  out = std::move(*endpoint);
-  return std::nullopt;
-}
-
 std::optional<Refusal> check_stripe_key(const RunSettings& s) {
   if (s.stripe == Stripe::kEnabled && s.has(Role::kPipeline) && s.stripe_api_key.empty()) {
     return Refusal{"STRIPE_API_KEY is not set, so that nothing could be submitted",
@@ -206,7 +211,6 @@ void declare_rules(OptionSet& options, RunSettings& s) {
   options.check("source", [&s] { return check_source(s); });
   options.check("stripe-api-base", [&s] { return check_stripe_base(s.stripe_api_base); });
   options.check("stripe-api-key", [&s] { return check_stripe_key(s); });
-  options.check("redis-url", [&s] { return check_redis(s.redis_url, s.redis); });
 }
 
 config::Parser<std::string> namespace_name() {
@@ -264,11 +268,20 @@ void declare_run(OptionSet& options, RunSettings& settings) {
   admission::declare_admission(options, settings.admission);
   declare_credentials(options, settings);
   declare_rules(options, settings);
+  // One word for the one Redis that operator and sidecars share.
+  options.check("redis-insecure", [&settings]() -> std::optional<Refusal> {
+    settings.admission.injector.redis_insecure = settings.redis_insecure;
+    return std::nullopt;
+  });
+  options.check("api-database-url", [&settings]() -> std::optional<Refusal> {
+    const std::string& url = settings.api.database_url.text;
+    return url.empty() ? std::nullopt : ledger::check_transport(url, settings.database.insecure);
+  });
 }
 
 void declare_migrate(OptionSet& options, MigrateSettings& settings) {
   options.describe("Applies the migrations that the database lacks. Any number of these may run at once.");
-  declare_database(options, settings.database_url);
+  ledger::declare_database(options, settings.database);
   options.add("wait", &settings.wait_ms, config::duration_ms(0, 3600'000))
       .env()
       .fallback("0s")
@@ -279,17 +292,16 @@ void declare_ledger_status(OptionSet& options, LedgerSettings& s) {
   options.describe(
       "Says whether the ledger knows all that it once told Redis and sidecars, or has gone back, and which usage is "
       "missing. Ends with 1 where it has gone back.");
-  declare_redis(options, s.redis_url);
-  declare_database(options, s.database_url);
-  options.check("redis-url", [&s] { return check_redis(s.redis_url, s.redis); });
+  declare_redis(options, s);
+  ledger::declare_database(options, s.database);
 }
 
 void declare_ledger_recover(OptionSet& options, LedgerSettings& s) {
   options.describe(
       "Takes a ledger that was restored from a backup back into service: it learns from Redis and sidecars what it has "
       "forgotten, and asks for the usage that is missing. Have the sidecars running. docs/runbooks/ledger-restore.md");
-  declare_redis(options, s.redis_url);
-  declare_database(options, s.database_url);
+  declare_redis(options, s);
+  ledger::declare_database(options, s.database);
   options.add("actor", &s.actor, config::text(1, 200)).required().help("who; kept in the audit log");
   options.add("reason", &s.reason, config::text(1, 500)).required().help("why; kept in the audit log");
   options.add("hear", &s.hear_ms, config::duration_ms(1500, 600'000))
@@ -301,22 +313,20 @@ void declare_ledger_recover(OptionSet& options, LedgerSettings& s) {
   options.add("force", &s.force, config::boolean())
       .fallback("false")
       .help("also where nobody outside knows more than the ledger");
-  options.check("redis-url", [&s] { return check_redis(s.redis_url, s.redis); });
 }
 
 void declare_verify(OptionSet& options, VerifySettings& s) {
   options.describe(
       "Looks whether a deployment is as it must be: PostgreSQL's schema and contents, Redis, Stripe. Changes nothing. "
       "Ends with 0 where everything is right, with 1 where something is missing or wrong.");
-  declare_redis(options, s.redis_url);
-  declare_database(options, s.database_url);
+  declare_redis(options, s);
+  ledger::declare_database(options, s.database);
   declare_account(options, s);
   options.add("output", &s.output, config::one_of<Output>({{"table", Output::kTable}, {"json", Output::kJson}}))
       .env()
       .fallback("table")
       .help("table: for people; json: one document");
   options.check("stripe-api-base", [&s] { return check_stripe_base(s.stripe_api_base); });
-  options.check("redis-url", [&s] { return check_redis(s.redis_url, s.redis); });
   options.check("stripe-api-key", [&s]() -> std::optional<Refusal> {
     if (s.stripe == Stripe::kDisabled || !s.stripe_api_key.empty()) return std::nullopt;
     return Refusal{"STRIPE_API_KEY is not set, so that Stripe cannot be asked",

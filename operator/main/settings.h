@@ -12,6 +12,7 @@
 #include "core/telemetry/settings.h"
 #include "operator/admission/settings.h"
 #include "operator/api/settings.h"
+#include "operator/ledger/settings.h"
 #include "operator/source/acceptance.h"
 
 namespace tallygate::operator_main {
@@ -23,8 +24,15 @@ struct RunSettings {
   telemetry::Settings telemetry;
   config::Tagged source;
   source::AcceptanceOptions acceptance;
+<<<<<<< HEAD
   std::vector<std::string> secret_namespaces;
   config::Url redis_url, database_url;
+=======
+  config::Url redis_url;
+  std::string redis_ca_file;
+  bool redis_insecure = false;
+  ledger::DatabaseSettings database;
+>>>>>>> 451097a (Plain text leaves this machine only where a flag says so; the API by a login of its own; key new; docs/security.md)
   std::vector<Role> roles;
   bool migrate = false;
   int64_t float_units = 0;
@@ -48,13 +56,16 @@ void declare_run(config::OptionSet& options, RunSettings& settings);
 
 struct MigrateSettings {
   telemetry::Settings telemetry;
-  config::Url database_url;
+  ledger::DatabaseSettings database;
   int64_t wait_ms = 0;
 };
 void declare_migrate(config::OptionSet& options, MigrateSettings& settings);
 
 struct LedgerSettings {
-  config::Url redis_url, database_url;
+  config::Url redis_url;
+  std::string redis_ca_file;
+  bool redis_insecure = false;
+  ledger::DatabaseSettings database;
   std::string actor, reason;
   int64_t hear_ms = 0, gap_wait_ms = 0;
   bool force = false;
@@ -68,7 +79,10 @@ void declare_ledger_recover(config::OptionSet& options, LedgerSettings& settings
 enum class Output : uint8_t { kTable, kJson };
 
 struct VerifySettings {
-  config::Url redis_url, database_url;
+  config::Url redis_url;
+  std::string redis_ca_file;
+  bool redis_insecure = false;
+  ledger::DatabaseSettings database;
   Stripe stripe = Stripe::kEnabled;
   config::Url stripe_api_base;
   std::string stripe_api_key, stripe_version;

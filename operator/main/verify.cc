@@ -9,7 +9,7 @@ namespace tallygate::operator_main {
 
 int verify(Env& env, const VerifySettings& settings) {
   verify::Deployment deployment;
-  deployment.database_url = settings.database_url.text;
+  deployment.database_url = settings.database.url.text;
   deployment.redis = settings.redis;
   if (settings.stripe == Stripe::kEnabled) {
     std::string base = settings.stripe_api_base.text;

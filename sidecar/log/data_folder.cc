@@ -100,7 +100,12 @@ Result<void> DataFolder::open(const std::string& path) {
   const auto because = [](const std::string& what) {
     return fail(Errc::kInternal, what + ": " + std::strerror(errno));
   };
-  if (mkdir(path_.c_str(), 0700) != 0 && errno != EEXIST) return because("cannot make the data folder " + path_);
+  const bool made = mkdir(path_.c_str(), 0700) == 0;
+  if (!made && errno == ENOENT) {
+    return fail(Errc::kInternal,
+                "the data folder " + path_ + " cannot be made: what it is to be in is not there; make that first");
+  }
+  if (!made && errno != EEXIST) return because("cannot make the data folder " + path_);
   struct stat info {};
   fd_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd_ < 0 || fstat(fd_, &info) != 0) return because("cannot open the data folder " + path_);

@@ -56,7 +56,10 @@ void fit_into_descriptors(Settings& settings) {
   const size_t clients = clients_within(limit);
   if (settings.proxy.client_connections_max <= clients) return;
   log::warn("fewer client connections than --max-connections: RLIMIT_NOFILE is too low",
-            {{"limit", limit}, {"max_connections", settings.proxy.client_connections_max}, {"taken", clients}});
+            {{"limit", limit},
+             {"max_connections", settings.proxy.client_connections_max},
+             {"taken", clients},
+             {"fix", "raise the hard limit: ulimit -n, LimitNOFILE= of a service, or the container runtime's"}});
   settings.proxy.client_connections_max = clients;
 }
 
@@ -65,6 +68,9 @@ int run(Settings settings) {
   LedgerClock env(system_env());
   log::start({settings.telemetry.log_level, settings.telemetry.log_format}, system_env());
   fit_into_descriptors(settings);
+  if (auto redis = redis_endpoint(settings); redis && redis->is_plain_off_this_machine()) {
+    log::warn("Redis is spoken to in plain text");
+  }
   EventLoop loop(env);
   auto sidecar = Sidecar::create(loop, env, settings);
   if (!sidecar) return stop_with(sidecar.error());

@@ -163,6 +163,10 @@ void declare(config::OptionSet& options, Settings& s) {
   options.add("redis-ca-file", &s.redis_ca_file, file(Must::kExist))
       .env()
       .help("certificate authorities for rediss://; default: the system's");
+  options.add("redis-insecure", &s.redis_insecure, boolean())
+      .env()
+      .fallback("false")
+      .help("speak to Redis in plain text off this machine too");
   options.add("ledger-url", &s.ledger_url, ledger_address())
       .env()
       .help("the operator's API, where units are leased while Redis is away; without it there is onUnavailable only");
@@ -243,8 +247,9 @@ void declare(config::OptionSet& options, Settings& s) {
   });
   options.check("redis-url", [&s]() -> std::optional<Refusal> {
     auto endpoint = redis_endpoint(s);
-    if (endpoint) return std::nullopt;
-    return Refusal{"the URL cannot be used", endpoint.error().message};
+    if (!endpoint) return Refusal{"the URL cannot be used", endpoint.error().message};
+    if (s.redis_insecure || !endpoint->is_plain_off_this_machine()) return std::nullopt;
+    return Refusal{redis::kPlainProblem, redis::kPlainFix};
   });
   options.check("ledger-url", [&s]() -> std::optional<Refusal> {
     if (!s.ledger_url || s.ledger_url->scheme == "https" || is_loopback(s.ledger_url->host)) return std::nullopt;

@@ -21,6 +21,7 @@ struct Settings {
   config::ObjectName policy;
   config::Url redis_url;
   std::string redis_ca_file;
+  bool redis_insecure = false;
   std::optional<config::Url> ledger_url;  // absent: no leases from the ledger
   std::string ledger_token_file, ledger_ca_file;
   std::string data_dir;

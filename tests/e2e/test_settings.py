@@ -1,6 +1,8 @@
 """Malformed flags and environment: the process refuses to start with exit 64 and lists every fault. SPEC G; issue: each malformed flag or
 environment value gets a clear error."""
 
+import hashlib
+import re
 import subprocess
 import tempfile
 import unittest
@@ -30,6 +32,8 @@ SIDECAR_CASES = {
     "a Redis URL of another scheme": ({"--redis-url": "http://127.0.0.1:6379"}, {}, ["redis-url"]),
     "a Redis URL that is none": ({"--redis-url": "::::"}, {}, ["redis-url"]),
     "a Redis URL in the environment that is none": ({"--redis-url": None}, {"TALLYGATE_REDIS_URL": "nonsense"}, ["TALLYGATE_REDIS_URL"]),
+    "Redis in plain text elsewhere": ({"--redis-url": "redis://redis.example:6379"}, {}, ["redis-url", "rediss://", "--redis-insecure"]),
+    "Redis by a name that looks like this machine": ({"--redis-url": "redis://127.example.com"}, {}, ["redis-url", "plain text"]),
     "a secret in a flag": ({"--redis-url": "redis://:hunter2@127.0.0.1:9"}, {}, ["redis-url"]),
     "a ledger without a token": ({"--ledger-url": "http://127.0.0.1:9"}, {}, ["ledger-token-file"]),
     "a token without a ledger": ({"--ledger-token-file": "/etc/hostname"}, {}, ["ledger-token-file"]),
@@ -60,6 +64,11 @@ OPERATOR_CASES = {
     "an unknown flag": ({"--bogus": "1"}, {}, ["bogus"]),
     "a source of no known kind": ({"--source": "/etc/manifests"}, {}, ["source"]),
     "a database URL of another scheme": ({"--database-url": "mysql://127.0.0.1/x"}, {}, ["database-url"]),
+    "Redis in plain text elsewhere": ({"--redis-url": "redis://10.0.0.7:6379"}, {}, ["redis-url", "rediss://", "--redis-insecure"]),
+    "a database in plain text elsewhere": ({"--database-url": "postgresql://u@db.example/d?sslmode=prefer"}, {},
+                                           ["database-url", "sslmode=verify-full", "--database-insecure"]),
+    "a database that the environment names": ({"--database-url": "postgresql:///d"}, {"PGHOST": "db.example"}, ["database-url", "plain text"]),
+    "the API's database in plain text elsewhere": ({"--api-database-url": "postgresql://u@db.example/d"}, {}, ["api-database-url", "plain text"]),
     "a Stripe base that is no URL": ({"--stripe-api-base": "stripe"}, {}, ["stripe-api-base"]),
     "an interval without a unit": ({"--aggregate-interval": "60"}, {}, ["aggregate-interval"]),
     "a negative interval": ({"--submit-interval": "-5m"}, {}, ["submit-interval"]),
@@ -108,6 +117,14 @@ class Settings(unittest.TestCase):
                               check=False)
         self.assertEqual(done.returncode, USAGE)
         self.assertIn("database-url", done.stderr)
+
+    def test_a_new_key_comes_with_its_hash(self):
+        made = [subprocess.run([binary("tallygate-operator"), "key", "new"], capture_output=True, text=True, timeout=10, check=True).stdout
+                for _ in range(2)]
+        keys = [re.fullmatch(r"key:  (tgk_[0-9a-f]{32})\nhash: (sha256:[0-9a-f]{64})\n", text).groups() for text in made]
+        self.assertEqual(len({key for key, _ in keys}), 2)
+        for key, digest in keys:
+            self.assertEqual(digest, "sha256:" + hashlib.sha256(key.encode()).hexdigest())
 
 
 if __name__ == "__main__":
