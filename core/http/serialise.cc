@@ -39,7 +39,7 @@ std::string request_id_of(const Request& request, Env& env) {
   static constexpr size_t kGivenBytesMax = 128, kNewBytes = 16;
   const std::string_view given = request.header("x-request-id");
   const bool usable = given.size() <= kGivenBytesMax && is_token(given) && request.header_count("x-request-id") == 1;
-  return usable ? std::string(given) : env.random_hex(kNewBytes);
+  return env.random_hex(kNewBytes) + (usable ? "." + std::string(given) : "");
 }
 
 void name_request(const Shared& shared, Response& response, std::string id) {

@@ -58,8 +58,9 @@ struct ServerOptions {
   // Proxies whose X-Forwarded-For is believed: a request from one is its client's, in Request::peer and in its number;
   // their own connections count for no address.
   std::vector<Network> trusted_proxies = {};
-  // Each request has an id: the X-Request-Id that it brings along, where it is a token of at most 128 bytes, else a new
-  // one. Every answer says it, whoever made it, and so does the body of a problem (requestId).
+  // Each request has an id: 32 hex digits of ours, which nobody can choose, and after a dot the X-Request-Id that it
+  // brings along, where that is a token of at most 128 bytes. Every answer says it, whoever made it, and so does the
+  // body of a problem (requestId).
   bool request_ids = false;
   size_t head_bytes_max = 16 * 1024;
   size_t body_bytes_max = 1024 * 1024;         // where the route says nothing else

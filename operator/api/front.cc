@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/http/address.h"
 #include "core/ids.h"
 #include "core/telemetry/log.h"
 #include "operator/api/text.h"
@@ -49,6 +50,14 @@ http::Response rate_limited(int64_t wait_ms, std::string detail) {
                                 {{"Retry-After", std::to_string((wait_ms + 999) / 1000)}});
 }
 
+// What one client is counted by: of IPv6 its /64.
+std::string client_key(const std::string& peer) {
+  const auto address = parse_address(peer);
+  if (!address) return peer;
+  const http::AddressKey key(*address);
+  return std::to_string(key.high) + ':' + std::to_string(key.low);
+}
+
 Share share_of(const ApiRoute& route, const Principal& principal) {
   if (route.scope == Scope::kLeaseWrite) return Share::kLeases;
   if (principal.is_user) return Share::kUsers;
@@ -82,7 +91,8 @@ Front::Front(Services services, const CredentialStore& credentials, FrontOptions
     : services_(services),
       credentials_(credentials),
       options_(std::move(options)),
-      shares_(options_.rate_limit, options_.rate_limited_tenants_max) {}
+      shares_(options_.rate_limit, options_.rate_limited_tenants_max),
+      signatures_(options_.signatures, options_.rate_limited_tenants_max) {}
 
 void Front::add_routes(http::Router& router) {
   for (const ApiRoute& route : api_routes()) {
@@ -140,45 +150,35 @@ bool AsyncCall::moves_to_worker(AsyncCallHandler handler) {
   return true;
 }
 
-std::shared_ptr<const Principal> Front::authenticate(const http::Request& request, const Snapshot* snapshot,
-                                                     std::string& why) const {
+Result<std::shared_ptr<const Principal>> Front::authenticate(const http::Request& request, const Snapshot* snapshot) {
+  const auto refused = [](const char* why) { return fail(Errc::kInvalid, why); };
   const bool proxied = request.header_count("authorization") == 0;
   const char* name = proxied ? kProxiedAuthorization : "authorization";
   const std::string_view header = request.header(name);
   if (request.header_count(name) != 1 || header.size() < 8) {
-    why = "no Authorization header, or several";
-    return nullptr;
+    return refused("no Authorization header, or several");
   }
   std::string scheme(header.substr(0, 7));
   std::transform(scheme.begin(), scheme.end(), scheme.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   const std::string_view token = header.substr(7);
   const auto credentials = credentials_.current();
-  if (scheme != "bearer " || token.find(' ') != std::string_view::npos) {
-    why = "no bearer token";
-    return nullptr;
-  }
+  if (scheme != "bearer " || token.find(' ') != std::string_view::npos) return refused("no bearer token");
   if (token.starts_with(kServiceTokenPrefix)) {
     const Principal* known = credentials->service_tokens.find(token);
-    if (known == nullptr) {
-      why = "unknown service token";
-      return nullptr;
-    }
+    if (known == nullptr) return refused("unknown service token");
     const std::string_view actor = request.header(kActorHeader);
-    if (actor.empty() || !known->has(Scope::kAdmin)) return {credentials, known};
+    if (actor.empty() || !known->has(Scope::kAdmin)) {
+      return std::shared_ptr<const Principal>{credentials, known};
+    }
     Principal acting = *known;
     acting.actor += " for " + std::string(is_clean_text(actor) ? cut_text(actor, kActorBytesMax) : "?");
     return std::make_shared<const Principal>(std::move(acting));
   }
-  if (!credentials->jwt_keys) {
-    why = "no JWT is taken here";
-    return nullptr;
-  }
-  const auto claims = verify_jwt(token, *credentials->jwt_keys, credentials->jwt_rules, services_.env.wall_s());
-  if (!claims) {
-    why = claims.error().message;
-    return nullptr;
-  }
+  if (!credentials->jwt_keys) return refused("no JWT is taken here");
+  const auto budget = [&] { return signatures_.take(client_key(request.peer), services_.env.mono_ns()) == 0; };
+  const auto claims = verify_jwt(token, *credentials->jwt_keys, credentials->jwt_rules, services_.env.wall_s(), budget);
+  if (!claims) return tl::unexpected(claims.error());
   Principal principal;
   principal.is_user = true;
   principal.actor =
@@ -283,11 +283,13 @@ Front::Admitted Front::admit_provider(const http::Request& request) {
 
 tl::expected<Front::Caller, http::Response> Front::allow(const ApiRoute& route, const http::Request& request) {
   auto snapshot = services_.directory.snapshot();
-  std::string why;
-  auto principal = authenticate(request, snapshot.get(), why);
-  if (!principal) {
-    return unauthenticated(request, why, unauthorized());
+  auto found = authenticate(request, snapshot.get());
+  if (!found && found.error().errc == Errc::kExhausted) {
+    stats_.rate_limited.fetch_add(1, std::memory_order_relaxed);
+    return refuse(rate_limited(1000, "Too many new tokens from this address."));
   }
+  if (!found) return unauthenticated(request, found.error().message, unauthorized());
+  std::shared_ptr<const Principal> principal = std::move(*found);
   if (!snapshot) return refuse(not_ready());
   if (!principal->has(*route.scope)) {
     stats_.forbidden.fetch_add(1, std::memory_order_relaxed);

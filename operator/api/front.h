@@ -26,6 +26,9 @@ struct FrontOptions {
   int64_t deadline_ms = 5'000;  // from a request's arrival
   size_t rate_limited_tenants_max = 10'000;
   size_t body_bytes_max = 256 * 1024;  // of all but providers' requests
+  // Public keys' arithmetic for one client's address (IPv6: /64), on the thread of its connection. Tokens that come
+  // again need none.
+  RateLimit signatures = {1000, 2000};
 };
 
 struct FrontStats {
@@ -64,9 +67,8 @@ class Front {
   tl::expected<const Provider*, http::Response> prove(const Credentials& credentials, const http::Request& request);
   tl::unexpected<http::Response> unauthenticated(const http::Request& request, const std::string& why,
                                                  http::Response response);
-  // The caller, or nothing: `why` is for logs.
-  std::shared_ptr<const Principal> authenticate(const http::Request& request, const Snapshot* snapshot,
-                                                std::string& why) const;
+  // The caller, or why it is none: for logs.
+  Result<std::shared_ptr<const Principal>> authenticate(const http::Request& request, const Snapshot* snapshot);
   // The tenant to act for; else the refusal.
   tl::expected<std::string, http::Response> choose_tenant(const http::Request& request, const Principal& principal);
 
@@ -74,6 +76,7 @@ class Front {
   const CredentialStore& credentials_;
   const FrontOptions options_;
   RateShares shares_;
+  RateLimiter signatures_;  // by address
   FrontStats stats_;
 };
 

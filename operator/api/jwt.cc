@@ -155,7 +155,8 @@ Result<JwtClaims> claims_of(const json& claims, const JwtRules& rules, int64_t n
 
 }  // namespace
 
-Result<JwtClaims> verify_jwt(std::string_view token, const JwtKeys& keys, const JwtRules& rules, int64_t now_s) {
+Result<JwtClaims> verify_jwt(std::string_view token, const JwtKeys& keys, const JwtRules& rules, int64_t now_s,
+                             const SignatureBudget& budget) {
   if (token.size() > kJwtBytesMax) return refuse("it is too long");
   const size_t first = token.find('.');
   const size_t second = first == std::string_view::npos ? first : token.find('.', first + 1);
@@ -168,7 +169,9 @@ Result<JwtClaims> verify_jwt(std::string_view token, const JwtKeys& keys, const 
   if (!key) return tl::unexpected(key.error());
   const auto signature = base64url_decode(token.substr(second + 1));
   if (!signature || signature->empty()) return refuse("its signature is no base64url");
-  if (!signature_fits(**key, token.substr(0, second), *signature)) return refuse("its signature does not fit");
+  if (auto fits = check_signature(**key, token.substr(0, second), *signature, budget); !fits) {
+    return tl::unexpected(fits.error());
+  }
   const auto claims = part_of(token.substr(first + 1, second - first - 1), "payload");
   if (!claims) return tl::unexpected(claims.error());
   return claims_of(*claims, rules, now_s);

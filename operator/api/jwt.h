@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -58,7 +59,12 @@ struct JwtClaims {
 
 inline constexpr size_t kJwtBytesMax = 8192;
 
-// The error says for logs what is wrong; clients are told only that the token is not valid.
-Result<JwtClaims> verify_jwt(std::string_view token, const JwtKeys& keys, const JwtRules& rules, int64_t now_s);
+// Asked before a public key's arithmetic, 13 to 60 µs: whether the caller may have it done. Null: it may.
+using SignatureBudget = std::function<bool()>;
+
+// The error says for logs what is wrong; clients are told only that the token is not valid. kExhausted: the budget said
+// no, and nobody knows.
+Result<JwtClaims> verify_jwt(std::string_view token, const JwtKeys& keys, const JwtRules& rules, int64_t now_s,
+                             const SignatureBudget& budget = nullptr);
 
 }  // namespace tallygate::api

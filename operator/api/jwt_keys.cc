@@ -188,9 +188,14 @@ void KnownSignatures::add(const Digest& digest) {
   latest_.insert(digest);
 }
 
-bool signature_fits(const JwtKeys::Key& key, std::string_view signed_part, const std::string& signature) {
+Result<void> check_signature(const JwtKeys::Key& key, std::string_view signed_part, const std::string& signature,
+                             const SignatureBudget& budget) {
+  const auto answer = [](bool fits) -> Result<void> {
+    if (fits) return {};
+    return fail(Errc::kInvalid, "its signature does not fit");
+  };
   if (key.algorithm == JwtAlgorithm::kHs256)
-    return equal_in_constant_time(hmac_sha256(key.secret, signed_part), signature);
+    return answer(equal_in_constant_time(hmac_sha256(key.secret, signed_part), signature));
   KnownSignatures::Digest digest;
   const DigestContext hash(EVP_MD_CTX_new());
   const bool hashed = hash && EVP_DigestInit_ex(hash.get(), EVP_sha256(), nullptr) == 1 &&
@@ -198,9 +203,10 @@ bool signature_fits(const JwtKeys::Key& key, std::string_view signed_part, const
                       EVP_DigestUpdate(hash.get(), ".", 1) == 1 &&
                       EVP_DigestUpdate(hash.get(), signature.data(), signature.size()) == 1 &&
                       EVP_DigestFinal_ex(hash.get(), digest.data(), nullptr) == 1;
-  if (hashed && key.known->has(digest)) return true;
+  if (hashed && key.known->has(digest)) return {};
   const std::string der = key.algorithm == JwtAlgorithm::kEs256 ? der_of(signature) : signature;
-  if (der.empty()) return false;
+  if (der.empty()) return answer(false);
+  if (budget && !budget()) return fail(Errc::kExhausted, "too many new signatures from its address");
   const DigestContext context(EVP_MD_CTX_new());
   const bool fits =
       context && EVP_DigestVerifyInit(context.get(), nullptr, EVP_sha256(), nullptr, pkey_of(key.evp_pkey)) == 1 &&
@@ -208,7 +214,7 @@ bool signature_fits(const JwtKeys::Key& key, std::string_view signed_part, const
                        reinterpret_cast<const unsigned char*>(signed_part.data()), signed_part.size()) == 1;
   ERR_clear_error();
   if (fits && hashed) key.known->add(digest);
-  return fits;
+  return answer(fits);
 }
 
 Result<JwtKeys> JwtKeys::parse_jwks(std::string_view json) {

@@ -43,6 +43,7 @@ struct JwtKeys::Key {
 };
 
 std::string_view to_string(JwtAlgorithm algorithm);
-bool signature_fits(const JwtKeys::Key& key, std::string_view signed_part, const std::string& signature);
+Result<void> check_signature(const JwtKeys::Key& key, std::string_view signed_part, const std::string& signature,
+                             const SignatureBudget& budget);
 
 }  // namespace tallygate::api

@@ -343,12 +343,59 @@ TEST(ApiAccess, KeysAreATenantsOwn) {
   EXPECT_EQ(world.send(ask).status, 201);
 }
 
+// --api-database-url: a login that can be nothing but the API.
+TEST(ApiAccess, TheApiServesWithALoginThatIsAMemberOfItsRoleAlone) {
+  ApiWorld world({.prepare = [](ApiWorld& before) {
+    ASSERT_TRUE(before.session.exec("create role api_alone login"));
+    ASSERT_TRUE(before.session.exec("grant tallygate_api to api_alone"));
+    const size_t user = before.url.find("//") + 2;
+    before.api_url = before.url.substr(0, user) + "api_alone" + before.url.substr(before.url.find('@'));
+  }});
+  world.credit("shop/acme", 10'000'000);
+  EXPECT_EQ(world.post("/v1/deductions", R"({"amount":"1"})", "d").status, 201);
+  EXPECT_EQ(world.post("/v1/reservations", R"({"callId":"c","amount":"1"})", "r").status, 201);
+  EXPECT_EQ(world.post("/v1/reservations/c/commit", R"({"cost":"1.5"})", "c").status, 200);
+  EXPECT_EQ(world.post("/v1/status-check", R"({"callId":"c"})").status, 200);
+  EXPECT_EQ(world.post("/v1/usage", R"({"id":"u","meter":"api_calls","units":3})").status, 201);
+  EXPECT_EQ(world.get("/v1/wallet/transactions").status, 200);
+  EXPECT_EQ(world.post("/v1/quotes", R"({"from":"USD","to":"GBP"})", "q").status, 201);
+  EXPECT_EQ(world.get("/v1/wallet").member("balance"), "7.50");
+  // It makes no money.
+  EXPECT_EQ(world
+                .send({.method = "POST",
+                       .path = "/v1/wallet/adjustments",
+                       .body = R"({"amount":"1","currency":"GBP","reason":"r"})",
+                       .token = kAdminToken,
+                       .key = "a",
+                       .tenant = "shop/acme"})
+                .status,
+            500);
+  EXPECT_EQ(world.get("/v1/wallet").member("balance"), "7.50");
+}
+
 TEST(ApiAccess, EveryAnswerNamesItsRequest) {
   ApiWorld world;
   const Answer given =
       world.send({.path = "/v1/reservations/none", .token = kAcmeToken, .headers = {{"X-Request-Id", "abc-1"}}});
-  EXPECT_NE(given.head.find("X-Request-Id: abc-1"), std::string::npos);
-  EXPECT_EQ(given.member("requestId"), "abc-1");
+  const std::string id = given.member("requestId");
+  EXPECT_NE(given.head.find("X-Request-Id: " + id + "\r\n"), std::string::npos);
+  ASSERT_EQ(id.size(), 32 + 6);
+  EXPECT_EQ(id.substr(32), ".abc-1") << "ours, then the client's";
+  // In the audit log too: nobody can pass for another request.
+  const auto adjust = [&](const std::string& key) {
+    const Answer adjusted = world.send({.method = "POST",
+                                        .path = "/v1/wallet/adjustments",
+                                        .body = R"({"amount":"1","currency":"GBP","reason":"r"})",
+                                        .token = kAdminToken,
+                                        .key = key,
+                                        .tenant = "shop/acme",
+                                        .headers = {{"X-Request-Id", "abc-1"}}});
+    EXPECT_EQ(adjusted.status, 201) << adjusted.body;
+  };
+  adjust("a");
+  adjust("b");
+  EXPECT_EQ(
+      world.number("select count(distinct request_id) from audit_log where request_id ~ '^[0-9a-f]{32}\\.abc-1$'"), 2);
   EXPECT_EQ(world.send({.token = kAcmeToken, .headers = {{"X-Request-Id", "not a token"}}}).head.find("not a token"),
             std::string::npos);
   EXPECT_EQ(world.send({.path = "/openapi.yaml"}).status, 200) << "for everybody";

@@ -138,6 +138,13 @@ TEST(Jwt, ATokenThatIsKnownExpiresAndIsNoOther) {
     const std::string forged = token(rsa ? R"({"alg":"RS256"})" : R"({"alg":"ES256"})",
                                      [](const std::string&) { return std::string(64, 'x'); });
     EXPECT_FALSE(verify_jwt(forged, *keys, kRules, kNow));
+    // Whose budget is used up has nothing computed: what is known passes, of the rest nobody knows.
+    int asked = 0;
+    const auto none = [&] { return ++asked == 0; };
+    EXPECT_TRUE(verify_jwt(good, *keys, kRules, kNow, none));
+    EXPECT_EQ(asked, 0);
+    EXPECT_EQ(verify_jwt(forged, *keys, kRules, kNow, none).error().errc, Errc::kExhausted);
+    EXPECT_EQ(asked, 1);
     EXPECT_FALSE(known.has(digest_of(forged))) << "only what fits is";
     known.add(digest_of(forged));
     EXPECT_TRUE(verify_jwt(forged, *keys, kRules, kNow));
