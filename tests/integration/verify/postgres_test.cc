@@ -30,6 +30,27 @@ TEST(Verify, HealthyDeploymentEndsWithZero) {
   EXPECT_EQ(ended.output.find(StripeEmulator::kKey), std::string::npos) << "the key is told";
 }
 
+TEST(Verify, UnitsThatAnEndedEpochHoldsAreTold) {
+  VerifyWorld world;
+  const auto held = [&] { return row_of(world.verify(), "postgres: units on hold").detail; };
+  EXPECT_EQ(held(), "none of an ended epoch");
+  const auto bucket = [&](const std::string& name, const std::string& window_end) {
+    world.sql(
+        "insert into escrow_accounts (tenant, name, bucket, wallet, window_start, window_end, created_at) values "
+        "('shop/acme', '" +
+        name + "', '" + name + "', false, now() - interval '1 day', " + window_end + ", now())");
+    world.sql(
+        "insert into escrow_floats (account, epoch, funded, booked, recalled) select id, 0, 50, 7, 3 from "
+        "escrow_accounts "
+        "where bucket = '" +
+        name + "'");
+  };
+  bucket("open", "now() + interval '1 day'");
+  bucket("over", "now()");
+  EXPECT_NE(held().find("40 in 1 buckets"), std::string::npos) << held();
+  EXPECT_TRUE(world.verify().all_right()) << "it is no fault";
+}
+
 TEST(Verify, JsonIsOneDocument) {
   VerifyWorld world;
   world.sql("drop index epochs_closing");
