@@ -24,15 +24,11 @@ struct RunSettings {
   telemetry::Settings telemetry;
   config::Tagged source;
   source::AcceptanceOptions acceptance;
-<<<<<<< HEAD
   std::vector<std::string> secret_namespaces;
-  config::Url redis_url, database_url;
-=======
   config::Url redis_url;
   std::string redis_ca_file;
   bool redis_insecure = false;
   ledger::DatabaseSettings database;
->>>>>>> 451097a (Plain text leaves this machine only where a flag says so; the API by a login of its own; key new; docs/security.md)
   std::vector<Role> roles;
   bool migrate = false;
   int64_t float_units = 0;
