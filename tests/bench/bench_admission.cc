@@ -9,6 +9,8 @@
 
 #include <cstdio>
 
+#include <netinet/in.h>
+
 #include "tests/integration/sidecar/world.h"
 
 using namespace tallygate;
