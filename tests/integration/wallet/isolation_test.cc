@@ -74,7 +74,8 @@ TEST(Isolation, TablesWithoutATenantShowOnlyWhatIsOnesOwn) {
   const auto tables = must(mine.owner.exec(kTables));
   for (size_t i = 0; i < tables.size(); ++i) {
     const std::string table(tables.text(i, 0));
-    if (tables.boolean(i, 2) || table == "currencies") continue;
+    // The same for everybody, and nobody's: the currencies; how far the ledger is (a restored one is told by it).
+    if (tables.boolean(i, 2) || table == "currencies" || table == "ledger_history") continue;
     SCOPED_TRACE(table);
     const auto rows = as_api(mine.owner, table, mine.tenant, "select count(*) from " + table);
     ASSERT_TRUE(rows);
