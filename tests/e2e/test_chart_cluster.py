@@ -64,7 +64,7 @@ class OnACluster(unittest.TestCase):
         for name in [crd["metadata"]["name"] for crd in self.crds()]:
             # One that goes before it is served is cleaned up in minutes only.
             self.kube.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{name}")
-            self.kube.kubectl("delete", "crd", name, "--wait")
+            self.kube.kubectl("delete", "crd", name, "--wait", timeout_s=240)
         self.kube.kubectl("delete", "secret", "--all", "--namespace", NAMESPACE)
 
     def crds(self):
