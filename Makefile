@@ -2,13 +2,14 @@
 PRESET ?= release
 JOBS ?= $(shell nproc)
 
-.PHONY: help setup build test demo bench images fmt lint clean
+.PHONY: help setup build test test-node demo bench images fmt lint clean
 
 help:
 	@echo "make setup   install the Debian packages that are missing (root or sudo)"
 	@echo "make build   build/$(PRESET)/bin/tallygate-operator and tallygate-sidecar   PRESET=dev|release|asan|tsan"
 	@echo "make demo    the whole system on this machine, its story told with real requests   ONCE=1: end after the story"
 	@echo "make test    unit, integration, sanitizer and end-to-end tests; one summary at the end"
+	@echo "make test-node  on a real node with running pods: chart, injection, traffic, status   root; the first time it builds a kubelet"
 	@echo "make bench   CPU per request beside nginx, the admission decision in ns, the usage pump, following an API server"
 	@echo "make images  both container images, with SBOM and checksums, into build/images"
 	@echo "make fmt     clang-format; make lint: clang-tidy; make clean"
@@ -22,6 +23,11 @@ build: setup
 test: setup
 	@scripts/build.sh release $(JOBS) all
 	@python3 tests/run.py
+
+test-node: setup
+	@scripts/setup.sh node
+	@scripts/build.sh release $(JOBS) tallygate-operator tallygate-sidecar
+	@python3 -m unittest discover -v -s tests/node -t .
 
 demo: build
 	@python3 demo/demo.py

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The real Kubernetes parts that tests use, built from the Go module proxy into ${XDG_CACHE_HOME:-~/.cache}/tallygate.
 #
-#   kubernetes.sh               etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl (NODE=1: kubelet, kube-proxy too)
+#   kubernetes.sh               etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl
+#   kubernetes.sh node          kubelet and kube-proxy, of the last version that runs on Debian 12's containerd; and CoreDNS
 #   kubernetes.sh tools [NAME…] helm, kubeconform and promtool, or those named (prometheus, kwok): into tools/NAME-VERSION/
-#   kubernetes.sh path [TOOL]   where they are, or would be
+#   kubernetes.sh path [TOOL]   where they are, or would be; of `node` too
 #
 # Nothing to do when they are there. Cold it takes several minutes on 2 cores, and 4 GB of disk, which
 # `rm -rf ~/.cache/tallygate/kubernetes/go` gives back. KUBEBUILDER_ASSETS names a folder of binaries to use in place of these.
@@ -12,14 +13,16 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 module=$here/tests/kubernetes/gomod
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tallygate
-version=$(sed -n 's#^\tk8s.io/kubernetes \(v[0-9.]*\)$#\1#p' "$module/go.mod")
-bin=${KUBEBUILDER_ASSETS:-$cache/kubernetes/$version}
+node_module=$here/tests/kubernetes/gomod-node
+version_of() { sed -n 's#^\tk8s.io/kubernetes \(v[0-9.]*\)$#\1#p' "$1/go.mod"; }
+bin=${KUBEBUILDER_ASSETS:-$cache/kubernetes/$(version_of "$module")}
+node_bin=${KUBEBUILDER_ASSETS:-$cache/kubernetes/$(version_of "$node_module")}
 
-declare -A tool_version=([helm]=v3.22.0 [kubeconform]=v0.7.0 [promtool]=v0.316.0 [prometheus]=v0.316.0 [kwok]=v0.7.0)
+declare -A tool_version=([helm]=v3.22.0 [kubeconform]=v0.7.0 [promtool]=v0.316.0 [prometheus]=v0.316.0 [kwok]=v0.7.0 [coredns]=v1.12.4)
 declare -A tool_package=(
   [helm]=helm.sh/helm/v3/cmd/helm [kubeconform]=github.com/yannh/kubeconform/cmd/kubeconform
   [promtool]=github.com/prometheus/prometheus/cmd/promtool [prometheus]=github.com/prometheus/prometheus/cmd/prometheus
-  [kwok]=sigs.k8s.io/kwok/cmd/kwok
+  [kwok]=sigs.k8s.io/kwok/cmd/kwok [coredns]=github.com/coredns/coredns
 )
 
 say() { echo "kubernetes: $*" >&2; }
@@ -63,9 +66,11 @@ build() {
   say "built $name in $((SECONDS - began)) s"
 }
 
+# build_parts MODULE BIN COMMAND…
 build_parts() {
-  local commands=(etcd kube-apiserver kubectl kube-controller-manager kube-scheduler)
-  [ "${NODE:-0}" = 1 ] && commands+=(kubelet kube-proxy)
+  local module=$1 bin=$2 version commands
+  shift 2
+  commands=("$@") version=$(version_of "$module")
   if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
     say "KUBEBUILDER_ASSETS: using what is in $bin"
     return
@@ -118,9 +123,14 @@ build_tools() {
 }
 
 case ${1:-} in
-"") build_parts ;;
+"") build_parts "$module" "$bin" etcd kube-apiserver kubectl kube-controller-manager kube-scheduler ;;
+node)
+  build_parts "$node_module" "$node_bin" kubelet kube-proxy
+  build_tools coredns
+  ;;
 path)
-  if [ -n "${2:-}" ]; then known_tool "$2"; tool_path "$2"; else echo "$bin"; fi
+  if [ "${2:-}" = node ]; then echo "$node_bin"
+  elif [ -n "${2:-}" ]; then known_tool "$2"; tool_path "$2"; else echo "$bin"; fi
   ;;
 tools)
   shift

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs every Debian package that building, testing, the demo and the benchmarks need. Takes a moment when nothing is
-# missing. As root, or through sudo. `setup.sh build`: only what building needs.
+# missing. As root, or through sudo. `setup.sh build`: only what building needs; `setup.sh node`: also what runs pods.
 set -euo pipefail
 
 build=(
@@ -15,9 +15,12 @@ run=(
   redis-server postgresql postgresql-contrib nginx-light wrk openssl python3 python3-venv procps curl util-linux
   clang-format faketime iproute2 nftables python3-yaml lua5.1
 )
+# A Kubernetes node, for tests/node.
+node=(containerd runc containernetworking-plugins iptables conntrack busybox-static)
 # package:command, for the app servers that tests put behind a sidecar. A command from elsewhere will do.
 tools=(nodejs:node npm:npm golang-go:go)
 packages=("${build[@]}")
+if [ "${1:-}" = node ]; then packages+=("${node[@]}"); fi
 if [ "${1:-}" != build ]; then
   packages+=("${run[@]}")
   for tool in "${tools[@]}"; do

@@ -168,11 +168,11 @@ class Connection(asyncio.Protocol):
         self.transport.write(head.encode() + b"\r\n" + (b"" if bodyless else body))
 
 
-async def serve(port, keys):
+async def serve(host, port, keys):
     loop = asyncio.get_running_loop()
     counts = Counts(keys)
-    server = await loop.create_server(lambda: Connection(counts), "127.0.0.1", port, backlog=1024)
-    print("listening on 127.0.0.1:%d" % server.sockets[0].getsockname()[1], flush=True)
+    server = await loop.create_server(lambda: Connection(counts), host, port, backlog=1024)
+    print("listening on %s:%d" % (host, server.sockets[0].getsockname()[1]), flush=True)
     done = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, done.set)
@@ -182,10 +182,11 @@ async def serve(port, keys):
 
 def main():
     parser = argparse.ArgumentParser(description="An app that counts its requests.")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--key", action="append", default=[], metavar="KEY=TENANT", help="counts requests with that X-Api-Key for TENANT")
     args = parser.parse_args()
-    asyncio.run(serve(args.port, dict(item.split("=", 1) for item in args.key)))
+    asyncio.run(serve(args.host, args.port, dict(item.split("=", 1) for item in args.key)))
 
 
 if __name__ == "__main__":
