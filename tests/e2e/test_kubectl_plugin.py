@@ -132,7 +132,7 @@ class KubectlTallygate(unittest.TestCase):
         self.run_plugin("check", "--pre")
         self.assertIn("WRONG", self.run_plugin("check", status=1))
         self.start_operator()
-        self.assertIn("nobody has looked at it yet", self.run_plugin("status", status=1))
+        self.assertIn("has not looked at it yet", self.run_plugin("status", status=1))
         self.all_ready()
         text = self.run_plugin("status")
         self.assertIn("All is well.", text)
