@@ -1,6 +1,7 @@
 // One connection to the app with a deadline for everything. Blocks; for the admin port's workers.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -21,6 +22,8 @@ class AppSocket {
   Result<void> write(std::string_view bytes);
   // Appends what comes next; nothing at the end of the stream. kTimeout at the deadline.
   Result<void> read(std::string* into);
+  // An earlier deadline for what is read from now on.
+  void give_up_at(int64_t deadline_ns) { deadline_ns_ = std::min(deadline_ns_, deadline_ns); }
   const std::string& address() const { return address_; }
 
  private:

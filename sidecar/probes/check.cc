@@ -37,8 +37,7 @@ Result<int> status_of(const std::string& answer) {
   return status;
 }
 
-Result<void> check_http(Env& env, const AppProbe& probe, AppSocket& app, const std::string& agent,
-                        int64_t deadline_ns) {
+Result<void> check_http(Env& env, const AppProbe& probe, AppSocket& app, const std::string& agent) {
   if (auto sent = app.write(head(probe, app.address(), agent)); !sent) return sent;
   std::string answer;
   Result<int> status = 0;
@@ -49,9 +48,9 @@ Result<void> check_http(Env& env, const AppProbe& probe, AppSocket& app, const s
     status = status_of(answer);
   }
   if (!status) return tl::unexpected(status.error());
-  // Closed amid its answer, an app may log a fault of its own.
-  const int64_t until_ns = std::min(deadline_ns, env.mono_ns() + kRestNs);
-  for (size_t before = 0; answer.size() < kAnswerMax && before != answer.size() && env.mono_ns() < until_ns;) {
+  // Closed amid its answer, an app may log a fault of its own. One that keeps the connection open is not waited for.
+  app.give_up_at(env.mono_ns() + kRestNs);
+  for (size_t before = 0; answer.size() < kAnswerMax && before != answer.size();) {
     before = answer.size();
     if (!app.read(&answer)) break;
   }
@@ -81,7 +80,7 @@ Result<void> check_app(Env& env, const AppProbe& probe, const std::string& upstr
   if (!app) return tl::unexpected(app.error());
   switch (probe.type) {
     case AppProbe::Type::kHttp:
-      return check_http(env, probe, *app, agent, deadline_ns);
+      return check_http(env, probe, *app, agent);
     case AppProbe::Type::kGrpc:
       return check_grpc(probe, *app);
     case AppProbe::Type::kTcp:

@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "core/http/server.h"
 
 namespace tallygate::sidecar {
@@ -106,6 +108,23 @@ TEST(Relay, AnAppThatSaysNothingIsNotWaitedForLongerThanTheProbe) {
     EXPECT_EQ(answer.status, 503);
     EXPECT_NE(answer.body.find("in time"), std::string::npos) << answer.body;
   }
+}
+
+// Else each of its probes would last as long as a kubelet waits for it. (Were it waited for, this would take an hour.)
+TEST(Relay, AnAppThatKeepsTheConnectionOpenIsNotWaitedFor) {
+  SilentApp app;
+  std::thread answers([&] {
+    const int connection = accept(app.listener, nullptr, nullptr);
+    char request[4096];
+    const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
+    EXPECT_GT(recv(connection, request, sizeof request, 0), 0);
+    EXPECT_EQ(send(connection, answer.data(), answer.size(), 0), static_cast<ssize_t>(answer.size()));
+    EXPECT_EQ(recv(connection, request, sizeof request, 0), 0) << "the prober closes";
+    close(connection);
+  });
+  const auto probes = parse(R"({"/app-health/api/readiness":{"httpGet":{"path":"/"},"timeoutSeconds":3600}})");
+  EXPECT_EQ(ask(probes, "/app-health/api/readiness", app.upstream).status, 200);
+  answers.join();
 }
 
 TEST(Relay, GrpcIsNotHttp) {
