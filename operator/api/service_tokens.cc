@@ -1,7 +1,5 @@
 #include "operator/api/service_tokens.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <array>
 #include <vector>
@@ -133,19 +131,6 @@ uint8_t scope_bit(std::string_view name) {
     if (to_string(scope) == name) return static_cast<uint8_t>(scope);
   }
   return 0;
-}
-
-std::string sha256_hex(std::string_view bytes) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  unsigned char digest[32];
-  TG_ASSERT(EVP_Digest(bytes.data(), bytes.size(), digest, nullptr, EVP_sha256(), nullptr) == 1);
-  std::string hex;
-  hex.reserve(64);
-  for (const unsigned char byte : digest) {
-    hex += kDigits[byte >> 4];
-    hex += kDigits[byte & 15];
-  }
-  return hex;
 }
 
 Result<ServiceTokens> ServiceTokens::parse(std::string_view text) {

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "core/result.h"
+#include "core/sha256.h"
 #include "operator/api/principal.h"
 
 namespace tallygate::api {
@@ -27,7 +28,5 @@ class ServiceTokens {
  private:
   std::unordered_map<std::string, Principal> by_hash_;  // by 64 hex digits
 };
-
-std::string sha256_hex(std::string_view bytes);
 
 }  // namespace tallygate::api

@@ -4,13 +4,14 @@
 
 #include <array>
 
+#include "core/percent.h"
+
 namespace tallygate::billing {
 namespace {
 
 constexpr size_t kMeterShown = 40;
 constexpr size_t kHashBytes = 12;
 constexpr char kHexLower[] = "0123456789abcdef";
-constexpr char kHexUpper[] = "0123456789ABCDEF";
 
 std::string short_hash(std::string_view tenant, std::string_view customer, std::string_view meter) {
   std::string text;
@@ -28,11 +29,6 @@ std::string short_hash(std::string_view tenant, std::string_view customer, std::
   return hex;
 }
 
-bool is_unreserved(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-         c == '_' || c == '~';
-}
-
 }  // namespace
 
 std::string event_identifier(std::string_view tenant, std::string_view customer, std::string_view meter,
@@ -40,22 +36,6 @@ std::string event_identifier(std::string_view tenant, std::string_view customer,
   return "tg-" + short_hash(tenant, customer, meter) + "-" + std::string(meter.substr(0, kMeterShown)) + "-" +
          std::to_string(minute_s / 60) + "-" + std::to_string(revision) +
          (recovered == 0 ? "" : "-g" + std::to_string(recovered));
-}
-
-std::string percent_encode(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (const char c : text) {
-    if (is_unreserved(c)) {
-      out += c;
-    } else {
-      const auto byte = static_cast<unsigned char>(c);
-      out += '%';
-      out += kHexUpper[byte >> 4];
-      out += kHexUpper[byte & 15];
-    }
-  }
-  return out;
 }
 
 std::string form_body(const MeterEvent& event) {

@@ -34,9 +34,6 @@ std::string event_identifier(std::string_view tenant, std::string_view customer,
 // application/x-www-form-urlencoded, in a fixed order.
 std::string form_body(const MeterEvent& event);
 
-// Percent-encodes everything but unreserved characters (RFC 3986).
-std::string percent_encode(std::string_view text);
-
 // Differs for every attempt: a key that Stripe has answered with a 500 would replay that 500 for a day, although the
 // identifier alone makes a repetition harmless. At most 255 characters.
 std::string idempotency_key(const MeterEvent& event, int64_t attempt);

@@ -1,8 +1,7 @@
 #include "operator/credentials/acl.h"
 
-#include <openssl/sha.h>
-
 #include "core/redis_contract/keys.h"
+#include "core/sha256.h"
 
 namespace tallygate::credentials {
 namespace {
@@ -24,23 +23,12 @@ constexpr const char* kShardKeys[] = {"%R~tg:{s??}:epoch",   "%R~tg:{s??}:wm",  
 // A script names the keys that it uses, and for Redis might do anything with them; what it then does is checked anew.
 constexpr char kScripts[] = "(+eval +evalsha ~tg:{s??}:*)";
 
-std::string sha256_hex(const std::string& text) {
-  unsigned char digest[SHA256_DIGEST_LENGTH];
-  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest);
-  std::string hex;
-  for (const unsigned char byte : digest) {
-    hex += "0123456789abcdef"[byte >> 4];
-    hex += "0123456789abcdef"[byte & 15];
-  }
-  return hex;
-}
-
 }  // namespace
 
 std::string acl_user(const std::string& name_space) { return kPrefix + name_space; }
 bool is_acl_user(const std::string& user) { return user.starts_with(kPrefix); }
 
-std::vector<std::string> acl_rules(const std::string& name_space, const std::vector<std::string>& beyond,
+std::vector<std::string> acl_rules(const std::string& name_space, const std::vector<std::string>& lent,
                                    const std::vector<std::string>& passwords) {
   std::vector<std::string> rules = {"reset", "on"};
   for (const std::string& password : passwords) rules.push_back("#" + sha256_hex(password));
@@ -50,7 +38,7 @@ std::vector<std::string> acl_rules(const std::string& name_space, const std::vec
   rules.insert(rules.end(), {"%R~" + rc::meta_key(), "%R~" + rc::changes_key(), "%R~tg:{pub}:id:*",
                              "%R~" + rc::policy_key(name_space + "/*"), "%R~tg:{s??}:tenant:" + name_space + "/*",
                              "~tg:{s??}:*:b:" + name_space + "/*"});
-  for (const std::string& tenant : beyond) {
+  for (const std::string& tenant : lent) {
     rules.push_back("%R~" + rc::tenant_key(tenant));
     rules.push_back("~" + rc::shard_prefix(rc::shard_of(tenant)) + "*:b:" + rc::member(tenant, "*"));
   }

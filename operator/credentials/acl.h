@@ -19,9 +19,9 @@ namespace tallygate::credentials {
 std::string acl_user(const std::string& name_space);
 bool is_acl_user(const std::string& user);
 
-// The words after the user's name, complete: they begin with `reset`. `beyond`: ids of tenants of other namespaces that
-// policies of this one may bill. `passwords`: each is accepted; only their hashes are in the result.
-std::vector<std::string> acl_rules(const std::string& name_space, const std::vector<std::string>& beyond,
+// The words after the user's name, complete: they begin with `reset`. `lent`: ids of tenants, of whatever
+// namespace, that policies of this one may bill beside its own. `passwords`: each is accepted; only their hashes are in the result.
+std::vector<std::string> acl_rules(const std::string& name_space, const std::vector<std::string>& lent,
                                    const std::vector<std::string>& passwords);
 
 }  // namespace tallygate::credentials

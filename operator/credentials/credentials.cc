@@ -4,6 +4,8 @@
 #include <set>
 
 #include "core/base64.h"
+#include "core/config/parsers.h"
+#include "core/percent.h"
 #include "core/telemetry/log.h"
 #include "operator/credentials/acl.h"
 
@@ -23,10 +25,6 @@ const kube::ResourceType& secrets() {
   return type;
 }
 
-std::string in_brackets(const std::string& host) {
-  return host.find(':') == std::string::npos ? host : "[" + host + "]";
-}
-
 // The operator's own URL in its parts: what comes before the credentials, and after them.
 std::pair<std::string, std::string> parts_of(const redis::Endpoint& redis, const std::string& given) {
   if (!given.empty()) {
@@ -34,20 +32,8 @@ std::pair<std::string, std::string> parts_of(const redis::Endpoint& redis, const
     return {given.substr(0, host), given.substr(host)};
   }
   return {redis.tls ? "rediss://" : "redis://",
-          in_brackets(redis.host) + ":" + std::to_string(redis.port) + (redis.db == 0 ? "" : "/" + std::to_string(redis.db))};
-}
-
-std::string percent_encoded(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '.' || c == '_' || c == '~') {
-      out += c;
-    } else {
-      const auto byte = static_cast<unsigned char>(c);
-      out += {'%', "0123456789ABCDEF"[byte >> 4], "0123456789ABCDEF"[byte & 15]};
-    }
-  }
-  return out;
+          config::to_string({redis.host, static_cast<uint16_t>(redis.port)}) +
+              (redis.db == 0 ? "" : "/" + std::to_string(redis.db))};
 }
 
 struct Found {
@@ -96,6 +82,11 @@ void Credentials::begin() {
   for (auto& [name_space, space] : spaces_) space = {};
 }
 
+void Credentials::lend(std::vector<std::string> tenants) {
+  const std::lock_guard lock(mutex_);
+  lent_ = std::move(tenants);
+}
+
 void Credentials::run() {
   bool led = false;
   while (!stopping_) {
@@ -117,7 +108,7 @@ std::string Credentials::url_for(const std::string& name_space, const std::strin
   if (!shared_) return scheme + acl_user(name_space) + ":" + password + "@" + rest;
   const auto& redis = options_.redis;
   if (redis.user.empty() && redis.password.empty()) return scheme + rest;
-  return scheme + percent_encoded(redis.user) + ":" + percent_encoded(redis.password) + "@" + rest;
+  return scheme + percent_encode(redis.user) + ":" + percent_encode(redis.password) + "@" + rest;
 }
 
 std::string Credentials::secret_json(const std::string& name_space, const std::string& url) const {
@@ -169,13 +160,18 @@ Result<void> Credentials::look_at_secret(const std::string& name_space, Space& s
 Result<void> Credentials::ensure_users() {
   std::map<std::string, RedisUsers::Rules> users;
   std::set<std::string> left_alone;  // their Secrets are not known: they may be in use
+  std::vector<std::string> lent;
+  {
+    const std::lock_guard lock(mutex_);
+    lent = lent_;
+  }
   for (auto& [name_space, space] : spaces_) {
     if (space.password.empty() && !space.foreign) left_alone.insert(acl_user(name_space));
     if (space.password.empty()) continue;
     std::erase_if(space.old_passwords, [&](const auto& old) { return old.second <= env_.mono_ms(); });
     std::vector<std::string> passwords = {space.password};
     for (const auto& [old, until] : space.old_passwords) passwords.push_back(old);
-    users[acl_user(name_space)] = acl_rules(name_space, options_.beyond(name_space), passwords);
+    users[acl_user(name_space)] = acl_rules(name_space, lent, passwords);
   }
   auto ensured = users_.ensure(users, left_alone);
   shared_ = !ensured && ensured.error().errc == Errc::kInvalid;

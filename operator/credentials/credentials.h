@@ -38,10 +38,6 @@ struct CredentialsOptions {
   int64_t retry_ms = 5'000;   // and one that was not, or could not be
   int64_t overlap_ms = 600'000;
   std::function<bool()> is_leader = [] { return true; };
-  // Tenants of other namespaces that policies of this one may bill. Any thread.
-  std::function<std::vector<std::string>(const std::string& name_space)> beyond = [](const std::string&) {
-    return std::vector<std::string>();
-  };
 };
 
 class Credentials {
@@ -57,6 +53,8 @@ class Credentials {
   void begin();
   // Once, now; for the thread and for tests. The first error, after everything was tried.
   Result<void> run_once();
+  // The tenants that policies of every namespace may bill; of the next run_once() on. Any thread.
+  void lend(std::vector<std::string> tenants);
   // Any thread.
   telemetry::ServiceHealth health() const;
 
@@ -86,6 +84,7 @@ class Credentials {
   std::atomic<bool> stopping_ = false;
   mutable std::mutex mutex_;
   std::string fault_;  // under mutex_; for people
+  std::vector<std::string> lent_;  // under mutex_
   std::thread thread_;
 };
 

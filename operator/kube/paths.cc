@@ -1,27 +1,13 @@
 #include "operator/kube/paths.h"
 
+#include "core/percent.h"
+
 namespace tallygate::kube {
 namespace {
 
-void append_escaped(std::string& out, std::string_view text) {
-  constexpr char kHex[] = "0123456789ABCDEF";
-  for (const char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                       c == '_' || c == '.' || c == '~';
-    if (plain) {
-      out += c;
-    } else {
-      const auto byte = static_cast<unsigned char>(c);
-      out += '%';
-      out += kHex[byte >> 4];
-      out += kHex[byte & 15];
-    }
-  }
-}
-
 void append_part(std::string& out, std::string_view part) {
   out += '/';
-  append_escaped(out, part);
+  out += percent_encode(part);
 }
 
 }  // namespace
@@ -47,9 +33,9 @@ std::string object_path(const ResourceType& type, const ObjectName& name, std::s
 
 void Query::add(std::string_view name, std::string_view value) {
   text_ += text_.empty() ? '?' : '&';
-  append_escaped(text_, name);
+  text_ += percent_encode(name);
   text_ += '=';
-  append_escaped(text_, value);
+  text_ += percent_encode(value);
 }
 
 }  // namespace tallygate::kube

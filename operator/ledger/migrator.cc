@@ -1,26 +1,14 @@
 #include "operator/ledger/migrator.h"
 
-#include <openssl/evp.h>
-
 #include <map>
+
+#include "core/sha256.h"
 
 namespace tallygate::ledger {
 namespace {
 
 // Any fixed number that no other program uses on this database.
 constexpr const char* kLock = "select pg_advisory_xact_lock(7231498012563)";
-
-std::string sha256_hex(std::string_view text) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  TG_ASSERT(EVP_Digest(text.data(), text.size(), digest, &size, EVP_sha256(), nullptr) == 1);
-  std::string hex;
-  for (unsigned int i = 0; i < size; ++i) {
-    hex += "0123456789abcdef"[digest[i] >> 4];
-    hex += "0123456789abcdef"[digest[i] & 15];
-  }
-  return hex;
-}
 
 Result<std::map<std::string, std::string>> read_applied(Transaction& transaction) {
   Result<Rows> rows = transaction.exec("select name, sha256 from schema_migrations");

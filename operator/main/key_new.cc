@@ -15,7 +15,7 @@ constexpr const char* kPrefix = "tgk_";
 
 int key_new(Env& env) {
   const std::string key = kPrefix + env.random_hex(kKeyBytes);
-  std::printf("key:  %s\nhash: sha256:%s\n", key.c_str(), api::sha256_hex(key).c_str());
+  std::printf("key:  %s\nhash: sha256:%s\n", key.c_str(), sha256_hex(key).c_str());
   std::fprintf(stderr,
                "The key goes to the client and is shown this once; the hash into its BillingTenant: "
                "spec.identity.apiKeyHashes.\n");

@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "core/telemetry/log.h"
 #include "operator/billing/stripe_api.h"
 #include "operator/ledger/fault.h"
@@ -23,6 +25,16 @@ constexpr char kEventController[] = "billing.tallygate.dev/operator";
 std::string without_slash(std::string text) {
   while (text.ends_with('/')) text.pop_back();
   return text;
+}
+
+// Tenants that the policies of every namespace may bill.
+std::vector<std::string> lent_to_all(const plan::Compiled& compiled) {
+  std::vector<std::string> lent;
+  for (const auto& tenant : compiled.tenants) {
+    const auto& allowed = tenant.allowed_namespaces;
+    if (std::find(allowed.begin(), allowed.end(), "*") != allowed.end()) lent.push_back(tenant.id.str());
+  }
+  return lent;
 }
 
 }  // namespace
@@ -128,6 +140,7 @@ void Operator::build_feed() {
   const auto offer = [this](std::shared_ptr<const plan::Compiled> compiled, const source::Snapshot& snapshot,
                             int64_t noticed_ns) {
     if (parts_.api) parts_.api->offer(compiled);
+    if (parts_.credentials) parts_.credentials->lend(lent_to_all(*compiled));
     if (!parts_.publisher) return;
     // What goes in force is kept first: a restart knows it, whatever the source shows then.
     const auto keep = [this, accepted = snapshot.accepted, cluster = snapshot.cluster](int64_t reign) {

@@ -64,10 +64,7 @@ Result<std::string> api_path(Cluster& cluster, const Arguments& arguments) {
 }
 
 std::string random_key() {
-  std::string key = "kubectl-";
-  static constexpr char kHex[] = "0123456789abcdef";
-  for (int i = 0; i < 24; ++i) key.push_back(kHex[system_env().random_below(16)]);
-  return key;
+  return "kubectl-" + system_env().random_hex(12);
 }
 
 bool agreed(const Arguments& arguments, const std::string& question) {

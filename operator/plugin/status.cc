@@ -1,7 +1,5 @@
-#include <chrono>
 #include <cstdio>
 #include <map>
-#include <thread>
 
 #include "operator/plugin/commands.h"
 
@@ -9,7 +7,7 @@ namespace tallygate::plugin {
 namespace {
 
 constexpr size_t kWrongMax = 20;
-constexpr auto kWatchEvery = std::chrono::seconds(2);
+constexpr int64_t kWatchEveryMs = 2'000;
 
 std::string name_of(const Json& object) {
   const std::string name_space = text_at(object, {"metadata", "namespace"});
@@ -140,7 +138,7 @@ int usage(Cluster& cluster, const Arguments& arguments) {
     std::fflush(stdout);
     last = text;
     if (!arguments.watch) return 0;
-    std::this_thread::sleep_for(kWatchEvery);
+    system_env().sleep_ms(kWatchEveryMs);
   }
 }
 

@@ -1,11 +1,10 @@
 #include "operator/source/secret_keys.h"
 
-#include <openssl/sha.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/base64.h"
+#include "core/sha256.h"
 
 namespace tallygate::source {
 namespace {
@@ -15,17 +14,7 @@ using Json = nlohmann::json;
 constexpr size_t kKeyBytesMax = 4'096;
 constexpr char kRefs[] = "apiKeySecretRefs";
 
-std::string hash_of(std::string_view key) {
-  unsigned char digest[SHA256_DIGEST_LENGTH];
-  SHA256(reinterpret_cast<const unsigned char*>(key.data()), key.size(), digest);
-  std::string text = "sha256:";
-  for (const unsigned char byte : digest) {
-    constexpr char kDigits[] = "0123456789abcdef";
-    text += kDigits[byte >> 4];
-    text += kDigits[byte & 15];
-  }
-  return text;
-}
+std::string hash_of(std::string_view key) { return "sha256:" + sha256_hex(key); }
 
 }  // namespace
 

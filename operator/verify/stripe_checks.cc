@@ -1,6 +1,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "core/percent.h"
 #include "operator/billing/meter_event.h"
 #include "operator/http_client/http_client.h"
 #include "operator/verify/checks.h"
@@ -95,7 +96,7 @@ class StripeChecks {
       }
       const bool more = answer.body.contains("has_more") && answer.body["has_more"] == true;
       if (!more || last.empty()) return true;
-      after = "&starting_after=" + billing::percent_encode(last);
+      after = "&starting_after=" + percent_encode(last);
     }
     return true;
   }
@@ -136,7 +137,7 @@ class StripeChecks {
     size_t good = 0;
     for (const std::string& id : facts_->customers) {
       const std::string check = "stripe: customer " + id;
-      const Answer answer = get("/v1/customers/" + billing::percent_encode(id));
+      const Answer answer = get("/v1/customers/" + percent_encode(id));
       const std::string fix = "put the right stripe customerID into the tenant's manifest";
       if (answer.status == 404) {
         report_.missing(check, "the account has no such customer", fix);

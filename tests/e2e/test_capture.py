@@ -9,6 +9,7 @@ import sys
 import unittest
 
 from tests.support.stack import binary
+from tests.support.tools import skip_loudly
 
 POD4, POD6 = "10.77.0.2", "fd77::2"
 # Answers each connection with its name; "sidecar" asks the app at the pod's own address first, as the real one does.
@@ -37,10 +38,10 @@ class Capture(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         if os.geteuid() != 0:
-            raise unittest.SkipTest("capture needs root: nothing about redirects was tested")
+            skip_loudly("capture needs root: nothing about redirects was tested")
         for tool in ("ip", "nft", "setpriv"):
             if shutil.which(tool) is None:
-                raise unittest.SkipTest(f"{tool} is missing: nothing about redirects was tested")
+                skip_loudly(f"{tool} is missing: nothing about redirects was tested")
 
     def setUp(self):
         tag = f"tg{os.getpid()}"

@@ -165,7 +165,7 @@ TEST(ApiAccess, AJwtWithoutATenantOrScopeGetsNowhere) {
 // Each route × each kind of caller × each scope, cell by cell.
 TEST(ApiAccess, EachRouteIsForItsScopeAndAdminAlone) {
   const std::vector<std::string> scopes = {"wallet:read", "wallet:write", "usage:write", "lease:write", "admin"};
-  const auto token_of = [](const std::string& scope) { return "tgs_of_" + api::sha256_hex(scope).substr(0, 32); };
+  const auto token_of = [](const std::string& scope) { return "tgs_of_" + sha256_hex(scope).substr(0, 32); };
   struct Kind {
     const char* name;
     bool privileged;  // the flag

@@ -155,7 +155,7 @@ std::shared_ptr<const plan::Compiled> sample_manifests(int64_t now_s) {
 
 std::string service_token(const std::string& name, const std::string& token, const std::string& scopes,
                           const std::string& tenants) {
-  return R"({"name":")" + name + R"(","sha256":")" + api::sha256_hex(token) + R"(","scopes":[)" + scopes +
+  return R"({"name":")" + name + R"(","sha256":")" + sha256_hex(token) + R"(","scopes":[)" + scopes +
          R"(],"tenants":[)" + tenants + "]}";
 }
 

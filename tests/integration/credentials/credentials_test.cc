@@ -163,6 +163,20 @@ TEST_F(SidecarCredentials, OneThatSomebodyElseMadeIsLeftAlone) {
   EXPECT_EQ(admin_.call({"ACL", "USERS"})->elements.size(), 2u) << "default and web's";
 }
 
+TEST_F(SidecarCredentials, ATenantThatIsLentIsReached) {
+  auto credentials = make({"shop"});
+  ASSERT_TRUE(credentials->run_once());
+  redis::Client shop(system_env(), *redis::parse_url(store_.url("shop")));
+  const redis::Command read = {"GET", redis_contract::tenant_key("partner/lent")};
+  EXPECT_FALSE(redis::Client::check(shop.call(read)));
+  credentials->lend({"partner/lent"});
+  ASSERT_TRUE(credentials->run_once());
+  EXPECT_TRUE(redis::Client::check(shop.call(read)));
+  credentials->lend({});
+  ASSERT_TRUE(credentials->run_once());
+  EXPECT_FALSE(redis::Client::check(shop.call(read))) << "and no more";
+}
+
 TEST_F(SidecarCredentials, ANamespaceThatIsNamedNoMoreLosesItsUser) {
   ASSERT_TRUE(make()->run_once());
   ASSERT_TRUE(make({"web"})->run_once());

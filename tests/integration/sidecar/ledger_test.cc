@@ -49,7 +49,7 @@ class Lock {
 class LedgerLeases : public ::testing::Test {
  protected:
   LedgerLeases() : url(PostgresServer::shared().create_database()), session(url), folder(world.temporary_folder()) {
-    std::ofstream(folder + "/tokens.json") << R"({"tokens":[{"name":"sidecar","sha256":")" << api::sha256_hex(kToken)
+    std::ofstream(folder + "/tokens.json") << R"({"tokens":[{"name":"sidecar","sha256":")" << sha256_hex(kToken)
                                            << R"(","scopes":["lease:write"],"tenants":["*"]}]})";
     std::ofstream(folder + "/token") << kToken << "\n";
     settings.listen = config::ListenAddress{"127.0.0.1", 0};
@@ -429,9 +429,9 @@ TEST_F(LedgerLeases, ADrainGivesBackToBoth) {
 // Whatever is wrong can be mended: nothing is given up meanwhile, and it is seen.
 TEST_F(LedgerLeases, ASettlementThatIsRefusedIsSeenAndDoneOnceItIsTaken) {
   const std::string other = "tgs_other_0123456789abcdef012345678";
-  std::ofstream(folder + "/tokens.json") << R"({"tokens":[{"name":"sidecar","sha256":")" << api::sha256_hex(kToken)
+  std::ofstream(folder + "/tokens.json") << R"({"tokens":[{"name":"sidecar","sha256":")" << sha256_hex(kToken)
                                          << R"(","scopes":["lease:write"],"tenants":["*"]},{"name":"other","sha256":")"
-                                         << api::sha256_hex(other)
+                                         << sha256_hex(other)
                                          << R"(","scopes":["lease:write"],"tenants":["shop/other"]}]})";
   start_api();
   ready(400, 200);
