@@ -36,6 +36,7 @@ begin
                           and state in ('pending', 'expired') and commit_transaction is null;
   v_more := p_amount_micros - case c.state when 'pending' then c.amount_micros else 0 end;
   if v_blocked <> '' then return wallet_refused(r, v_blocked, p_amount_micros); end if;
+  if wallet_amount_fault(p_amount_micros) <> '' or v_more <= 0 then return wallet_refused(r, 'InvalidAmount', p_amount_micros); end if;
   if v_more > r.effective_micros then
     return wallet_short(r, 'InsufficientBalance', p_amount_micros, v_more - r.effective_micros, p_may_recall);
   end if;
@@ -67,13 +68,15 @@ begin
   select * into c from credit_reservations where tenant = p_tenant and call_id = p_key and currency = p_currency
                    and (state = 'released' or commit_transaction is not null);
   v_owed := p_cost_micros - coalesce(c.committed_micros, 0);
+  if v_owed < 0 then return wallet_refused(r, 'InvalidAmount', p_cost_micros); end if;  -- this gives nothing back
   if v_owed > r.effective_micros + r.debt_limit_micros then
     return wallet_short(r, 'DebtLimitExceeded', p_cost_micros, v_owed - r.effective_micros - r.debt_limit_micros, p_may_recall);
   end if;
   r.requested_micros := p_cost_micros; r.reservation_id := c.id; r.call_id := p_key; r.state := coalesce(c.state, 'committed');
   r.amount_micros := coalesce(c.amount_micros, 0); r.committed_micros := p_cost_micros; r.released_micros := 0;
-  return wallet_done(r, 'direct', '~charge/' || call_digest(p_key), 'charge', -v_owed, 0, 'revenue', null,
-                     format('charge/%s/%s', p_tenant, p_key), '', p_now);
+  -- Once for a call and what was taken for it before: a price may come after a hold that was taken.
+  return wallet_done(r, 'direct', format('~charge/%s/%s', call_digest(p_key), coalesce(c.committed_micros, 0)), 'charge', -v_owed, 0,
+                     'revenue', null, format('charge/%s/%s/%s', p_tenant, p_key, coalesce(c.committed_micros, 0)), '', p_now);
 end $$;
 
 revoke execute on function raise_call_hold(text, text, text, bigint, timestamptz, timestamptz, boolean),

@@ -1,10 +1,9 @@
 #include "operator/admission/certificate_keeper.h"
 
 #include <chrono>
-#include <fstream>
-#include <sstream>
 
 #include "core/base64.h"
+#include "core/file.h"
 #include "core/telemetry/log.h"
 #include "operator/admission/pod.h"
 
@@ -54,12 +53,10 @@ Json with_data(Json secret, const std::map<std::string, std::string>& data, cons
   return secret;
 }
 
-Result<std::string> read_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
-  if (!in || text.str().empty()) return fail(Errc::kUnavailable, path + " cannot be read");
-  return text.str();
+Result<std::string> read_pem(const std::string& path) {
+  auto text = read_file(path);
+  if (text && text->empty()) return fail(Errc::kUnavailable, path + " is empty");
+  return text;
 }
 
 }  // namespace
@@ -135,9 +132,9 @@ void CertificateKeeper::run() {
 Result<void> CertificateKeeper::look() { return options_.folder.empty() ? look_at_secret() : look_at_files(); }
 
 Result<void> CertificateKeeper::look_at_files() {
-  const auto certificate = read_file(options_.folder + "/tls.crt");
+  const auto certificate = read_pem(options_.folder + "/tls.crt");
   if (!certificate) return tl::unexpected(certificate.error());
-  const auto key = read_file(options_.folder + "/tls.key");
+  const auto key = read_pem(options_.folder + "/tls.key");
   if (!key) return tl::unexpected(key.error());
   return serve(*certificate, *key);
 }

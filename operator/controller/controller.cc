@@ -204,6 +204,11 @@ void Controller::ask_ledger() {
     log::warn(throttle, "the ledger cannot be asked for statuses", {{"error", changed.error().message}});
     return;
   }
+  if (compiled != asked_of_) {  // other limits, currencies, tenants: what was asked before says little
+    asked_of_ = compiled;
+    ask_at_s_.clear();
+    std::erase_if(facts_, [&](const auto& fact) { return observed_.tenant(fact.first) == nullptr; });
+  }
   std::vector<size_t> places;
   if (!asked_all_ || now_ms >= asked_all_at_ms_ + kAskAll_ms) {
     for (size_t i = 0; i < compiled->tenants.size(); ++i) places.push_back(i);
@@ -236,14 +241,15 @@ void Controller::ask_ledger() {
     auto facts = ledger_.read(asks);
     if (!facts) {
       asked_all_ = false;
+      static log::Throttle throttle(1);
+      log::warn(throttle, "the ledger cannot be asked for statuses", {{"error", facts.error().message}});
       return;
     }
     for (auto& [tenant, now] : *facts) {
-      auto& before = facts_[tenant];
       const std::string::size_type slash = tenant.find('/');
       const auto entry = entries_.find({source::Kind::kTenant, {tenant.substr(0, slash), tenant.substr(slash + 1)}});
       if (entry != entries_.end()) entry->second.stale = true;  // windows end, too
-      before = std::move(now);
+      facts_[tenant] = std::move(now);
     }
   }
 }

@@ -89,6 +89,7 @@ class Controller {
   std::map<Key, Entry> entries_;
   std::array<std::shared_ptr<const kube::Reflector::Known>, 3> known_;
   std::map<std::string, TenantFacts> facts_;
+  std::shared_ptr<const plan::Compiled> asked_of_;
   std::map<std::string, int64_t> ask_at_s_;  // tenants whose facts change by themselves then
   bool asked_all_ = false;
   int64_t asked_at_ms_ = 0, asked_all_at_ms_ = 0;

@@ -86,7 +86,7 @@ Result<std::vector<std::string>> LedgerFacts::changed(int64_t now_ms) {
 Result<bool> LedgerFacts::is_settled(const std::string& tenant) {
   const auto rows = session_.exec(
       "select not exists (select from tenants where id = $1 and deleted_at is null) "
-      "and not exists (select from usage_records where tenant = $1 and aggregate_id is null)",
+      "and not exists (select from usage_records where tenant = $1 and aggregate_id is null and flag is distinct from 'too-large')",
       {tenant});
   if (!rows) return tl::unexpected<Error>(rows.error());
   return rows->boolean(0, 0);

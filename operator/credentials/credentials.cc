@@ -126,17 +126,14 @@ Result<void> Credentials::write_secret(const std::string& name_space, Space& spa
   const std::string old = space.password;
   space.password = env_.random_hex(kPasswordBytes);
   if (!old.empty()) space.old_passwords[old] = env_.mono_ms() + options_.overlap_ms;
-  const auto users = ensure_users();
-  if (!users && !shared_) {
+  if (auto users = ensure_users(); !users && !shared_) {
     space.password = old;
     return users;
   }
   const auto written = client_.apply(secrets(), {name_space, options_.secret_name},
                                      secret_json(name_space, url_for(name_space, space.password)));
-  if (!written) {
-    space.password = old;
-    return tl::unexpected(written.error());
-  }
+  // It may be there though the answer was lost: the password stays, until the Secret has been read again.
+  if (!written) return tl::unexpected(written.error());
   log::info("sidecars' credential written", {{"namespace", name_space}, {"secret", options_.secret_name}, {"shared", shared_}});
   return {};
 }
@@ -152,7 +149,10 @@ Result<void> Credentials::look_at_secret(const std::string& name_space, Space& s
   }
   const auto endpoint = redis::parse_url(found.url);
   const bool of_user = endpoint && endpoint->user == acl_user(name_space) && !endpoint->password.empty();
-  if (of_user) space.password = endpoint->password;
+  if (of_user && space.password != endpoint->password) {
+    if (!space.password.empty()) space.old_passwords[space.password] = env_.mono_ms() + options_.overlap_ms;
+    space.password = endpoint->password;
+  }
   if (found.url == url_for(name_space, space.password) && (of_user || shared_)) return {};
   return write_secret(name_space, space);
 }
@@ -206,6 +206,7 @@ void Credentials::report(const Result<void>& users) {
     if (fault.empty() && !space.error.empty()) fault = name_space + ": " + space.error;
   }
   if (fault.empty() && !users) fault = users.error().message;
+  if (fault.empty()) fault = users_.replicas_fault();
   if (shared_) fault += "; all sidecars share the operator's user: a pod's credential can do what the operator's can";
   missing_.set(static_cast<double>(missing));
   shared_gauge_.set(shared_ ? 1 : 0);

@@ -1,5 +1,7 @@
 #include "operator/credentials/redis_users.h"
 
+#include <algorithm>
+
 #include "operator/credentials/acl.h"
 
 namespace tallygate::credentials {
@@ -7,19 +9,13 @@ namespace {
 
 constexpr size_t kReplicasMax = 16;
 
-// Whether another attempt would be answered the same.
+// The server has no ACL, or lets us not use it. A rule that it refuses is another thing, and no reason to share a user.
 bool is_barred(const std::string& error) {
   return error.starts_with("NOPERM") || error.find("unknown command") != error.npos ||
-         error.find("unknown subcommand") != error.npos || error.find("Error in ACL SETUSER") != error.npos ||
-         error.find("not allowed") != error.npos;
+         error.find("unknown subcommand") != error.npos;
 }
 
-Result<redis::Reply> checked(Result<redis::Reply> reply) {
-  if (reply && reply->is_error() && is_barred(reply->text)) {
-    return fail(Errc::kInvalid, "Redis makes no users for us: " + reply->text);
-  }
-  return redis::Client::check(std::move(reply));
-}
+using redis::Client;
 
 std::string run_id_of(const std::string& info) {
   const size_t at = info.find("run_id:");
@@ -54,7 +50,7 @@ RedisUsers::Server& RedisUsers::server(const std::string& host, int port) {
 
 Result<std::vector<RedisUsers::Server*>> RedisUsers::servers() {
   Server& primary = server("", 0);
-  auto role = checked(primary.client.call({"ROLE"}));
+  auto role = Client::check(primary.client.call({"ROLE"}));
   if (!role) return tl::unexpected(role.error());
   std::vector<Server*> all = {&primary};
   if (!role->is_array() || role->elements.size() < 3 || !role->elements[0].is_text("master")) return all;
@@ -62,14 +58,20 @@ Result<std::vector<RedisUsers::Server*>> RedisUsers::servers() {
     if (replica.elements.size() < 2 || all.size() > kReplicasMax) continue;
     all.push_back(&server(replica.elements[0].text, static_cast<int>(replica.elements[1].to_integer(0))));
   }
+  std::erase_if(servers_, [&](const auto& known) {
+    return std::find(all.begin(), all.end(), known.second.get()) == all.end();
+  });
   return all;
 }
 
 Result<void> RedisUsers::ensure_on(Server& server, const std::map<std::string, Rules>& users,
                                    const std::set<std::string>& left_alone) {
   const auto answers = server.client.pipeline({{"INFO", "server"}, {"ACL", "USERS"}});
-  auto info = checked(answers[0]);
-  auto there = checked(answers[1]);
+  if (answers[1] && answers[1]->is_error() && is_barred(answers[1]->text)) {
+    return fail(Errc::kInvalid, "Redis makes no users for us: " + answers[1]->text);
+  }
+  auto info = Client::check(answers[0]);
+  auto there = Client::check(answers[1]);
   if (!info) return tl::unexpected(info.error());
   if (!there) return tl::unexpected(there.error());
   if (const std::string run_id = run_id_of(info->text); run_id != server.run_id) {
@@ -80,7 +82,7 @@ Result<void> RedisUsers::ensure_on(Server& server, const std::map<std::string, R
   for (const auto& name : there->elements) names.insert(name.text);
   for (const std::string& name : names) {
     if (!is_acl_user(name) || users.contains(name) || left_alone.contains(name)) continue;
-    if (auto gone = checked(server.client.call({"ACL", "DELUSER", name})); !gone) return tl::unexpected(gone.error());
+    if (auto gone = Client::check(server.client.call({"ACL", "DELUSER", name})); !gone) return tl::unexpected(gone.error());
     server.made.erase(name);
   }
   for (const auto& [name, rules] : users) {
@@ -88,7 +90,7 @@ Result<void> RedisUsers::ensure_on(Server& server, const std::map<std::string, R
     if (names.contains(name) && made != server.made.end() && made->second == rules) continue;
     redis::Command command = {"ACL", "SETUSER", name};
     command.insert(command.end(), rules.begin(), rules.end());
-    if (auto set = checked(server.client.call(command)); !set) return tl::unexpected(set.error());
+    if (auto set = Client::check(server.client.call(command)); !set) return tl::unexpected(set.error());
     server.made[name] = rules;
   }
   return {};
@@ -97,11 +99,13 @@ Result<void> RedisUsers::ensure_on(Server& server, const std::map<std::string, R
 Result<void> RedisUsers::ensure(const std::map<std::string, Rules>& users, const std::set<std::string>& left_alone) {
   auto all = servers();
   if (!all) return tl::unexpected(all.error());
-  Result<void> first;
-  for (Server* each : *all) {  // a replica that is away keeps no other from its users
-    if (auto done = ensure_on(*each, users, left_alone); !done && first) first = tl::unexpected(done.error());
+  auto on_primary = ensure_on(*all->front(), users, left_alone);
+  replicas_fault_.clear();
+  for (size_t i = 1; i < all->size(); ++i) {  // one that is away keeps no other from its users
+    auto done = ensure_on(*(*all)[i], users, left_alone);
+    if (!done && replicas_fault_.empty()) replicas_fault_ = "a replica of Redis lacks users: " + done.error().message;
   }
-  return first;
+  return on_primary;
 }
 
 }  // namespace tallygate::credentials

@@ -24,9 +24,11 @@ class RedisUsers {
   ~RedisUsers();
 
   // Each server of the moment has these users of ours, with these rules, and no others but those to be left alone. Asks
-  // little where nothing has changed.
-  // kInvalid: the server knows no such rules, or bars them (managed services do): sidecars must share a user.
+  // little where nothing has changed. The outcome is the primary's; replicas_fault() tells of the others.
+  // kInvalid: the server has no ACL, or bars it (managed services do): sidecars must share a user.
   Result<void> ensure(const std::map<std::string, Rules>& users, const std::set<std::string>& left_alone = {});
+  // Of the last ensure(); empty: every replica has its users.
+  const std::string& replicas_fault() const { return replicas_fault_; }
 
  private:
   struct Server;
@@ -37,6 +39,7 @@ class RedisUsers {
 
   Env& env_;
   const redis::Endpoint primary_;
+  std::string replicas_fault_;
   std::map<std::string, std::unique_ptr<Server>> servers_;  // by "host:port"
 };
 

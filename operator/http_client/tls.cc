@@ -3,10 +3,10 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 
-#include <fstream>
 #include <iterator>
 #include <memory>
 
+#include "core/file.h"
 #include "operator/http_client/internal.h"
 
 namespace tallygate {
@@ -21,9 +21,8 @@ int no_password(char*, int, int, void*) { return 0; }  // instead of asking at t
 
 Result<std::string> pem_of(const std::string& file, const std::string& pem) {
   if (!pem.empty() || file.empty()) return pem;
-  std::ifstream in(file, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (!in) return fail(Errc::kInvalid, file + ": cannot be read");
+  auto text = read_file(file);
+  if (!text) return fail(Errc::kInvalid, text.error().message);
   return text;
 }
 

@@ -4,11 +4,11 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <optional>
 
 #include "core/base64.h"
+#include "core/file.h"
 
 namespace tallygate::kube {
 namespace {
@@ -112,13 +112,6 @@ class Kubeconfig {
   const std::filesystem::path folder_;
   const YAML::Node root_;
 };
-
-std::optional<std::string> read_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (!in) return std::nullopt;
-  return text;
-}
 
 std::string variable(const char* name) {
   const char* value = std::getenv(name);

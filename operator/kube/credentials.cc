@@ -1,8 +1,8 @@
 #include "operator/kube/credentials.h"
 
-#include <fstream>
 #include <iterator>
 
+#include "core/file.h"
 #include "core/telemetry/log.h"
 
 namespace tallygate::kube {
@@ -13,10 +13,9 @@ constexpr size_t kPageBytesMax = 256u << 20;  // objects are at most 1.5 MiB, a 
 
 Result<std::string> text_of(const Secret& secret, const char* what) {
   if (secret.file.empty()) return secret.text;
-  std::ifstream in(secret.file, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (!in) return fail(Errc::kInvalid, std::string(what) + ": " + secret.file + " cannot be read");
-  if (text.find_first_not_of(" \r\n\t") == std::string::npos) {
+  auto text = read_file(secret.file);
+  if (!text) return fail(Errc::kInvalid, std::string(what) + ": " + text.error().message);
+  if (text->find_first_not_of(" \r\n\t") == std::string::npos) {
     return fail(Errc::kInvalid, std::string(what) + ": " + secret.file + " is empty");
   }
   return text;

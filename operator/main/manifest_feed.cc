@@ -5,7 +5,8 @@
 namespace tallygate::operator_main {
 namespace {
 
-constexpr int64_t kTickMs = 1'000;
+constexpr int64_t kTickMs = 100;  // a take-over waits for one
+constexpr int64_t kAskAgainMs = 1'000;
 constexpr int64_t kClockStep_s = 1;     // less is no step back
 constexpr size_t kFaultLinesMax = 200;  // a reload; the rest is counted
 
@@ -72,6 +73,7 @@ Result<void> ManifestFeed::start() {
 Result<void> ManifestFeed::begin() {
   auto baseline = load_baseline_();
   if (!baseline) {
+    ask_due_ms_ = env_.mono_ms() + kAskAgainMs;
     set_failure("the ledger does not say what was last accepted: " + baseline.error().message);
     return {};
   }
@@ -81,6 +83,7 @@ Result<void> ManifestFeed::begin() {
   const size_t objects = resources.plans.size() + resources.tenants.size() + resources.policies.size();
   if (objects > 0) log::info("what was last accepted is known from the ledger", {{"objects", objects}});
   auto started = source_->start([this](const source::Look& look) { take(look); });
+  if (!started) acceptance_.reset();  // tried again
   if (started && acceptance_->now().number == 0 && objects > 0) {  // no look yet
     compile(env_.mono_ns());
     observe_(acceptance_->now(), compiled_);
@@ -99,11 +102,6 @@ ManifestFeed::State ManifestFeed::state() const {
   return state_;
 }
 
-std::shared_ptr<const manifest::Accepted> ManifestFeed::accepted() const {
-  const std::lock_guard lock(mutex_);
-  return accepted_;
-}
-
 void ManifestFeed::take(const source::Look& look) {
   const int64_t noticed_ns = env_.mono_ns();
   const bool first = compiled_ == nullptr && !look.blank;
@@ -111,10 +109,6 @@ void ManifestFeed::take(const source::Look& look) {
   if (snapshot.news) {
     reloads_.add();
     tell(snapshot);
-  }
-  {
-    const std::lock_guard lock(mutex_);
-    accepted_ = snapshot.accepted;
   }
   if (first || snapshot.resources_changed) compile(noticed_ns);
   observe_(snapshot, compiled_);
@@ -172,8 +166,12 @@ void ManifestFeed::set_failure(const std::string& failure) {
 // right.
 void ManifestFeed::tick() {
   timer_ = loop_.after_ms(kTickMs, [this] { tick(); });
+  if (env_.mono_ms() < ask_due_ms_) return;
   if (!acceptance_) {
-    if (auto begun = begin(); !begun) set_failure(begun.error().message);
+    if (auto begun = begin(); !begun) {
+      ask_due_ms_ = env_.mono_ms() + kAskAgainMs;
+      set_failure(begun.error().message);
+    }
     return;
   }
   look_who_leads();
@@ -192,9 +190,19 @@ void ManifestFeed::look_who_leads() {
   const bool took_over = stood_by_ || (term_ != 0 && term != term_);
   if (took_over) {
     auto baseline = load_baseline_();
-    if (!baseline) return;  // the next tick asks again
+    if (!baseline) {
+      ask_due_ms_ = env_.mono_ms() + kAskAgainMs;
+      return;
+    }
     acceptance_.emplace(std::move(*baseline), source::AcceptanceOptions{.adopt_cluster = options_.adopt_cluster});
+    // Whatever this process would have put in force before, it is made anew of what the predecessor accepted.
+    compiled_.reset();
     take(last_look_);
+    const auto& resources = acceptance_->now().accepted->resources;
+    if (!compiled_ && !resources.tenants.empty()) {  // nothing was seen of the source yet
+      compile(env_.mono_ns());
+      observe_(acceptance_->now(), compiled_);
+    }
   }
   stood_by_ = false;
   term_ = term;

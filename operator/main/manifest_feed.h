@@ -1,10 +1,11 @@
 // From a source of manifests to the publisher: what was last accepted (of the ledger), then what the source shows; accepts,
-// compiles, tells faults. Everything on the loop's thread, but for state() and accepted(), which any thread may call.
+// compiles, tells faults. Everything on the loop's thread, but for state() and has_taken(), which any thread may call.
 //
 // One compile at a time: what a source has to say meanwhile comes with its next look. Who takes over the lead goes on from
 // what the leader before it accepted: who held a name or an identity first keeps it.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -47,8 +48,8 @@ class ManifestFeed {
     std::string trouble;  // Snapshot's
   };
   State state() const;
-  // What of the newest look is accepted; before the first one null.
-  std::shared_ptr<const manifest::Accepted> accepted() const;
+  // Whether what was accepted before this term of our lead is known and taken up. Any thread.
+  bool has_taken(int64_t term) const { return term != 0 && term_.load() == term; }
 
  private:
   Result<void> begin();
@@ -69,8 +70,9 @@ class ManifestFeed {
   Observe observe_;
   std::optional<source::Acceptance> acceptance_;  // none before the baseline is known
   source::Look last_look_;
+  int64_t ask_due_ms_ = 0;  // when the ledger may be asked again after a failure
   bool stood_by_ = false;  // another has led since the baseline was read
-  int64_t term_ = 0;       // of our lead; 0: none yet
+  std::atomic<int64_t> term_ = 0;  // of our lead, once its baseline is taken; 0: none yet
   std::shared_ptr<const plan::Compiled> compiled_;  // of the newest snapshot; null where that failed
   int64_t compiled_at_s_ = 0, recompile_at_s_ = 0;
   EventLoop::TimerId timer_ = 0;
@@ -80,7 +82,6 @@ class ManifestFeed {
   metrics::Gauge faults_, warnings_, objects_, lost_;
   mutable std::mutex mutex_;
   State state_;                                          // under mutex_
-  std::shared_ptr<const manifest::Accepted> accepted_;  // under mutex_
 };
 
 }  // namespace tallygate::operator_main

@@ -127,7 +127,11 @@ void Operator::build_controller() {
   options.database_url = database_url_;
   options.redis = settings_.redis;
   // Where epochs are kept too, Redis is known to serve this ledger before anything is published there.
-  options.is_leader = [this] { return is_leader() && (!parts_.keeper || parts_.history->redis_is_ours()); };
+  // And what the predecessor accepted is known: nothing older goes in force.
+  options.is_leader = [this] {
+    return is_leader() && parts_.feed->has_taken(parts_.leadership->term()) &&
+           (!parts_.keeper || parts_.history->redis_is_ours());
+  };
   if (parts_.funder) {
     options.on_tenant_changed = [this](const TenantId& tenant) { parts_.funder->kick(tenant.str()); };
   }

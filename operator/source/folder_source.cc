@@ -89,13 +89,14 @@ class FolderSource::Impl final : public EventLoop::Watcher {
     if (event.wd != folder_watch_) return;
     if ((event.mask & IN_IGNORED) != 0) folder_watch_ = -1;
     if ((event.mask & (IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF)) != 0) return rewatch();
+    if (!is_manifest_name(name) && !name.starts_with("..")) return;
     if ((event.mask & IN_MODIFY) != 0) {
       being_written_.insert(name);  // until IN_CLOSE_WRITE
       return;
     }
     being_written_.erase(name);
     dirty_.insert(name);
-    if (is_manifest_name(name) || name.starts_with("..")) schedule();
+    schedule();
   }
 
   // The folder's path may lead to another folder now.

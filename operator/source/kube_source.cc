@@ -1,6 +1,7 @@
 #include "operator/source/kube_source.h"
 
 #include <algorithm>
+#include <set>
 #include <vector>
 
 #include "operator/source/cluster_objects.h"
@@ -47,8 +48,11 @@ class KubeSource::Impl {
       options.type = type;
       kinds_.push_back(std::make_unique<kube::Reflector>(
           env, client, options,
-          [this, &type](const std::vector<kube::Change>& changes, bool) {
-            post([this, &type, changes] { take(type, changes); });
+          [this, kind, &type](const std::vector<kube::Change>& changes, bool listed) {
+            post([this, kind, &type, changes, listed] {
+              listed_[static_cast<size_t>(kind)] |= listed;
+              take(type, changes);
+            });
           },
           registry));
       crds_.push_back(
@@ -62,7 +66,12 @@ class KubeSource::Impl {
       options.transform = keep_hashes_only;
       secrets_.push_back(std::make_unique<kube::Reflector>(
           env, client, options,
-          [this](const std::vector<kube::Change>& changes, bool) { post([this, changes] { take_secrets(changes); }); },
+          [this, i = secrets_.size()](const std::vector<kube::Change>& changes, bool listed) {
+            post([this, i, changes, listed] {
+              if (listed) secrets_listed_.insert(i);
+              take_secrets(changes);
+            });
+          },
           registry));
     }
   }
@@ -151,12 +160,13 @@ class KubeSource::Impl {
     if (const int64_t at_ms = objects_.settles_at_ms(); running_ && at_ms > 0) schedule(std::max<int64_t>(0, at_ms - ended_ms));
   }
 
+  // Whole lists of everything have arrived here: a reflector that has one may not have handed it over yet.
   bool synced() const {
-    const auto whole = [](const auto& reflector) { return reflector->health().synced; };
-    // A namespace whose Secrets may not be read keeps nobody else waiting.
-    const auto whole_or_forbidden = [&](const auto& reflector) { return whole(reflector) || reflector->health().forbidden; };
-    return std::all_of(kinds_.begin(), kinds_.end(), whole) &&
-           std::all_of(secrets_.begin(), secrets_.end(), whole_or_forbidden);
+    for (size_t i = 0; i < secrets_.size(); ++i) {
+      // A namespace whose Secrets may not be read keeps nobody else waiting.
+      if (!secrets_listed_.contains(i) && !secrets_[i]->health().forbidden) return false;
+    }
+    return std::all_of(std::begin(listed_), std::end(listed_), [](bool listed) { return listed; });
   }
 
   void describe(Look& look) const {
@@ -202,6 +212,8 @@ class KubeSource::Impl {
   std::unique_ptr<kube::Reflector> system_;
   std::vector<std::unique_ptr<kube::Reflector>> kinds_, crds_;  // in the order of kKinds
   std::vector<std::unique_ptr<kube::Reflector>> secrets_;
+  bool listed_[std::size(kKinds)] = {};  // of kinds_: a whole list has arrived on the loop
+  std::set<size_t> secrets_listed_;      // of secrets_: the same
   OnLook on_look_;
   bool running_ = false;
   bool looked_ = false;  // everything has been listed once

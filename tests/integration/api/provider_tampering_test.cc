@@ -256,6 +256,36 @@ TEST(ProviderTampering, APriceThatComesAfterTheHoldWasTakenIsChargedAsFarAsItIsA
   EXPECT_EQ(world.number("select count(*) from ledger_audit()"), 0);
 }
 
+// The provider says that it failed, then that it did not, and only then what it cost.
+TEST(ProviderTampering, APriceThatComesAfterAReleasedHoldWasChargedIsChargedAsFarAsItIsAbove) {
+  World world;
+  world.credit("shop/acme", 20'000'000);
+  ASSERT_EQ(world.post("/v1/reservations", R"({"callId":"sms:u","amount":"0.04"})", "u").status, 201);
+  EXPECT_EQ(world.send(World::twilio("undelivered", "u")).status, 204);
+  EXPECT_EQ(world.balance(), 20'000'000);
+  EXPECT_EQ(world.send(World::twilio("delivered", "u")).status, 204);
+  EXPECT_EQ(world.balance(), 19'960'000);
+  EXPECT_EQ(world.send(World::twilio("delivered", "u", {{"Price", "-1"}, {"PriceUnit", "USD"}})).status, 204);
+  EXPECT_EQ(world.balance(), 19'210'000) << "0.79 in all";
+  EXPECT_EQ(world.number("select count(*) from ledger_audit()"), 0);
+}
+
+// The API's role may call what charges the rest of a call: it takes, and gives nothing back.
+TEST(ProviderTampering, TheRestOfACallIsNeverBelowNothing) {
+  World world;
+  world.credit("shop/acme", 20'000'000);
+  ASSERT_EQ(ended(world, "x", "9.00").status, 200);
+  const std::string books = world.books();
+  for (const char* call : {"charge_call_rest('shop/acme', 'GBP', 'dialer:x', 0, now(), false)",
+                           "charge_call_rest('shop/acme', 'GBP', 'dialer:x', 1000000, now(), false)"}) {
+    EXPECT_EQ(world.number("select count(*) from (select set_config('tallygate.tenant', 'shop/acme', true)) s, " +
+                           std::string(call) + " r where r.success"),
+              0)
+        << call;
+  }
+  EXPECT_EQ(world.books(), books);
+}
+
 TEST(ProviderTampering, ReportsAndTamperingsAtOnceChargeEachCallOnce) {
   World world;
   world.credit("shop/acme", 1'000'000'000);

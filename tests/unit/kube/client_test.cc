@@ -201,7 +201,7 @@ TEST_F(ClientTest, ReadsATokenAgainAsItRotates) {
 TEST_F(ClientTest, RefusesCredentialsThatCannotBeUsed) {
   const http::TestCertificates files(testing::TempDir()), other(testing::TempDir());
   const std::pair<Config, std::string> bad[] = {
-      {{.authorities = {"/nonexistent", ""}}, "the certificate authorities: /nonexistent cannot be read"},
+      {{.authorities = {"/nonexistent", ""}}, "the certificate authorities: /nonexistent: cannot be read"},
       {{.authorities = {"", "nonsense"}}, "hold no certificate"},
       {{.certificate = {files.certificate_file(), ""}, .key = {other.key_file(), ""}}, "not that of the client"},
       {{.token = {"/dev/null", ""}}, "the token: /dev/null is empty"},
