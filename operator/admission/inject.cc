@@ -19,11 +19,31 @@ bool is_our_volume(const std::string& volume) {
   return volume == kLogVolume || volume == kCredentialsVolume || volume == kNoTokenVolume;
 }
 
-const Json* find_sidecar(const Json& pod) {
+const Json* find_init(const Json& pod, const char* name) {
   for (const Json& container : at(pod, "/spec/initContainers")) {
-    if (text_at(container, "/name") == kSidecar) return &container;
+    if (text_at(container, "/name") == name) return &container;
   }
   return nullptr;
+}
+
+const Json* find_sidecar(const Json& pod) { return find_init(pod, kSidecar); }
+
+// Whether both enforce the same: other arguments may differ between two replicas of an operator that is being changed,
+// and the image by a webhook that sends to a mirror.
+bool enforce_alike(const Json& found, const Json& ours) {
+  const auto enforcing = [](const Json& container) {
+    std::vector<std::string> all;
+    for (const Json& arg : at(container, "/args")) {
+      const std::string text = arg.is_string() ? arg.get<std::string>() : std::string();
+      for (const char* part : {"run", "init", "--listen=", "--upstream=", "--policy=", "--capture="}) {
+        if (text.starts_with(part)) all.push_back(text);
+      }
+    }
+    return all;
+  };
+  return is_native_sidecar(found) == is_native_sidecar(ours) && at(found, "/command").empty() &&
+         enforcing(found) == enforcing(ours) &&
+         at(found, "/securityContext/capabilities/add") == at(ours, "/securityContext/capabilities/add");
 }
 
 Json parse(const std::string& text) {
@@ -217,16 +237,20 @@ std::string find_tampering(const PodReview& review, const InjectorSettings& sett
   const Injection made = inject(review, settings, &expected);
   if (made.outcome == Injection::Outcome::kRefused) return made.refusal;
   if (made.outcome == Injection::Outcome::kUntouched) return {};
-  const Json* ours = find_sidecar(expected);
-  if (const Json* found = find_sidecar(review.pod)) {
-    const bool same =
-        is_native_sidecar(*found) && at(*found, "/args") == at(*ours, "/args") && at(*found, "/command").empty();
-    if (same) return {};
-    return std::string("the container ") + kSidecar +
-           " is not as the injector made it: another admission webhook, or the caller, changed it";
+  for (const char* name : {kInit, kSidecar}) {
+    const Json* ours = find_init(expected, name);
+    if (ours == nullptr) continue;
+    const Json* found = find_init(review.pod, name);
+    if (found == nullptr) {
+      return std::string("the pod is to have the container ") + name + " (" + kInjectLabel +
+             ") and does not: something took it out after injection, or the injecting webhook did not run";
+    }
+    if (enforce_alike(*found, *ours)) continue;
+    return std::string("the container ") + name +
+           " is not as the injector made it: another admission webhook, or the caller, changed it; or the operator is " +
+           "being changed, and the next attempt succeeds";
   }
-  return std::string("the pod is to have a sidecar (") + kInjectLabel +
-         ") and has none: something took it out after injection, or the injecting webhook did not run";
+  return {};
 }
 
 }  // namespace tallygate::admission

@@ -76,12 +76,33 @@ void expect_laws(const Case& in, const Json& made) {
   EXPECT_EQ(undone, before) << "injected and restored";
 
   EXPECT_EQ(find_tampering(second, in.settings), "");
-  Json robbed = made;
-  robbed["spec"].erase("initContainers");
-  EXPECT_NE(find_tampering({robbed, "shop", in.review.namespace_labels, {}, in.review.policies}, in.settings), "");
-  Json changed = made;
-  for (Json& each : changed["spec"]["initContainers"]) each["args"] = {"run", "--policy=shop/cheap"};
-  EXPECT_NE(find_tampering({changed, "shop", in.review.namespace_labels, {}, in.review.policies}, in.settings), "");
+  // Each container that enforces, taken out or changed alone.
+  const auto noticed = [&](const Json& pod) {
+    return !find_tampering({pod, "shop", in.review.namespace_labels, {}, in.review.policies}, in.settings).empty();
+  };
+  const Json& all = made["spec"]["initContainers"];
+  for (size_t i = 0; i < all.size(); ++i) {
+    const std::string name = all[i]["name"];
+    if (name != kSidecar && name != kInit) continue;
+    Json robbed = made;
+    robbed["spec"]["initContainers"].erase(i);
+    EXPECT_TRUE(noticed(robbed)) << name;
+    for (const char* args : {R"(["run","--policy=shop/cheap"])", R"(["init","--capture=1:2"])", R"(["--help"])"}) {
+      Json changed = made;
+      changed["spec"]["initContainers"][i]["args"] = Json::parse(args);
+      EXPECT_TRUE(noticed(changed)) << name << " " << args;
+    }
+    Json other = made;
+    other["spec"]["initContainers"][i]["command"] = {"sleep"};
+    EXPECT_TRUE(noticed(other)) << name;
+    other = made;
+    other["spec"]["initContainers"][i]["securityContext"]["capabilities"] = Json::object();
+    EXPECT_EQ(noticed(other), name == kInit) << "without NET_ADMIN nothing is captured";
+    other = made;
+    other["spec"]["initContainers"][i]["image"] = "mirror.example/" + other["spec"]["initContainers"][i]["image"].get<std::string>();
+    other["spec"]["initContainers"][i]["args"].push_back("--max-log-bytes=1MiB");
+    EXPECT_FALSE(noticed(other)) << "a mirror, another replica's settings";
+  }
 }
 
 TEST(Inject, GoldenPods) {
