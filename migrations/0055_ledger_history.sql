@@ -223,10 +223,12 @@ create function unpark_usage() returns void language plpgsql as $$
 begin
   with due as (
     delete from usage_parked p using (
-      select x.shard, x.incarnation, x.seq from usage_parked x left join incarnations i using (shard, incarnation)
-       where x.seq <= coalesce(i.watermark, 0)
-          or exists (select from usage_parked f where f.shard = x.shard and f.incarnation = x.incarnation
-                        and f.seq = coalesce(i.watermark, 0) + 1)
+      -- The run that continues the watermark: what lies behind a further hole stays.
+      select x.shard, x.incarnation, x.seq
+        from (select u.shard, u.incarnation, u.seq, coalesce(i.watermark, 0) as watermark,
+                     row_number() over (partition by u.shard, u.incarnation, u.seq <= coalesce(i.watermark, 0) order by u.seq) as n
+                from usage_parked u left join incarnations i using (shard, incarnation)) x
+       where x.seq <= x.watermark or x.seq = x.watermark + x.n
        order by x.shard, x.incarnation, x.seq limit 10000) d
      where p.shard = d.shard and p.incarnation = d.incarnation and p.seq = d.seq returning p.*
   )

@@ -154,15 +154,17 @@ Result<void> seal_all(redis::Client& redis, int64_t generation) {
 Result<ledger::Past> known_past(redis::Client& redis) {
   std::vector<redis::Command> commands;
   for (int shard = 0; shard < kShards; ++shard)
-    commands.push_back({"HMGET", redis_contract::ledger_key(shard), "gen", "mark", "cgen", "claimed", "id"});
+    commands.push_back({"HMGET", redis_contract::ledger_key(shard), "gen", "mark", "cgen", "claimed", "id", "cid"});
   ledger::Past known;
   for (auto& result : redis.pipeline(commands)) {
     result = redis::Client::check(std::move(result));
     if (!result) return tl::unexpected(result.error());
-    if (result->elements.size() != 5) return fail(Errc::kInternal, "HMGET: an unknown answer");
+    if (result->elements.size() != 6) return fail(Errc::kInternal, "HMGET: an unknown answer");
     const auto at = [&](size_t i) { return result->elements[i].to_integer(); };
-    known.mark = std::max({known.mark, ledger::Mark{at(0), at(1)}, ledger::Mark{at(2), at(3)}});
-    if (known.id.empty()) known.id = result->elements[4].text;
+    const std::string &told = result->elements[4].text, &claimed_of = result->elements[5].text;
+    known.mark = std::max(known.mark, ledger::Mark{at(0), at(1)});
+    if (known.id.empty()) known.id = told.empty() ? claimed_of : told;
+    if (claimed_of.empty() || claimed_of == known.id) known.mark = std::max(known.mark, ledger::Mark{at(2), at(3)});
   }
   return known;
 }

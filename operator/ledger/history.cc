@@ -19,6 +19,12 @@ Result<Past> past_of(const Result<Rows>& rows) {
 
 void History::heard(const Mark& mark) {
   const std::lock_guard lock(mutex_);
+  learn(mark);
+}
+
+// A newer generation is a recovery that this process may have slept through: what is missing has not been looked at.
+void History::learn(const Mark& mark) {
+  if (mark.generation > known_.generation) expect_gaps();
   known_ = std::max(known_, mark);
 }
 
@@ -33,7 +39,7 @@ Result<void> History::read(const Past& past) {
   if (id_ != past.id)
     return fail(Errc::kConflict, "the database holds another ledger (" + past.id + ") than before (" + id_ +
                                      "): restart, for nothing that is known here is of it");
-  if (past.behind.empty()) known_ = std::max(known_, past.mark);
+  if (past.behind.empty()) learn(past.mark);
   return {};
 }
 

@@ -70,6 +70,7 @@ class History {
   int64_t refused_claims() const { return refused_claims_.load(std::memory_order_relaxed); }
 
  private:
+  void learn(const Mark& mark);
   mutable std::mutex mutex_;
   Mark known_;                                 // under mutex_
   std::string id_, why_behind_, why_foreign_;  // under mutex_

@@ -149,6 +149,22 @@ TEST_F(HistoryTest, WhatIsParkedBehindAHoleThatIsNoGapKeepsNobodyWaiting) {
   EXPECT_EQ(w.booked(kTenant, kBucket), 5 + 12);
 }
 
+TEST_F(HistoryTest, WhatIsParkedBehindASecondHoleIsNotForgotten) {
+  must(book({hello(kShard, "a"), use(2, 5)}));
+  recover(R"({"a": 4})", "[]", epoch);
+  ASSERT_EQ(gaps_open(), 1);
+  must(book({use(5, 10), use(6, 10), use(8, 10)}));
+  must(book({use(3, 1), use(4, 1)}));
+  gaps_open();  // resolved
+  must(book({}));
+  EXPECT_EQ(w.booked(kTenant, kBucket), 5 + 2 + 20);
+  EXPECT_EQ(w.number("select count(*) from usage_parked"), 1);
+  gaps_open();
+  EXPECT_EQ(w.number("select count(*) from quarantined_records"), 1) << "for a person";
+  must(book({use(7, 1), use(8, 10)}));  // its sidecar is there, and sends them again
+  EXPECT_EQ(w.booked(kTenant, kBucket), 5 + 2 + 20 + 1 + 10);
+}
+
 TEST_F(HistoryTest, WhatASidecarHasNotKeptIsGivenUpAtOnce) {
   must(book({hello(kShard, "a"), use(2, 5)}));
   recover(R"({"a": 9})", "[]", epoch);
