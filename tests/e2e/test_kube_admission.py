@@ -427,7 +427,7 @@ class Workloads(Installed):
         self.create(namespace, policy("api", namespace), "billingpolicies")
         wanted = pod(labels={"thief": "yes"}, initContainers=[{"name": "prepare", "image": "prepare:1"}])
         wait_until(lambda: "initContainers" not in self.create_pod(other, wanted, "?dryRun=All")["spec"], SOON_S, "the thief is at work")
-        self.refused(namespace, wanted, "is to have a sidecar")
+        self.refused(namespace, wanted, "is to have the container tallygate-sidecar")
         self.create_pod(namespace)
 
 

@@ -12,7 +12,7 @@ import unittest
 from tests.support import images
 from tests.support.helm import CHART, NAMESPACE, run_helm
 from tests.support.node import NodeCluster
-from tests.support.stack import ROOT, binary
+from tests.support.stack import ROOT
 
 KEY, LIMIT = "demo-key-acme", 60  # examples/tenants.yaml
 REPOSITORY = "docker.io/local"
@@ -44,13 +44,12 @@ spec: {selector: {app: api}, ports: [{port: 80, targetPort: http}]}
 
 def make_images(folder):
     """What the node needs, from this machine's binaries: → the archives."""
-    nft = [path for path in ("/usr/lib/x86_64-linux-gnu/libnftables.so.1", "/usr/lib/aarch64-linux-gnu/libnftables.so.1") if os.path.exists(path)]
     return [
         images.redis_image(folder, f"{REPOSITORY}/redis:test"),
         images.postgres_image(folder, f"{REPOSITORY}/postgres:test"),
         images.python_image(folder, f"{REPOSITORY}/app:test", {"/app.py": ROOT / "tests" / "support" / "example_app.py"}),
-        images.tallygate_image(folder, "tallygate-operator", binary("tallygate-operator"), f"{REPOSITORY}/tallygate-operator:test"),
-        images.tallygate_image(folder, "tallygate-sidecar", binary("tallygate-sidecar"), f"{REPOSITORY}/tallygate-sidecar:test", extra=nft),
+        images.tallygate_image(folder, "tallygate-operator", f"{REPOSITORY}/tallygate-operator:test"),
+        images.tallygate_image(folder, "tallygate-sidecar", f"{REPOSITORY}/tallygate-sidecar:test"),
     ]
 
 

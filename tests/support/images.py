@@ -13,6 +13,8 @@ import re
 import subprocess
 import tarfile
 
+from tests.support.stack import ROOT, binary
+
 PASSWD = "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\ntallygate:x:65532:65532::/:/bin/false\nredis:x:999:999::/data:/bin/sh\npostgres:x:70:70::/var/lib/postgresql:/bin/sh\n"
 GROUP = "root:x:0:\nnobody:x:65534:\ntallygate:x:65532:\nredis:x:999:\npostgres:x:70:\n"
 NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
@@ -66,7 +68,9 @@ class Layer:
             if any(part in skip for part in path.relative_to(source).parts) or path.is_dir():
                 continue
             target = str(pathlib.PurePath(name or source) / path.relative_to(source))
-            if path.exists():
+            if path.is_symlink():
+                self.link(target, os.readlink(path))
+            elif path.exists():
                 self.copy(path, target)
                 if path.suffix == ".so":
                     for library in libraries_of(path):
@@ -217,14 +221,13 @@ def python_image(folder, reference, scripts, name="app"):
     return write_archive(pathlib.Path(folder) / f"{name}.tar", reference, layer, ["/usr/bin/python3", "-u"])
 
 
-def tallygate_image(folder, name, binary, reference, extra=()):
-    """A product binary as the Dockerfile's image has it: the binary, what it links, authorities, time zones, no shell."""
-    layer = base_layer()
-    layer.binary(binary, f"/usr/local/bin/{name}")
-    for library in extra:
-        layer.binary(library)
-    if os.path.exists("/etc/ssl/certs/ca-certificates.crt"):
-        layer.copy("/etc/ssl/certs/ca-certificates.crt")
-    layer.tree("/usr/share/zoneinfo", skip=("right", "posix"))
+def tallygate_image(folder, program, reference):
+    """A product's image with the root that the Dockerfile makes for it, by the same script."""
+    folder = pathlib.Path(folder)
+    root, stripped = folder / f"root-{program}", folder / program
+    subprocess.run(["strip", "-o", stripped, binary(program)], check=True)
+    subprocess.run([ROOT / "scripts" / "image_root.sh", stripped, root], check=True)
+    layer = Layer()
+    layer.tree(root, "/", skip=())
     layer.folder("/var/lib/tallygate", 0o755, 65532)
-    return write_archive(pathlib.Path(folder) / f"{name}.tar", reference, layer, [f"/usr/local/bin/{name}"], user="65532:65532")
+    return write_archive(folder / f"{program}.tar", reference, layer, [f"/usr/local/bin/{program}"], user="65532:65532")
