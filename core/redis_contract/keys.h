@@ -32,9 +32,11 @@ std::string heard_key(int shard);  // ZSET incarnation → when it last gave a s
 // know it to have been, where that is more), all (the mark that every shard was told), behind (1: it has gone back),
 // sealed (the epoch that was in force when that was found), odd (the last claim that was refused).
 std::string ledger_key(int shard);
-// HASH of what sidecars know while the ledger is behind: "l:<incarnation>" → its last record, "f:<incarnation>" → the
-// first that it can still send, "c:<epoch>:<incarnation>:<member()>" → the most units it will ever report there.
+// HASH of what sidecars know while the ledger is behind: "l:<incarnation>" → its last record, first_claim() → the first
+// that it can still send, "c:<epoch>:<incarnation>:<member()>" → the most units it will ever report there.
 std::string claims_key(int shard);
+// Of one generation of the ledger: a later recovery, from an older backup, may lack more than this sidecar was asked for.
+std::string first_claim(int64_t generation, std::string_view incarnation);
 // STRING the tenant's document (core/tenant/wire.h).
 std::string tenant_key(std::string_view tenant);
 

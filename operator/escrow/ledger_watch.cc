@@ -175,11 +175,21 @@ Result<void> LedgerWatch::tell(const std::vector<int>& shards, const ledger::Pas
   }
   std::vector<redis::Client::Eval> calls;
   for (auto& [shard, call] : by_shard) calls.push_back(std::move(call));
+  size_t refused = 0;
   for (auto& result : redis_.eval_all(std::move(calls))) {
     result = redis::Client::check(std::move(result));
     if (!result) return tl::unexpected(result.error());
+    refused += result->to_integer() == 0 ? 1 : 0;
   }
-  log::warn("a recovered ledger is told to Redis", {{"generation", past.mark.generation}, {"shards", shards.size()}});
+  static log::Throttle throttle(10);
+  if (refused > 0) {
+    // What is more there comes with the next look, which finds this ledger behind.
+    log::warn(throttle, "Redis does not take what a recovered ledger tells: more is known there",
+              {{"generation", past.mark.generation}, {"shards", refused}});
+    return {};
+  }
+  log::warn(throttle, "a recovered ledger is told to Redis",
+            {{"generation", past.mark.generation}, {"shards", shards.size()}});
   return {};
 }
 
@@ -189,7 +199,8 @@ Result<void> LedgerWatch::tend_gaps(const Mark& mark) {
   nlohmann::json first = nlohmann::json::object();
   std::vector<redis::Command> commands;
   for (const auto& [shard, incarnation] : gaps_.incarnations)
-    commands.push_back({"HGET", redis_contract::claims_key(shard), "f:" + incarnation});
+    commands.push_back(
+        {"HGET", redis_contract::claims_key(shard), redis_contract::first_claim(mark.generation, incarnation)});
   const auto results = redis_.pipeline(commands);
   for (size_t i = 0; i < results.size(); ++i) {
     if (!results[i]) return tl::unexpected(results[i].error());

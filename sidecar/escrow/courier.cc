@@ -5,7 +5,6 @@
 #include "core/counting.h"
 #include "core/redis_contract/keys.h"
 #include "core/telemetry/log.h"
-#include "sidecar/log/kept.h"
 
 namespace tallygate::sidecar {
 namespace {
@@ -29,20 +28,21 @@ Courier::~Courier() {
 void Courier::start() { tick(); }
 
 void Courier::add_live(Outbox* outbox, std::string folder, std::function<void()> on_acknowledged) {
-  parcels_.push_back(
-      std::make_unique<Parcel>(Parcel{outbox, Kind::kLive, std::move(folder), std::move(on_acknowledged), {}}));
+  parcels_.push_back(std::make_unique<Parcel>(
+      Parcel{outbox, Kind::kLive, KeptRecords(std::move(folder)), std::move(on_acknowledged), {}}));
   escrow_.on_watermark([this, outbox](int shard, int64_t generation, int64_t watermark) {
     acknowledged(outbox, shard, generation, watermark);
   });
 }
 
 void Courier::add_finished(Outbox* outbox, std::string folder, std::function<void()> on_empty) {
-  parcels_.push_back(
-      std::make_unique<Parcel>(Parcel{outbox, Kind::kFinished, std::move(folder), std::move(on_empty), {}}));
+  parcels_.push_back(std::make_unique<Parcel>(
+      Parcel{outbox, Kind::kFinished, KeptRecords(std::move(folder)), std::move(on_empty), {}}));
 }
 
 void Courier::add_kept(Outbox* outbox, std::string folder, std::function<void()> on_empty) {
-  parcels_.push_back(std::make_unique<Parcel>(Parcel{outbox, Kind::kKept, std::move(folder), std::move(on_empty), {}}));
+  parcels_.push_back(
+      std::make_unique<Parcel>(Parcel{outbox, Kind::kKept, KeptRecords(std::move(folder)), std::move(on_empty), {}}));
 }
 
 void Courier::remove(Outbox* outbox) {
@@ -158,7 +158,7 @@ void Courier::ask(Parcel& parcel, int shard, Route& route) {
 
 // The ledger lacks records that an earlier generation had booked.
 void Courier::reopen(Parcel& parcel, int shard, Outbox::Shard& queue, int64_t watermark) {
-  auto records = read_kept(parcel.folder, shard, watermark, queue.watermark);
+  auto records = parcel.kept.take(shard, watermark, queue.watermark);
   const int64_t lost = queue.watermark - watermark - static_cast<int64_t>(records.size());
   log::warn("the ledger was recovered from a backup: what it lacks is sent again",
             {{"incarnation", parcel.outbox->incarnation()},
@@ -176,13 +176,14 @@ void Courier::reopen(Parcel& parcel, int shard, Outbox::Shard& queue, int64_t wa
 
 // Whoever closes the gap must know what is never to come.
 void Courier::tell_first(Parcel& parcel, int shard, Route& route) {
-  redis_.call(
-      {"HSET", redis_contract::claims_key(shard), "f:" + parcel.outbox->incarnation(), std::to_string(route.first_seq)},
-      [this, alive = alive_, outbox = parcel.outbox, shard,
-       first = route.first_seq](const Result<redis::Reply>& reply) {
-        Parcel* told = *alive && reply && !reply->is_error() ? find(outbox) : nullptr;
-        if (told != nullptr && told->routes[shard].first_seq == first) told->routes[shard].first_seq = 0;
-      });
+  const int64_t generation = parcel.outbox->shards().at(shard).generation;
+  redis_.call({"HSET", redis_contract::claims_key(shard),
+               redis_contract::first_claim(generation, parcel.outbox->incarnation()), std::to_string(route.first_seq)},
+              [this, alive = alive_, outbox = parcel.outbox, shard,
+               first = route.first_seq](const Result<redis::Reply>& reply) {
+                Parcel* told = *alive && reply && !reply->is_error() ? find(outbox) : nullptr;
+                if (told != nullptr && told->routes[shard].first_seq == first) told->routes[shard].first_seq = 0;
+              });
 }
 
 void Courier::acknowledged(Outbox* outbox, int shard, int64_t generation, int64_t watermark) {
@@ -193,6 +194,9 @@ void Courier::acknowledged(Outbox* outbox, int shard, int64_t generation, int64_
   parcel->routes[shard].heard_generation = generation;
   if (generation > std::exchange(queue->second.generation, generation) && watermark < queue->second.watermark)
     reopen(*parcel, shard, queue->second, watermark);
+  if (parcel->kept.is_read() &&
+      std::ranges::all_of(outbox->shards(), [&](const auto& s) { return s.second.generation >= generation; }))
+    parcel->kept.clear();
   const size_t before = outbox->size();
   outbox->acknowledge(shard, watermark);
   if (outbox->size() == before) return;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "sidecar/escrow/escrow.h"
+#include "sidecar/log/kept.h"
 #include "sidecar/log/outbox.h"
 
 namespace tallygate::sidecar {
@@ -59,7 +60,7 @@ class Courier {
   struct Parcel {
     Outbox* outbox;
     Kind kind;
-    std::string folder;  // where booked records are kept
+    KeptRecords kept;  // what is booked of it, in its folder
     std::function<void()> fn;
     std::map<int, Route> routes;
     bool finished = false;  // as was told last

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <functional>
 #include <system_error>
+#include <utility>
 
 #include "core/redis_contract/record.h"
 #include "sidecar/log/frames.h"
@@ -72,19 +73,34 @@ std::vector<File> kept_files(const std::string& data_folder) {
 
 }  // namespace
 
-std::deque<std::string> read_kept(const std::string& folder, int shard, int64_t after, int64_t upto) {
-  std::deque<std::string> found;
-  int64_t next = 0;  // number after the last one found
-  each_record(folder, [&](int of_shard, std::string_view record) {
-    if (of_shard != shard) return;
+void KeptRecords::read() {
+  by_shard_.clear();
+  each_record(folder_, [&](int shard, std::string_view record) {
     const int64_t seq = seq_of(record);
-    if (seq <= after || seq > upto || (seq < next && !found.empty())) return;
-    if (seq != next) found.clear();  // a gap: only what comes after it is of use
-    found.emplace_back(record);
-    next = seq + 1;
+    Run& run = by_shard_[shard];
+    if (seq <= run.last) return;
+    if (seq != run.last + 1) run.records.clear();  // a gap: only what comes after it is of use
+    run.records.emplace_back(record);
+    run.last = seq;
   });
-  if (next != upto + 1) found.clear();
-  return found;
+  is_read_ = true;
+}
+
+std::deque<std::string> KeptRecords::take(int shard, int64_t after, int64_t upto) {
+  // Files of a live incarnation grow: what was read earlier may end too early.
+  if (!is_read_ || by_shard_[shard].last < upto) read();
+  Run run = std::exchange(by_shard_[shard], {});
+  if (run.last < upto) return {};
+  auto& records = run.records;
+  const int64_t first = std::max(after, run.last - static_cast<int64_t>(records.size())) + 1;
+  while (!records.empty() && run.last > upto) records.pop_back(), --run.last;
+  while (static_cast<int64_t>(records.size()) > std::max<int64_t>(upto + 1 - first, 0)) records.pop_front();
+  return std::move(records);
+}
+
+void KeptRecords::clear() {
+  by_shard_.clear();
+  is_read_ = false;
 }
 
 std::map<int, int64_t> last_kept(const std::string& folder) {

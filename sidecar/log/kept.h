@@ -11,9 +11,27 @@
 
 namespace tallygate::sidecar {
 
-// The records of a shard in `folder` that end with number `upto`: as many as are there without a gap, none of `after`
-// or before. Reads files; meant for the rare case. The first one's number is upto + 1 − size.
-std::deque<std::string> read_kept(const std::string& folder, int shard, int64_t after, int64_t upto);
+// What is kept in one folder, for a ledger that lacks it. Its shards are asked for one after the other, within a second:
+// the files are read once for all of them, and what was read is held until it is taken, or clear().
+class KeptRecords {
+ public:
+  explicit KeptRecords(std::string folder) : folder_(std::move(folder)) {}
+  // The records of a shard that end with number `upto`: as many as are there without a gap, none of `after` or before.
+  // The first one's number is upto + 1 − size.
+  std::deque<std::string> take(int shard, int64_t after, int64_t upto);
+  bool is_read() const { return is_read_; }
+  void clear();
+
+ private:
+  struct Run {  // without a gap, up to the last record
+    int64_t last = 0;
+    std::deque<std::string> records;
+  };
+  void read();
+  std::string folder_;
+  bool is_read_ = false;
+  std::map<int, Run> by_shard_;
+};
 // The last record of each shard in `folder`.
 std::map<int, int64_t> last_kept(const std::string& folder);
 

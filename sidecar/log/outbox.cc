@@ -1,5 +1,6 @@
 #include "sidecar/log/outbox.h"
 
+#include <algorithm>
 #include <iterator>
 
 namespace tallygate::sidecar {
@@ -18,6 +19,7 @@ bool Outbox::acknowledge(int number, int64_t watermark) {
     shard.unacked.pop_front();
     ++shard.watermark;
     --size_;
+    if (shard.watermark <= shard.reopened_upto) --reopened_;
   }
   return true;
 }
@@ -25,6 +27,8 @@ bool Outbox::acknowledge(int number, int64_t watermark) {
 void Outbox::reopen(int number, std::deque<std::string> records) {
   Shard& shard = shards_.at(number);
   size_ += records.size();
+  reopened_ += records.size();
+  shard.reopened_upto = std::max(shard.reopened_upto, shard.watermark);
   shard.watermark -= static_cast<int64_t>(records.size());
   records.insert(records.end(), std::make_move_iterator(shard.unacked.begin()),
                  std::make_move_iterator(shard.unacked.end()));

@@ -15,6 +15,7 @@ class Outbox {
     int64_t generation = 0;  // of the ledger that said so
     int64_t watermark = 0;   // highest seq known to be booked; unacked[i] has seq watermark + 1 + i
     std::deque<std::string> unacked;
+    int64_t reopened_upto = 0;  // up to here an earlier generation of the ledger had booked them
     int64_t last_seq() const { return watermark + static_cast<int64_t>(unacked.size()); }
   };
 
@@ -33,12 +34,14 @@ class Outbox {
   // A recovered ledger has booked less than an earlier one: `records`, which end with the watermark, are unacked again.
   void reopen(int shard, std::deque<std::string> records);
   size_t size() const { return size_; }
+  // Of these, what is sent again to a recovered ledger: no bound on what may still be admitted counts it.
+  size_t reopened() const { return reopened_; }
   bool empty() const { return size_ == 0; }
 
  private:
   std::string incarnation_;
   std::map<int, Shard> shards_;
-  size_t size_ = 0;
+  size_t size_ = 0, reopened_ = 0;
 };
 
 }  // namespace tallygate::sidecar

@@ -184,7 +184,7 @@ Slot* UsageLog::refuse(const char* why) {
 Slot* UsageLog::admit(uint32_t definition, std::span<const int64_t> units, int64_t second) {
   Entry& entry = entries_[definition];
   TG_ASSERT(units.size() == entry.definition.charges.size());
-  if (outbox_.size() >= limits_.max_unacked || closed_) [[unlikely]]
+  if (outbox_.size() - outbox_.reopened() >= limits_.max_unacked || closed_) [[unlikely]]
     return refuse(finished_ ? "the log is finished" : closed_ ? gone_.c_str() : "too many records wait for the ledger");
   if (!entry.logged) [[unlikely]] {
     if (!log_definition(definition)) return nullptr;

@@ -118,6 +118,7 @@ class LedgerRestored(StackTest):
         self.stack.postgres.restore(backup)
         self.await_found()
         self.while_behind()
+        time.sleep(2.5)  # records of what was just admitted are formed and sent by now, and are offered again
         self.assertEqual(self.stack.booked(OWNER, METER), BEFORE, "nothing is booked before it is recovered")
         text = self.recover()
         self.assertIn("generation 1", text)

@@ -179,6 +179,7 @@ TEST_F(HistoryTest, WhatASidecarHasNotKeptIsGivenUpAtOnce) {
 TEST_F(HistoryTest, RecoveringWhileBatchesAreBookedWaitsForNobodyInACircle) {
   must(book({hello(kShard, "a")}));
   std::atomic<bool> done = false;
+  std::atomic<int> batches = 0;
   std::string failure;
   std::thread booking([&] {
     ledger::Session session(w.url, ledger::kBookingSetup);
@@ -187,9 +188,14 @@ TEST_F(HistoryTest, RecoveringWhileBatchesAreBookedWaitsForNobodyInACircle) {
     for (int64_t seq = 2; !done; ++seq) {
       const std::vector records{use(seq)};
       if (const auto booked = store.book(records, {}, &own); !booked) failure = booked.error().message;
+      ++batches;
     }
   });
-  for (int i = 0; i < 30; ++i) recover("{}", "[]", epoch);
+  for (int i = 0; i < 30; ++i) {
+    const int before = batches;
+    recover("{}", "[]", epoch);
+    while (batches == before) std::this_thread::yield();  // each recovery meets a batch
+  }
   done = true;
   booking.join();
   EXPECT_EQ(failure, "");

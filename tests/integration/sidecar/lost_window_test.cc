@@ -63,7 +63,10 @@ TEST_F(LostWindow, ASoftLimitIsGrantedAgainForItOnlyCounts) {
   begin(5, tenant::Cap::kSoft);
   Pod& pod = world.pod();
   EXPECT_EQ(world.admitted_of(pod, 4), 4);
+  const int shard = redis_contract::shard_of(kTenant);
+  const int64_t lost = pod.escrow->epoch(shard);
   lose();
+  ASSERT_TRUE(world.until([&] { return pod.escrow->epoch(shard) > lost; })) << "what it still held is void now";
   EXPECT_TRUE(world.until([&] { return world.outcome(pod) == "admitted"; }));
 }
 

@@ -17,6 +17,7 @@ std::unique_ptr<UsageLog> filled(const std::string& folder, int records) {
   LogLimits limits;
   limits.max_file_bytes = 1500;
   limits.keep_booked = true;
+  limits.max_unacked = 50;
   auto log = std::move(*UsageLog::create(folder, identity(), limits));
   const uint32_t id = log->define(definition(kTenant, 1)).value();
   const int64_t one[] = {1};
@@ -45,7 +46,7 @@ TEST(Kept, WhatALowerWatermarkLacksIsReadAgainWithoutAGap) {
   auto& queue = log->outbox().shard(kShard);
   const int64_t last = queue.last_seq();
   ASSERT_EQ(last, 101) << "a hello and a hundred records";
-  auto records = read_kept(log->folder(), kShard, 40, last);
+  auto records = KeptRecords(log->folder()).take(kShard, 40, last);
   ASSERT_EQ(records.size(), 61u);
   for (size_t i = 0; i < records.size(); ++i) EXPECT_EQ(seq_of(records[i]), 41 + static_cast<int64_t>(i));
   log->outbox().reopen(kShard, std::move(records));
@@ -53,7 +54,16 @@ TEST(Kept, WhatALowerWatermarkLacksIsReadAgainWithoutAGap) {
   EXPECT_EQ(queue.last_seq(), last);
   EXPECT_EQ(seq_of(queue.unacked.front()), 41);
   EXPECT_EQ(log->outbox().size(), 61u);
-  EXPECT_EQ(read_kept(log->folder(), kShard, 0, last + 1).size(), 0u) << "what was never written";
+  EXPECT_EQ(log->outbox().reopened(), 61u);
+  const int64_t one[] = {1};
+  Slot* slot = log->admit(0, one, kSecond + 200);
+  ASSERT_NE(slot, nullptr) << "what is sent again is no backlog";
+  log->settle(slot, one);
+  EXPECT_TRUE(log->outbox().acknowledge(kShard, 50));
+  EXPECT_EQ(log->outbox().reopened(), 51u);
+  EXPECT_TRUE(log->outbox().acknowledge(kShard, last));
+  EXPECT_EQ(log->outbox().reopened(), 0u);
+  EXPECT_EQ(KeptRecords(log->folder()).take(kShard, 0, last + 1).size(), 0u) << "what was never written";
   EXPECT_EQ(last_kept(log->folder()).at(kShard), last);
 }
 
@@ -61,7 +71,7 @@ TEST(Kept, WhatWasDeletedInBetweenLeavesOnlyWhatFollows) {
   TempFolder temp;
   auto log = filled(temp / "inc-a", 100);
   std::filesystem::remove(log->folder() + "/booked-2");
-  const auto records = read_kept(log->folder(), kShard, 0, 101);
+  const auto records = KeptRecords(log->folder()).take(kShard, 0, 101);
   ASSERT_FALSE(records.empty());
   EXPECT_GT(seq_of(records.front()), 10);
   EXPECT_EQ(seq_of(records.back()), 101);
@@ -76,7 +86,7 @@ TEST(Kept, OldAndTooManyFilesGoOldestFirstAndTheLogStaysSound) {
     const int64_t bytes = sweep_kept(temp.path(), {kAge_s, kBytes}, now_s);
     EXPECT_GT(bytes, 3000);
     EXPECT_LE(sweep_kept(temp.path(), {kAge_s, 3000}, now_s), 3000);
-    EXPECT_FALSE(read_kept(log->folder(), kShard, 0, 101).empty()) << "the newest are there still";
+    EXPECT_FALSE(KeptRecords(log->folder()).take(kShard, 0, 101).empty()) << "the newest are there still";
     EXPECT_EQ(sweep_kept(temp.path(), {kAge_s, kBytes}, now_s + kAge_s + 60), 0);
     EXPECT_EQ(files_named(log->folder(), "booked-"), 0);
   }
