@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "core/http1/body.h"
 #include "core/http1/head.h"
@@ -40,6 +41,15 @@ struct RequestBlock {
   char* data() { return large ? large.get() : inline_bytes.data(); }
 };
 
+// Of a request whose body, or response, the gate looks at.
+struct Watched {
+  std::string body;      // of the request, read before it was admitted; payload
+  ByteQueue kept;        // of the response: offered to the gate, and not let pass
+  bool may_grow = false;
+  bool paused = false;   // the app is not read
+  bool resumed = false;  // and is to be read again
+};
+
 struct Upstream : Conn {
   Upstream() : Conn(true) {}
   struct Client* client = nullptr;  // null: pooled
@@ -59,6 +69,7 @@ struct Upstream : Conn {
 enum class Phase : uint8_t {
   kHead,     // reading a request's head, or idle
   kWait,     // held by the gate
+  kCollect,  // reading a body that the gate wants to see first
   kForward,  // with the app
   kFlush,    // the response is complete, and partly still in `out`
   kDiscard,  // reading the rest of a body that nobody wants
@@ -79,6 +90,7 @@ struct Client : Conn, IdleList::Node {
   uint32_t generation = 0;
   Upstream* upstream = nullptr;
   std::unique_ptr<RequestBlock> block;
+  std::unique_ptr<Watched> watched;  // null as a rule
   bool first = true;  // no request yet on this connection
   // The request.
   bool http10 = false;
@@ -97,6 +109,7 @@ struct Client : Conn, IdleList::Node {
   bool chunk_response = false;
   bool close_delimited = false;  // its end is the connection's
   bool gate_spoke = false;       // the head has fields of the gate's
+  bool ghost = false;            // it has left, and its response is read to the end
   bool held_app = false;         // the client was so slow that the app may have given up on it
   http1::BodyReader body;        // of the request
   uint64_t discarded_bytes = 0;

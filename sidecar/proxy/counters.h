@@ -38,7 +38,11 @@ struct DurationHistogram {
 struct Counters {
   std::array<Counter, 6> responses;  // by status class, of the app and of our own; [0] unused
   Counter admitted, denied, waited, abandoned;
-  Counter settled_completed, settled_client_aborted, settled_upstream_failed;
+  Counter settled_completed, settled_client_aborted, settled_upstream_failed, settled_cut;
+  Counter drained;                     // responses that were read to their end without a client
+  Counter bodies_collected;            // request bodies that the gate wanted to see first
+  Counter collected_bytes;             // gauge: of those that are held just now
+  Counter response_pauses;             // by the gate
   Counter request_body_bytes, response_body_bytes;  // payload
   Counter clients_accepted, clients_refused;
   Counter clients_displaced;  // idle ones that made room for a new one

@@ -176,7 +176,7 @@ void Engine::close(Conn& conn, bool reset) {
   if (conn.dead) return;
   conn.dead = true;
   wheel_.remove(conn);
-  transport_.close(conn, reset);
+  if (conn.io != nullptr) transport_.close(conn, reset);
   conn.io = nullptr;
   if (conn.is_upstream)
     counters_.upstreams_active.set(--upstreams_active_);
@@ -187,6 +187,7 @@ void Engine::close(Conn& conn, bool reset) {
 
 void Engine::forget(Client& client) {
   counters_.clients_active.set(--clients_active_);
+  release_watched(client);
   note_busy(client);
   if (client.origin != nullptr && --client.origin->clients == 0) origins_.erase(client.origin->address);
 }
@@ -264,6 +265,8 @@ bool Engine::wants_read(const Client& client) const {
     case Phase::kDiscard:
     case Phase::kLinger:
       return true;
+    case Phase::kCollect:
+      return !client.body.done();
     case Phase::kForward:
       return !client.body.done() && client.upstream != nullptr &&
              client.upstream->out.size() < options_.buffer_high_bytes;
@@ -277,13 +280,15 @@ bool Engine::wants_read(const Client& client) const {
 }
 
 bool Engine::wants_read(const Upstream& upstream) const {
-  return upstream.client == nullptr || upstream.client->out.size() < options_.buffer_high_bytes;
+  if (upstream.client == nullptr) return true;
+  const Client& client = *upstream.client;
+  return client.out.size() < options_.buffer_high_bytes && (client.watched == nullptr || !client.watched->paused);
 }
 
 void Engine::pump_client(Client& client) {
   for (int reads = 0;; ++reads) {
-    if (client.write_broken) client_gone(client);
-    if (client.dead) return;
+    if (client.write_broken && !client.ghost) client_gone(client);
+    if (client.dead || client.ghost) return;
     if (!client.in.empty()) {
       const size_t used = consume_client(client, client.in.data(), client.in.size());
       if (client.dead) return;
@@ -313,7 +318,7 @@ void Engine::pump_client(Client& client) {
 void Engine::on_client_eof(Client& client) {
   client.peer_closed = true;
   if (client.phase == Phase::kWait && !body_is_cut(client)) return;  // `readable` stays, so that its end is found again
-  if (client.phase == Phase::kWait || client.phase == Phase::kForward)
+  if (client.phase == Phase::kWait || client.phase == Phase::kCollect || client.phase == Phase::kForward)
     client_gone(client);  // in the middle of a body
   else
     close(client, false);
@@ -322,6 +327,10 @@ void Engine::on_client_eof(Client& client) {
 void Engine::pump_upstream(Upstream& upstream) {
   for (int reads = 0; !upstream.dead; ++reads) {
     if (upstream.client == nullptr) return release_upstream(upstream, false);  // an idle one has nothing to say
+    if (upstream.client->watched != nullptr && upstream.client->watched->resumed) [[unlikely]] {
+      go_on(upstream);
+      if (upstream.dead || upstream.client == nullptr) return;
+    }
     if (!upstream.readable || !wants_read(upstream)) return;
     if (reads == kReadsPerTurn) return enqueue(upstream);
     const ssize_t n = transport_.read(upstream, read_buffer_.get(), kReadBytes);
@@ -419,7 +428,12 @@ void Engine::flushed(Client& client) {
 void Engine::resume(Ticket ticket) {
   if (ticket.slot >= clients_.size()) return;
   Client& client = *clients_[ticket.slot];
-  if (client.dead || client.phase != Phase::kWait || client.generation != ticket.generation) return;
+  if (client.dead || client.generation != ticket.generation) return;
+  if (client.phase == Phase::kForward && client.watched != nullptr && client.watched->paused) {
+    client.watched->resumed = true;
+    return enqueue(*client.upstream);
+  }
+  if (client.phase != Phase::kWait) return;
   client.resumed = true;
   enqueue(client);
 }
@@ -446,6 +460,7 @@ void Engine::drain(bool takes_new) {
 }
 
 void Engine::close_all() {
+  closing_ = true;
   for (auto& client : clients_) {
     if (client->dead) continue;
     if (client->admitted && !client->outcome.response_started) {
@@ -455,6 +470,7 @@ void Engine::close_all() {
     client_gone(*client);
   }
   while (!pool_.empty()) release_upstream(*pool_.back(), false);
+  closing_ = false;
 }
 
 }  // namespace tallygate::proxy

@@ -1,7 +1,7 @@
 // The data plane as a state machine: bytes, events and time in; reads, writes, connects and closes on a Transport out.
 // No system call, no clock, no thread in here, so tests and the fuzzer drive the very code that serves traffic.
 //
-// A request's way (phases of Client): kHead: accept, identify. Gate::admit decides: denied → reply; kWait; or kForward:
+// A request's way (phases of Client): kHead: accept, identify. Gate::admit decides: denied → reply; kWait; kCollect, then decided again; or kForward:
 // head rewritten, body streamed, response head rewritten, body streamed back → kFlush → settle → kHead again.
 //
 // Contract of the shell: set_now() before a batch of calls, on_event() for what happened, then run_ready() as long as
@@ -116,6 +116,26 @@ class Engine {
   void refuse_body(Client& client, Reason reason, std::string_view detail);
   size_t discard_request_body(Client& client, const char* data, size_t size);
 
+  // engine_collect.cc: request bodies that the gate sees first.
+  void begin_collecting(Client& client);
+  size_t collect_request_body(Client& client, const char* data, size_t size);
+  void refuse_collecting(Client& client, Reason reason, std::string_view detail);
+  void end_collecting(Client& client, bool whole);
+  void begin_waiting(Client& client);
+  void decided(Client& client, Verdict verdict);
+  void add_collected(Client& client);
+  void release_watched(Client& client);
+
+  // engine_watch.cc: responses that the gate listens to.
+  void show_head(Client& client, const http1::Head& head, const char* data);
+  bool offer(Client& client, const char* data, size_t size, bool last, Gather& gather, bool again = false);
+  void send_watched(Client& client, Gather& gather, bool more);
+  size_t forward_watched(Upstream& upstream, const char* data, size_t size, Gather& gather);
+  bool end_watched(Upstream& upstream);
+  void cut_response(Client& client, std::string_view tail, Gather& gather);
+  void go_on(Upstream& upstream);
+  bool becomes_ghost(Client& client);
+
   // engine_response.cc: from the app's bytes to the client.
   size_t consume_upstream(Upstream& upstream, const char* data, size_t size);
   size_t consume_response_head(Upstream& upstream, const char* data, size_t size);
@@ -123,6 +143,7 @@ class Engine {
   void forward_interim(Client& client, const http1::Head& head, const char* data);
   size_t forward_response_head(Upstream& upstream, const http1::Head& head, const char* data, size_t size);
   int64_t note_response(Upstream& upstream, const http1::Head& head);
+  size_t forward_watched_part(Upstream& upstream, const char* data, size_t size, Gather& gather);
   size_t forward_response_body(Upstream& upstream, const char* data, size_t size);
   void response_complete(Upstream& upstream, bool more_bytes);
   void on_upstream_eof(Upstream& upstream, bool failed);
@@ -156,7 +177,7 @@ class Engine {
   Counters counters_;
   NameSet gate_response_;
   std::string via_;
-  bool draining_ = false, takes_new_ = true;
+  bool draining_ = false, takes_new_ = true, closing_ = false;
   uint32_t upstream_moves_ = 0;
   bool app_is_http10_ = false;  // as its last response said
 
@@ -168,6 +189,7 @@ class Engine {
   std::vector<Upstream*> free_upstreams_;
   std::vector<Upstream*> pool_;  // idle, the last used last
   size_t clients_active_ = 0, upstreams_active_ = 0, waiting_ = 0;
+  size_t collected_bytes_ = 0;
   std::vector<Conn*> ready_, ready_batch_, graveyard_;
   std::vector<std::unique_ptr<http1::Head>> free_heads_;
   std::unique_ptr<http1::Head> spare_head_;  // for a head that comes whole

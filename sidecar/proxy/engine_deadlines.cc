@@ -63,6 +63,9 @@ void Engine::on_client_deadline(Client& client) {
       client.rate_window_bytes = client.discarded_bytes;
       return wheel_.set(client, std::min(now_ns_ + idle_ms * 1'000'000, client.linger_end_ns));
     }
+    case Phase::kCollect:
+      counters_.client_timeouts.add();
+      return refuse_collecting(client, Reason::kRequestTimeout, {});
     case Phase::kDiscard:
       break;
     case Phase::kWait:
@@ -89,9 +92,10 @@ void Engine::on_upstream_deadline(Upstream& upstream) {
 // Sets the deadline that the client's side of an exchange has now; called on progress and on changes.
 void Engine::arm(Client& client) {
   const Timeouts& t = options_.timeouts;
-  if (client.dead) return;
+  if (client.dead || client.ghost) return;
   const int64_t rate_window_end_ns = std::exchange(client.rate_window_end_ns, 0);
   if (!client.out.empty()) return set_deadline(client, t.client_write_idle_ms);
+  if (client.phase == Phase::kCollect) return set_deadline(client, t.client_body_idle_ms);
   if (client.phase != Phase::kForward) return;
   if (client.expect_continue) return set_deadline(client, t.expect_continue_ms);
   if (!wants_read(client)) return wheel_.clear(client);
@@ -121,7 +125,7 @@ void Engine::note_pause(Client& client, bool paused) {
 void Engine::arm(Upstream& upstream) {
   const Timeouts& t = options_.timeouts;
   if (upstream.dead || upstream.connecting || upstream.client == nullptr) return;
-  note_pause(*upstream.client, !wants_read(upstream));
+  note_pause(*upstream.client, upstream.client->out.size() >= options_.buffer_high_bytes);
   if (!upstream.out.empty()) return set_deadline(upstream, t.upstream_idle_ms);
   if (!wants_read(upstream)) return wheel_.clear(upstream);
   if (upstream.head_done) return set_deadline(upstream, t.upstream_idle_ms);

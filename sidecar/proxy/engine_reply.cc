@@ -32,7 +32,7 @@ void Engine::settle(Client& client, End end) {
   Outcome& outcome = client.outcome;
   outcome.end = end;
   outcome.duration_ns = now_ns_ - client.started_ns;
-  if (end != End::kCompleted) {
+  if (end != End::kCompleted && end != End::kCut) {
     // What still waits to be sent was not received. Chunk frames make this a few bytes too low, in the client's favour.
     outcome.response_body_bytes -= std::min<uint64_t>(outcome.response_body_bytes, client.out.size());
   }
@@ -45,6 +45,9 @@ void Engine::settle(Client& client, End end) {
       break;
     case End::kUpstreamFailed:
       counters_.settled_upstream_failed.add();
+      break;
+    case End::kCut:
+      counters_.settled_cut.add();
       break;
   }
   counters_.request_body_bytes.add(outcome.request_body_bytes);
@@ -71,9 +74,9 @@ void Engine::release_block(Client& client) {
 
 // The client left, or is to be cut off, whatever was going on.
 void Engine::client_gone(Client& client) {
-  if (client.dead) return;
-  if (client.phase == Phase::kWait) {
-    counters_.requests_waiting.set(--waiting_);
+  if (client.dead || (client.admission.listens != kNothing && !client.ghost && becomes_ghost(client))) return;
+  if (client.phase == Phase::kWait) counters_.requests_waiting.set(--waiting_);
+  if (client.phase == Phase::kWait || client.phase == Phase::kCollect) {
     counters_.abandoned.add();
     gate_.abandon(client.ticket(), client.admission);
   }
@@ -136,8 +139,10 @@ std::string Engine::refusal() {
 
 // Answers in the app's place. Nothing of a response has been sent, no connection to the app is attached.
 void Engine::reply(Client& client, int status, std::string_view fields, std::string_view body) {
+  if (client.ghost) return close(client, false);
   note_busy(client);
   release_block(client);
+  release_watched(client);
   if (!client.body.done() && (client.expect_continue || client.body.kind() != http1::BodyReader::Kind::kLength ||
                               client.body.left() > options_.discard_body_bytes_max)) {
     client.close_after = true;

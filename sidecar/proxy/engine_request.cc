@@ -60,6 +60,9 @@ size_t Engine::consume_client(Client& client, const char* data, size_t size) {
       case Phase::kForward:
         if (wants_read(client)) step = forward_request_body(client, at, left);
         break;
+      case Phase::kCollect:
+        step = collect_request_body(client, at, left);
+        break;
       case Phase::kDiscard:
         step = discard_request_body(client, at, left);
         break;
@@ -117,7 +120,8 @@ void Engine::note_request(Client& client, const http1::Head& head) {
   client.expect_continue = false;
   client.admitted = client.retried = client.resumed = client.replayable = false;
   client.chunk_request = head.chunked;
-  client.chunk_response = client.close_delimited = client.gate_spoke = client.held_app = false;
+  client.chunk_response = client.close_delimited = client.gate_spoke = client.held_app = client.ghost = false;
+  release_watched(client);
   client.discarded_bytes = 0;
   client.paused_since_ns = 0;
   client.started_ns = now_ns_;
@@ -183,6 +187,8 @@ Verdict Engine::ask_gate(Client& client, const http1::Head& head, const char* da
   view.content_length = head.chunked ? -1 : std::max<int64_t>(head.content_length, 0);
   client.admission.state.fill(std::byte{0});
   client.admission.forward_path = {};
+  client.admission.accept_encoding = {};
+  client.admission.listens = kNothing;
   if (denial_.status != 0) denial_.clear();
   return gate_.admit(view, client.id(), client.ticket(), client.admission, denial_);
 }
@@ -232,17 +238,12 @@ size_t Engine::begin_request(Client& client, http1::Head& head, const char* data
       reply(client, denial_.status, denial_.headers, denial_.body);
       return head.size();
     case Verdict::kWait:
-      if (waiting_ >= options_.waiting_requests_max) {
-        gate_.abandon(client.ticket(), client.admission);
-        counters_.abandoned.add();
-        reply_problem(client, Reason::kWaitingLimitReached, {}, origin_of(head, data));
-        return head.size();
-      }
       write_block(client, head, data);
-      client.phase = Phase::kWait;
-      wheel_.clear(client);
-      counters_.waited.add();
-      counters_.requests_waiting.set(++waiting_);
+      begin_waiting(client);
+      return head.size();
+    case Verdict::kBody:
+      write_block(client, head, data);
+      begin_collecting(client);
       return head.size();
     case Verdict::kAdmit:
       break;
@@ -275,6 +276,7 @@ void Engine::write_block(Client& client, const http1::Head& head, const char* da
   if (options_.forwarded_for) how.forwarded_for = client.address();
   how.forwarded_proto = options_.forwarded_proto;
   how.expect_continue = client.expect_continue && !app_is_http10_;
+  how.accept_encoding = client.admission.accept_encoding;
   how.via = via_;
   how.strip = &gate_.guarded();
   how.max_forwards = forwards_left_;
@@ -298,15 +300,8 @@ void Engine::readmit(Client& client) {
   const Verdict verdict = gate_.readmit(client.ticket(), client.admission, denial_);
   if (verdict == Verdict::kWait) return;
   counters_.requests_waiting.set(--waiting_);
-  if (verdict == Verdict::kDeny) {
-    counters_.denied.add();
-    release_block(client);
-    return reply(client, denial_.status, denial_.headers, denial_.body);
-  }
-  client.admitted = true;
-  counters_.admitted.add();
-  finish_block(client);
-  dispatch(client, nullptr, 0);
+  if (verdict == Verdict::kBody) return begin_collecting(client);
+  decided(client, verdict);
 }
 
 // Sends the request, with as much of `body` as belongs to it and goes with it; returns how much that is.
@@ -315,6 +310,8 @@ size_t Engine::dispatch(Client& client, const char* body, size_t size) {
   client.replayable = true;
   if (!connect_upstream(client, false)) return 0;
   Upstream& upstream = *client.upstream;
+  if (client.watched != nullptr) [[unlikely]]
+    add_collected(client);
   RequestBlock& block = *client.block;
   Gather gather;
   size_t used = 0;

@@ -116,6 +116,9 @@ size_t Engine::forward_response_head(Upstream& upstream, const http1::Head& head
   client.close_after |= client.close_delimited || draining_;
   if (client.close_after) how.connection = "close";
   else if (client.http10) how.connection = "keep-alive";
+  const bool watched = client.admission.listens != kNothing;
+  if (watched) [[unlikely]]
+    show_head(client, head, data);
   const size_t extra = gate_.response_headers(client.admission, gate_fields_);
   how.extra = {gate_fields_.data(), std::min(extra, gate_fields_.size())};
   client.gate_spoke = extra > 0;
@@ -124,6 +127,11 @@ size_t Engine::forward_response_head(Upstream& upstream, const http1::Head& head
   Gather gather;
   gather.add_head(head_out_.data(), write_response_head(head, data, how, head_out_.data()), Gather::kSmallBytes);
   size_t used = head.size();
+  if (watched && (client.admission.listens & kResponseBody) != 0) [[unlikely]] {
+    client.outcome.app_reached = client.outcome.response_started = true;
+    counters_.responses[static_cast<size_t>(head.status / 100)].add();
+    return used + forward_watched_part(upstream, data + used, size - used, gather);
+  }
   if (used < size && !upstream.body.done()) {
     used += add_body(upstream.body, client.chunk_response, client.gate_spoke ? &gate_response_ : nullptr, data + used,
                      size - used, gather);
@@ -149,6 +157,8 @@ size_t Engine::forward_response_head(Upstream& upstream, const http1::Head& head
 size_t Engine::forward_response_body(Upstream& upstream, const char* data, size_t size) {
   Client& client = *upstream.client;
   Gather gather;
+  if ((client.admission.listens & kResponseBody) != 0) [[unlikely]]
+    return client.watched->paused ? 0 : forward_watched_part(upstream, data, size, gather);
   const size_t used =
       add_body(upstream.body, client.chunk_response, client.gate_spoke ? &gate_response_ : nullptr, data, size, gather);
   if (body_error_ != http1::ParseError::kNone) {
@@ -168,6 +178,27 @@ size_t Engine::forward_response_body(Upstream& upstream, const char* data, size_
   return used;
 }
 
+// A part of a response that the gate listens to, as forward_response_body(); `gather` may begin with its head.
+size_t Engine::forward_watched_part(Upstream& upstream, const char* data, size_t size, Gather& gather) {
+  Client& client = *upstream.client;
+  const bool had_body = !upstream.body.done();
+  const size_t used = forward_watched(upstream, data, size, gather);
+  if (client.upstream == nullptr) return size;  // cut
+  if (body_error_ != http1::ParseError::kNone) {
+    counters_.response_parse_errors[static_cast<size_t>(body_error_)].add();
+    upstream_lost(upstream, Reason::kUpstreamMalformedResponse, false);
+    return size;
+  }
+  if (had_body ? end_watched(upstream) : upstream.body.done()) {
+    response_complete(upstream, used < size);
+    return used;
+  }
+  if (!wants_read(upstream)) counters_.backpressure_pauses.add();
+  arm(client);
+  arm(upstream);
+  return used;
+}
+
 // `more_bytes`: the app sent something after its response, so what it would say next cannot be trusted.
 void Engine::response_complete(Upstream& upstream, bool more_bytes) {
   Client& client = *upstream.client;
@@ -176,6 +207,10 @@ void Engine::response_complete(Upstream& upstream, bool more_bytes) {
   const bool reuse = upstream.keep && !more_bytes && client.body.done() && upstream.out.empty() && !upstream.readable &&
                      !upstream.write_broken && !draining_ && upstream.moves == upstream_moves_;
   release_upstream(upstream, reuse);
+  if (client.ghost) [[unlikely]] {
+    settle(client, End::kClientAborted);
+    return close(client, false);
+  }
   if (client.write_broken) return;  // client_gone() follows, from the queue
   client.phase = Phase::kFlush;
   if (client.out.empty()) finish_request(client);
@@ -187,7 +222,14 @@ void Engine::on_upstream_eof(Upstream& upstream, bool failed) {
   if (upstream.head_done && !failed && upstream.body.kind() == http1::BodyReader::Kind::kUntilClose) {
     Client& client = *upstream.client;
     upstream.body.end_by_close();
-    if (client.chunk_response) {
+    if ((client.admission.listens & kResponseBody) != 0) {
+      Gather gather;
+      if (client.chunk_response) gather.begin_chunk();
+      offer(client, nullptr, 0, true, gather);
+      if (client.upstream == nullptr) return;
+      send_watched(client, gather, false);
+      if (!end_watched(upstream)) return;  // paused
+    } else if (client.chunk_response) {
       Gather gather;
       gather.add("0\r\n\r\n");
       emit(client, gather);

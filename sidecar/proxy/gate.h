@@ -3,15 +3,19 @@
 //
 // Life of a request:
 //   admit() ── kDeny ──▶ the denial is sent; nothing else is called
-//      │ └──── kWait ──▶ the gate keeps the ticket. Later it calls Proxy::resume(ticket), and the proxy asks readmit(),
-//      │                 which may answer kWait again; or the client leaves first, and the proxy calls abandon().
-//      ▼ kAdmit (from either): request_headers(), forwarded
+//      │ ├──── kWait ──▶ the gate keeps the ticket. Later it calls Proxy::resume(ticket), and the proxy asks readmit(),
+//      │ │               which may answer kWait again; or the client leaves first, and the proxy calls abandon().
+//      │ └──── kBody ──▶ the proxy reads the request's body, as far as Admission::body_bytes_max, and calls with_body(),
+//      │                 which answers as the others do, but not kBody; or the client leaves first: abandon().
+//      ▼ kAdmit (from any): request_headers(), forwarded
+//      ▼ where Admission::listens says so, response_head() and response_body(), as both pass
 //      ▼ response_headers() once, before the final response head; never where no response of the app comes
 //      ▼ settle() exactly once, whatever happens
 //
 // Threading: all calls come from the thread that runs the proxy, never re-entrantly from inside another call of the
 // same gate. None may block. Proxy::resume() belongs to the same thread and may be called any time except inside
-// admit() or readmit(); it only queues, so the answer comes with readmit() at the end of the loop's turn.
+// admit() or readmit(); it only queues, so the answer comes with readmit() at the end of the loop's turn. The same call
+// ends a pause of a response (Flow::kPause): response_body() is asked again.
 #pragma once
 
 #include <array>
@@ -57,7 +61,7 @@ struct RequestView {
   std::string_view header(std::string_view lower_name) const { return find(lower_name).value; }
 };
 
-enum class Verdict : uint8_t { kAdmit, kDeny, kWait };
+enum class Verdict : uint8_t { kAdmit, kDeny, kWait, kBody };
 
 // Identifies a request that waits. Never reused while the proxy lives; a ticket whose request is gone is ignored.
 struct Ticket {
@@ -67,6 +71,34 @@ struct Ticket {
   uint64_t key() const { return uint64_t{generation} << 32 | slot; }
 };
 
+// The final head of a response, as the app sent it. Valid only during Gate::response_head.
+struct ResponseView {
+  int status = 0;
+  std::span<const Header> headers;  // end-to-end fields
+  int64_t content_length = -1;      // -1: it does not say
+  bool has_body = false;
+  // Whether more may follow what the app has sent, and the client still sees a complete response: not where its length
+  // was told before.
+  bool may_grow = false;
+};
+
+// What becomes of a piece of a response.
+struct Flow {
+  enum Next : uint8_t {
+    kGoOn,   // the rest of what was offered is offered again with what comes next
+    kPause,  // the same, and the app is not read until Proxy::resume(ticket)
+    kEnd,    // the response ends behind `pass`, and the app's connection is closed
+  };
+  size_t pass = 0;  // how many of the bytes offered go to the client now
+  Next next = kGoOn;
+  // With kEnd: what the client gets behind that, in front of a regular end; to be valid until the next call. data() ==
+  // nullptr: the client's connection is cut, as where an app dies. Where ResponseView::may_grow was false it always is.
+  std::string_view tail{};
+};
+
+// What of an admitted request a gate wants to hear of. Nothing costs nothing.
+enum Listens : uint8_t { kNothing = 0, kResponseHead = 1, kResponseBody = 2, kAll = 3 };
+
 // Room for the gate's own state of one request: zeroed before admit(), kept at one address until settle(), abandon() or
 // a denial, never looked at by the proxy. Trivial types only: nothing is constructed or destroyed.
 struct Admission {
@@ -74,6 +106,10 @@ struct Admission {
   // Set by admit(), with kAdmit or kWait: the path to forward in place of the request's. Read when admit() returns, and
   // not again. data() == nullptr: as it came.
   std::string_view forward_path{};
+  // Likewise: what the app is told of the encodings that the client takes. data() == nullptr: as it came; empty: nothing.
+  std::string_view accept_encoding{};
+  size_t body_bytes_max = 0;    // with kBody
+  uint8_t listens = kNothing;  // Listens; looked at once the request is admitted
 };
 
 // What the client gets instead of the app's response. The proxy adds Content-Type: application/problem+json (unless the
@@ -93,6 +129,7 @@ enum class End : uint8_t {
   kCompleted,       // the app's complete response was handed to the client's connection
   kClientAborted,   // the client left, or sent a broken body, or was too slow, before that
   kUpstreamFailed,  // connect failed, the app died, was too slow or answered nonsense: no complete response
+  kCut,             // the gate ended the response (Flow::kEnd)
 };
 
 struct Outcome {
@@ -114,7 +151,15 @@ class Gate {
                         Denial& denial) = 0;
   // After Proxy::resume(ticket).
   virtual Verdict readmit(Ticket ticket, Admission& admission, Denial& denial) = 0;
-  // The client left, or the proxy stops, while the request waited: nothing was admitted. The ticket is dead.
+  // After kBody. `body`: the payload, in whatever Content-Encoding; valid during the call. Not `whole`: it is longer than
+  // was asked for, and this is its beginning, which may be nothing.
+  virtual Verdict with_body(Ticket ticket, Admission& admission, std::string_view body, bool whole, Denial& denial) {
+    static_cast<void>(ticket), static_cast<void>(admission), static_cast<void>(body), static_cast<void>(whole);
+    static_cast<void>(denial);
+    return Verdict::kDeny;
+  }
+  // The client left, or the proxy stops, while the request waited, or its body came: nothing was admitted. The ticket is
+  // dead.
   virtual void abandon(Ticket ticket, Admission& admission) = 0;
   // Request fields that say who somebody is: none of them reaches the app, in no spelling and in no trailer, but by
   // request_headers(). May change between requests; the reference is not kept.
@@ -127,6 +172,23 @@ class Gate {
   // many. Where it writes any, fields and trailers of the app's response with a name listed in
   // Options::gate_response_headers are dropped in favour of the gate's.
   virtual size_t response_headers(Admission& admission, std::span<char> out) = 0;
+  // Where it listens to kResponseHead: once, before response_headers(). `ticket`: for a pause.
+  virtual void response_head(Ticket ticket, Admission& admission, const ResponseView& response) {
+    static_cast<void>(ticket), static_cast<void>(admission), static_cast<void>(response);
+  }
+  // Where it listens to kResponseBody: payload, in whatever Content-Encoding, which begins with what was offered before
+  // and did not pass. `last`: it is the end of the body, so that all of it passes with kGoOn. Never
+  // of a response without a body.
+  virtual Flow response_body(Admission& admission, std::string_view offered, bool last) {
+    static_cast<void>(admission), static_cast<void>(last);
+    return {offered.size()};
+  }
+  // The client left a response that the app has not finished: whether it is to be read to its end all the same, with the
+  // calls above, before settle().
+  virtual bool drains(Admission& admission) {
+    static_cast<void>(admission);
+    return false;
+  }
   // Appends "Name: value\r\n…" to the fields of an error answer of the proxy's own, at any time of a request whose
   // Origin is `origin`; empty: it has none, or no head that could be read.
   virtual void problem_headers(std::string_view origin, std::string* fields) {

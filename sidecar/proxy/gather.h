@@ -44,6 +44,12 @@ class Gather {
   // If everything is small and the first part has the room, makes one part of all.
   void merge();
 
+  void clear() {
+    count_ = 0;
+    chunk_part_ = -1;
+    total_ = payload_ = chunk_payload_ = head_room_ = 0;
+  }
+
   iovec* parts() { return parts_.data(); }
   int count() const { return count_; }
 

@@ -51,6 +51,7 @@ struct Options {
   size_t upstream_connections_max = 10'000;     // a request that needs one more is answered 503
   size_t upstream_pooled_max = 256;             // idle ones kept
   size_t waiting_requests_max = 1'000;          // held by the gate; one more is answered 503
+  size_t collected_bytes_max = 64 << 20;        // of request bodies that the gate wants to see first, in all; then 503
   size_t buffer_high_bytes = 64 * 1024;         // unsent bytes of one connection at which its source is no longer read
   size_t buffer_low_bytes = 16 * 1024;          // and at which it is read again
   uint64_t discard_body_bytes_max = 64 * 1024;  // rest of a request's body read to save the connection, else closed

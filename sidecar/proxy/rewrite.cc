@@ -78,6 +78,11 @@ void put_forwarded_for(const Head& head, const char* data, std::string_view addr
 const NameSet kOwnNames({"content-length", "transfer-encoding", "x-forwarded-for", "x-forwarded-proto",
                          "x-request-id"});
 
+// In any spelling that an app may take for it.
+bool is_accept_encoding(std::string_view name) {
+  return name.size() == 15 && http1::fold_name(name) == "accept-encoding";
+}
+
 }  // namespace
 
 bool mimics_own(std::string_view name) { return kOwnNames.contains(name); }
@@ -116,8 +121,11 @@ size_t write_request_head(const Head& head, const char* data, const RequestRewri
     out.field("Host: ", head.view(data, head.authority));
   else if (head.authority.size == 0)
     out.field("Host: ", how.default_host);
+  const bool other_encodings = how.accept_encoding.data() != nullptr;
   put_fields(head, data, out, [&](const Field& field) {
     if (field.id == FieldId::kRequestId || field.id == FieldId::kExpect) return false;
+    if (other_encodings && is_accept_encoding(head.name(data, field))) [[unlikely]]
+      return false;
     if (field.id == FieldId::kForwardedFor && !how.forwarded_for.empty()) return false;
     const std::string_view name = head.name(data, field);
     return !how.strip->contains(name) && !(field.id == FieldId::kOther && mimics_own(name));
@@ -130,6 +138,7 @@ size_t write_request_head(const Head& head, const char* data, const RequestRewri
     out.put_number(static_cast<uint64_t>(how.max_forwards));
     out.put("\r\n");
   }
+  if (!how.accept_encoding.empty()) out.field("Accept-Encoding: ", how.accept_encoding);
   if (how.expect_continue) out.put("Expect: 100-continue\r\n");
   if (head.te_trailers) out.put("TE: trailers\r\nConnection: TE\r\n");  // RFC 9110 10.1.4
   if (!how.via.empty()) out.field("Via: ", how.via);

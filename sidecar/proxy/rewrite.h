@@ -35,6 +35,8 @@ struct RequestRewrite {
   std::string_view forwarded_for;  // the client's address; empty: leave the field alone
   bool forwarded_proto = false;
   bool expect_continue = false;
+  // In place of what the client said it takes; data() == nullptr: that; empty: none is written.
+  std::string_view accept_encoding{};
   std::string_view via;       // "1.1 name"; empty: none
   int64_t max_forwards = -1;  // negative: none is written
   const NameSet* strip = nullptr;  // fields that stay here

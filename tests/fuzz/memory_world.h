@@ -47,6 +47,10 @@ class ScriptedGate final : public proxy::Gate {
     broken |= admission.forward_path.data() != nullptr;  // of another request
     if (!forward_path.empty()) admission.forward_path = forward_path;
     if (on_admit) on_admit(view);
+    admission.body_bytes_max = body_bytes_max;
+    if (verdict != proxy::Verdict::kDeny) admission.listens = listens;
+    if (accept_encoding.data() != nullptr) admission.accept_encoding = accept_encoding;
+    if (verdict == proxy::Verdict::kBody) ++held;
     if (verdict == proxy::Verdict::kDeny) denial = denial_to_give;
     if (verdict == proxy::Verdict::kAdmit) ++open;
     if (verdict == proxy::Verdict::kWait) ++held;
@@ -59,6 +63,27 @@ class ScriptedGate final : public proxy::Gate {
     if (readmit_verdict != proxy::Verdict::kWait) --held;
     return readmit_verdict;
   }
+  proxy::Verdict with_body(proxy::Ticket ticket, proxy::Admission& admission, std::string_view body, bool whole,
+                           proxy::Denial& denial) override {
+    broken |= !(ticket == last_ticket) || admission.state[0] != std::byte{42} || held == 0;
+    bodies.emplace_back(body);
+    bodies_whole.push_back(whole);
+    if (body_verdict == proxy::Verdict::kDeny) denial = denial_to_give;
+    if (body_verdict == proxy::Verdict::kAdmit) ++open;
+    if (body_verdict != proxy::Verdict::kWait) --held;
+    return body_verdict;
+  }
+  void response_head(proxy::Ticket ticket, proxy::Admission& admission, const proxy::ResponseView& response) override {
+    broken |= !(ticket == last_ticket) || admission.state[0] != std::byte{42} || open == 0;
+    heads.push_back(std::to_string(response.status) + (response.may_grow ? " grows" : "") +
+                    (response.has_body ? "" : " none"));
+    for (const auto& h : response.headers) heads.back().append(" ").append(h.name).append("=").append(h.value);
+  }
+  proxy::Flow response_body(proxy::Admission& admission, std::string_view offered, bool last) override {
+    broken |= admission.state[0] != std::byte{42} || open == 0;
+    return on_body ? on_body(offered, last) : proxy::Flow{offered.size()};
+  }
+  bool drains(proxy::Admission&) override { return drain; }
   void abandon(proxy::Ticket, proxy::Admission&) override {
     ++abandoned;
     broken |= held == 0;
@@ -87,6 +112,14 @@ class ScriptedGate final : public proxy::Gate {
   proxy::Verdict verdict = proxy::Verdict::kAdmit;
   proxy::Verdict readmit_verdict = proxy::Verdict::kAdmit;
   proxy::Denial denial_to_give{429, "Retry-After: 7\r\n", R"({"reason":"QuotaExceeded"})"};
+  proxy::Verdict body_verdict = proxy::Verdict::kAdmit;
+  size_t body_bytes_max = 1000;
+  uint8_t listens = proxy::kNothing;
+  std::string_view accept_encoding{};
+  bool drain = false;
+  std::vector<std::string> bodies, heads;
+  std::vector<bool> bodies_whole;
+  std::function<proxy::Flow(std::string_view offered, bool last)> on_body;
   std::function<void(const proxy::RequestView&)> on_admit;
   std::string forward_path;  // empty: as it came
   proxy::NameSet guarded_fields;
