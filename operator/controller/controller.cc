@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/telemetry/log.h"
 
@@ -120,11 +121,11 @@ void Controller::run() {
 void Controller::round() {
   look();
   ask_ledger();
+  reconcile_ends();
   std::vector<Due> due;
   const int64_t now_ms = env_.mono_ms();
   for (auto& [key, entry] : entries_) {
     if (entry.object->deleting) {
-      reconcile_end(key, entry);
       if (!entry.let_go_why.empty() && now_ms >= entry.not_before_ms) due.push_back({key, 0});
       continue;
     }
@@ -198,12 +199,7 @@ void Controller::ask_ledger() {
   if (!compiled || now_ms < asked_at_ms_ + kAsk_ms) return;
   asked_at_ms_ = now_ms;
   auto changed = ledger_.changed(now_ms);
-  if (!changed) {
-    asked_all_ = false;
-    static log::Throttle throttle(1);
-    log::warn(throttle, "the ledger cannot be asked for statuses", {{"error", changed.error().message}});
-    return;
-  }
+  if (!changed) return cannot_ask(changed.error());
   if (compiled != asked_of_) {  // other limits, currencies, tenants: what was asked before says little
     asked_of_ = compiled;
     ask_at_s_.clear();
@@ -223,8 +219,15 @@ void Controller::ask_ledger() {
     }
   }
   asked_all_ = true;
+  std::map<std::string, std::string> suspended;
+  if (!places.empty()) {
+    auto found = ledger_.suspended();
+    if (!found) return cannot_ask(found.error());
+    suspended = std::move(*found);
+  }
   for (size_t from = 0; from < places.size(); from += kAskedAtOnce) {
     std::vector<LedgerFacts::Ask> asks;
+    std::set<std::string> turned;
     for (size_t i = from; i < std::min(places.size(), from + kAskedAtOnce); ++i) {
       const auto& tenant = compiled->tenants[places[i]];
       LedgerFacts::Ask ask{tenant.id.str(), compiled->billing[places[i]].currency, {}};
@@ -235,23 +238,29 @@ void Controller::ask_ledger() {
         ask.buckets.push_back(window->bucket);
         again_s = std::min(again_s, window->end_s);
       }
-      ask_at_s_[ask.tenant] = again_s;
+      // A window that is over shows another end, also where nothing was used.
+      int64_t& ask_at_s = ask_at_s_[ask.tenant];
+      if (ask_at_s <= now_s) turned.insert(ask.tenant);
+      ask_at_s = again_s;
       asks.push_back(std::move(ask));
     }
-    auto facts = ledger_.read(asks);
-    if (!facts) {
-      asked_all_ = false;
-      static log::Throttle throttle(1);
-      log::warn(throttle, "the ledger cannot be asked for statuses", {{"error", facts.error().message}});
-      return;
-    }
+    auto facts = ledger_.read(asks, suspended);
+    if (!facts) return cannot_ask(facts.error());
     for (auto& [tenant, now] : *facts) {
       const std::string::size_type slash = tenant.find('/');
       const auto entry = entries_.find({source::Kind::kTenant, {tenant.substr(0, slash), tenant.substr(slash + 1)}});
-      if (entry != entries_.end()) entry->second.stale = true;  // windows end, too
-      facts_[tenant] = std::move(now);
+      TenantFacts& known = facts_[tenant];
+      if (entry != entries_.end() && (turned.contains(tenant) || !(known == now))) entry->second.stale = true;
+      known = std::move(now);
     }
   }
+}
+
+void Controller::cannot_ask(const Error& error) {
+  asked_all_ = false;
+  ask_at_s_.clear();
+  static log::Throttle throttle(1);
+  log::warn(throttle, "the ledger cannot be asked for statuses", {{"error", error.message}});
 }
 
 void Controller::reconcile(const Key& key, Entry& entry) {
@@ -287,29 +296,51 @@ void Controller::reconcile(const Key& key, Entry& entry) {
 }
 
 // A tenant that is being deleted, and waits for us.
-void Controller::reconcile_end(const Key& key, Entry& entry) {
-  entry.let_go_why.clear();
-  if (!entry.holds()) return;
+// Many may be deleted at once: the ledger is asked of all that wait for it together.
+void Controller::reconcile_ends() {
+  std::map<std::string, Entry*> waiting;
+  for (auto& [key, entry] : entries_) {
+    if (!entry.object->deleting || !waits_for_usage(key, entry)) continue;
+    waiting[key.second.str()] = &entry;
+    if (waiting.size() == kAskedAtOnce) break;
+  }
+  if (waiting.empty()) return;
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : waiting) names.push_back(name);
+  const auto settled = ledger_.settled(names);
+  const int64_t now_ms = env_.mono_ms();
+  for (auto& [name, entry] : waiting) {
+    if (settled && settled->contains(name)) {
+      entry->let_go_why = "requests are refused, and the last usage is in the ledger";
+    } else if (settled && now_ms >= entry->gone_at_ms + kLastUsageMax_ms) {
+      entry->let_go_why = "requests are refused; usage that is not aggregated yet is billed later";
+    } else {
+      entry->not_before_ms = now_ms + kAsk_ms;
+    }
+  }
+}
+
+// Whether the ledger is to be asked if the last usage of a deleted tenant has come. Says why it is let go where that needs no asking.
+bool Controller::waits_for_usage(const Key& key, Entry& entry) {
+  if (!entry.holds()) {
+    entry.let_go_why.clear();
+    return false;
+  }
   if (!observed_.newest().lost.empty()) {
     entry.let_go_why = "the source is not believed: the tenant stays in force";
-    return;
+    return false;
   }
-  const auto& in_force = observed_.in_force();
-  const int64_t now_ms = env_.mono_ms();
-  if (!in_force.compiled || observed_.tenant(key.second.str()) != nullptr) {
+  if (!observed_.in_force().compiled || observed_.tenant(key.second.str()) != nullptr) {
     entry.gone_at_ms = 0;
-    return;
+    entry.let_go_why.clear();
+    return false;
   }
-  if (entry.gone_at_ms == 0) entry.gone_at_ms = now_ms;
-  if (now_ms < entry.gone_at_ms + kLastRecords_ms || now_ms < entry.not_before_ms) return;
-  const auto settled = ledger_.is_settled(key.second.str());
-  if (settled && *settled) {
-    entry.let_go_why = "requests are refused, and the last usage is in the ledger";
-  } else if (settled && now_ms >= entry.gone_at_ms + kLastUsageMax_ms) {
-    entry.let_go_why = "requests are refused; usage that is not aggregated yet is billed later";
-  } else {
-    entry.not_before_ms = now_ms + kAsk_ms;
+  const int64_t now_ms = env_.mono_ms();
+  if (entry.gone_at_ms == 0) {
+    entry.gone_at_ms = now_ms;
+    entry.let_go_why.clear();  // of a source that was not believed, and is now
   }
+  return entry.let_go_why.empty() && now_ms >= entry.gone_at_ms + kLastRecords_ms && now_ms >= entry.not_before_ms;
 }
 
 void Controller::write(std::vector<Due> due) {

@@ -66,8 +66,10 @@ class Controller {
   void round();
   void look();
   void ask_ledger();
+  void cannot_ask(const Error& error);
   void reconcile(const Key& key, Entry& entry);
-  void reconcile_end(const Key& key, Entry& entry);
+  void reconcile_ends();
+  bool waits_for_usage(const Key& key, Entry& entry);
   void write(std::vector<Due> due);
   Result<void> write_status(const Key& key, Entry& entry);
   Result<void> hold(const Key& key, Entry& entry);

@@ -23,7 +23,8 @@ constexpr char kSubmissions[] =
 
 }  // namespace
 
-Result<std::map<std::string, TenantFacts>> LedgerFacts::read(const std::vector<Ask>& asks) {
+Result<std::map<std::string, TenantFacts>> LedgerFacts::read(const std::vector<Ask>& asks,
+                                                             const std::map<std::string, std::string>& suspended) {
   Json buckets = Json::array(), wallets = Json::array(), tenants = Json::array();
   std::map<std::string, TenantFacts> facts;
   for (const auto& ask : asks) {
@@ -32,8 +33,8 @@ Result<std::map<std::string, TenantFacts>> LedgerFacts::read(const std::vector<A
     wallets.push_back({{"tenant", ask.tenant}, {"currency", ask.currency}});
     for (const auto& bucket : ask.buckets) buckets.push_back({{"tenant", ask.tenant}, {"bucket", bucket}});
   }
-  const auto fill = [&](const char* sql, const Json* parameter, const auto& take) -> Result<void> {
-    const auto rows = session_.exec(sql, parameter == nullptr ? ledger::Params{} : ledger::Params{parameter->dump()});
+  const auto fill = [&](const char* sql, const Json& parameter, const auto& take) -> Result<void> {
+    const auto rows = session_.exec(sql, {parameter.dump()});
     if (!rows) return tl::unexpected<Error>(rows.error());
     for (size_t i = 0; i < rows->size(); ++i) {
       const auto found = facts.find(std::string(rows->text(i, 0)));
@@ -41,28 +42,37 @@ Result<std::map<std::string, TenantFacts>> LedgerFacts::read(const std::vector<A
     }
     return {};
   };
-  auto done = fill(kUsed, &buckets, [](TenantFacts& f, const ledger::Rows& rows, size_t i) {
+  auto done = fill(kUsed, buckets, [](TenantFacts& f, const ledger::Rows& rows, size_t i) {
     f.used[std::string(rows.text(i, 1))] = {rows.integer(i, 2), rows.integer(i, 3)};
   });
   if (done) {
-    done = fill(kWallets, &wallets, [](TenantFacts& f, const ledger::Rows& rows, size_t i) {
+    done = fill(kWallets, wallets, [](TenantFacts& f, const ledger::Rows& rows, size_t i) {
       f.wallet = Wallet{std::string(rows.text(i, 1)), rows.integer(i, 2), rows.integer(i, 3), rows.integer(i, 4), rows.integer(i, 5)};
     });
   }
   if (done) {
-    done = fill(kSubmissions, &tenants, [](TenantFacts& f, const ledger::Rows& rows, size_t i) {
+    done = fill(kSubmissions, tenants, [](TenantFacts& f, const ledger::Rows& rows, size_t i) {
       f.dead = rows.integer(i, 1);
       f.held = rows.integer(i, 2);
     });
   }
-  if (done) {
-    done = fill("select tenant, reason from suspended_tenants()", nullptr, [](TenantFacts& f, const ledger::Rows& rows, size_t i) {
-      f.suspended = rows.text(i, 1).starts_with("~dispute/") ? "the wallet is suspended because of a disputed payment"
-                                                             : "the wallet is suspended";
-    });
+  for (auto& [tenant, fact] : facts) {
+    if (const auto found = suspended.find(tenant); found != suspended.end()) fact.suspended = found->second;
   }
   if (!done) return tl::unexpected<Error>(done.error());
   return facts;
+}
+
+Result<std::map<std::string, std::string>> LedgerFacts::suspended() {
+  const auto rows = session_.exec("select tenant, reason from suspended_tenants()");
+  if (!rows) return tl::unexpected<Error>(rows.error());
+  std::map<std::string, std::string> out;
+  for (size_t i = 0; i < rows->size(); ++i) {
+    out[std::string(rows->text(i, 0))] = rows->text(i, 1).starts_with("~dispute/")
+                                             ? "the wallet is suspended because of a disputed payment"
+                                             : "the wallet is suspended";
+  }
+  return out;
 }
 
 Result<std::vector<std::string>> LedgerFacts::changed(int64_t now_ms) {
@@ -83,13 +93,15 @@ Result<std::vector<std::string>> LedgerFacts::changed(int64_t now_ms) {
   return tenants;
 }
 
-Result<bool> LedgerFacts::is_settled(const std::string& tenant) {
+Result<std::set<std::string>> LedgerFacts::settled(const std::vector<std::string>& tenants) {
   const auto rows = session_.exec(
-      "select not exists (select from tenants where id = $1 and deleted_at is null) "
-      "and not exists (select from usage_records where tenant = $1 and aggregate_id is null and flag is distinct from 'too-large')",
-      {tenant});
+      "select x from jsonb_array_elements_text($1) x where not exists (select from tenants where id = x and deleted_at is null) "
+      "and not exists (select from usage_records where tenant = x and aggregate_id is null and flag is distinct from 'too-large')",
+      {Json(tenants).dump()});
   if (!rows) return tl::unexpected<Error>(rows.error());
-  return rows->boolean(0, 0);
+  std::set<std::string> settled;
+  for (size_t i = 0; i < rows->size(); ++i) settled.emplace(rows->text(i, 0));
+  return settled;
 }
 
 Result<void> LedgerFacts::note_end(const std::string& tenant, const std::string& uid, const std::string& what, int64_t now_ns) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,15 +22,18 @@ class LedgerFacts {
     std::string tenant, currency;
     std::vector<std::string> buckets;
   };
-  // By tenant; of each that is asked for.
-  Result<std::map<std::string, TenantFacts>> read(const std::vector<Ask>& asks);
+  // By tenant; of each that is asked for. `suspended`: of suspended().
+  Result<std::map<std::string, TenantFacts>> read(const std::vector<Ask>& asks,
+                                                  const std::map<std::string, std::string>& suspended);
+  // Tenants whose wallet is suspended, and why.
+  Result<std::map<std::string, std::string>> suspended();
 
   // Tenants with aggregated usage or postings of their own since the last call (some of them told twice: what commits late
   // is not missed). The first call tells nobody: ask of all then.
   Result<std::vector<std::string>> changed(int64_t now_ms);
 
-  // Whether all usage of a removed tenant that reached the ledger is aggregated. False while the tenant is not removed.
-  Result<bool> is_settled(const std::string& tenant);
+  // Those of `tenants` that are removed, and all of whose usage that reached the ledger is aggregated.
+  Result<std::set<std::string>> settled(const std::vector<std::string>& tenants);
   // For the audit log: the tenant's object was let go.
   Result<void> note_end(const std::string& tenant, const std::string& uid, const std::string& what, int64_t now_ns);
 

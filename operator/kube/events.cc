@@ -24,8 +24,8 @@ constexpr int64_t kSeries_ms = 600'000;       // an event that comes again later
 constexpr int64_t kTellEach_ms = 60'000;      // how often a count is told
 constexpr double kBurst = 25;                 // events of one object
 constexpr int64_t kOneMoreEach_ms = 300'000;  // after those
-constexpr int kTriesMax = 5;
-constexpr int64_t kRetry_ms = 1'000;
+constexpr int64_t kRetryMin_ms = 1'000, kRetryMax_ms = 30'000;
+constexpr int64_t kLate_ms = 900'000;  // what could not be sent by then says nothing new any more
 constexpr int64_t kLastWords_ms = 2'000;
 
 ResourceType event_type() { return {"events.k8s.io", "v1", "events", "Event", true}; }
@@ -115,7 +115,7 @@ class EventRecorder::Impl {
   void run(const std::stop_token& stop) {
     while (!stop.stop_requested()) {
       if (auto next = take(stop)) handle(std::move(*next), stop);
-      tell_counts(false);
+      tell_counts();
     }
     const int64_t due_ms = env_.mono_ms() + kLastWords_ms;
     while (env_.mono_ms() < due_ms) {
@@ -123,7 +123,7 @@ class EventRecorder::Impl {
       if (!next) break;
       handle(std::move(*next), stop);
     }
-    if (env_.mono_ms() < due_ms) tell_counts(true);
+    tell_counts(due_ms);
   }
 
   std::optional<Waiting> take(const std::stop_token& stop) {
@@ -170,7 +170,8 @@ class EventRecorder::Impl {
     cut(name, kNameBytesMax - 17);
     name += "." + env_.random_hex(8);
     const std::string body = document(event, name);
-    for (int i = 0; i < kTriesMax; ++i) {
+    const int64_t began_ms = env_.mono_ms();
+    for (int i = 0;; ++i) {
       const auto made = client_.create_object(event_type(), name_space(event.name), body);
       // The answer to an attempt before may have been lost.
       if (made || (i > 0 && made.error().errc == Errc::kConflict)) {
@@ -179,28 +180,34 @@ class EventRecorder::Impl {
         return true;
       }
       const bool again = made.error().errc == Errc::kUnavailable || made.error().errc == Errc::kTimeout;
-      if (!again || stop.stop_requested() || i == kTriesMax - 1) {
+      if (!again || stop.stop_requested() || env_.mono_ms() >= began_ms + kLate_ms) {
         static log::Throttle throttle(60);
         log::warn(throttle, "an Event for people could not be written",
                   {{"reason", event.text.reason}, {"object", event.name.str()}, {"error", made.error().message}});
         break;
       }
       std::unique_lock lock(mutex_);
-      changed_.wait_for(lock, stop, std::chrono::milliseconds(kRetry_ms << i), [] { return false; });
+      changed_.wait_for(lock, stop, std::chrono::milliseconds(std::min(kRetryMax_ms, kRetryMin_ms << std::min(i, 5))),
+                        [] { return false; });
     }
     dropped_.add();
     return false;
   }
 
-  // Counts that have grown since they were told. `all`: also those told a moment ago.
-  void tell_counts(bool all) {
-    const int64_t now_ms = env_.mono_ms();
+  // Counts that have grown since they were told. `due_ms`: of the last words, those told a moment ago too, until then;
+  // 0: not the last.
+  void tell_counts(int64_t due_ms = 0) {
     for (auto& [identity, series] : series_) {
-      if (series.count > series.told && (all || now_ms - series.told_ms >= kTellEach_ms)) tell(identity, series);
+      const int64_t now_ms = env_.mono_ms();
+      if (due_ms != 0 && now_ms >= due_ms) return;
+      if (series.count > series.told && (due_ms != 0 || now_ms - series.told_ms >= kTellEach_ms) &&
+          !tell(identity, series))
+        return;
     }
   }
 
-  void tell(const Identity& identity, Series& series) {
+  // False: nobody can be told now.
+  bool tell(const Identity& identity, Series& series) {
     JsonWriter json;
     json.begin_object();
     json.key("series");
@@ -215,7 +222,10 @@ class EventRecorder::Impl {
       series.told = series.count;
     } else if (told.error().errc == Errc::kNotFound || told.error().errc == Errc::kInvalid) {
       series = {};  // it has expired there: the next one is a new event
+    } else {
+      return told.error().errc != Errc::kUnavailable && told.error().errc != Errc::kTimeout;
     }
+    return true;
   }
 
   // What is over, and where there is too much, what is oldest.

@@ -1,7 +1,7 @@
 // Events for people (`kubectl describe`), by the API events.k8s.io/v1. The same event of one object again within ten
 // minutes becomes a count on the first, told at the second one, then at most once a minute. One object gets 25 at once,
-// then one each five minutes, as from client-go. Bounded: what cannot be sent in time is dropped and counted
-// (tallygate_operator_kube_event_records_total{result}). Never blocks.
+// then one each five minutes, as from client-go. While the API server is away, events wait: a thousand, and no more than
+// fifteen minutes; others are dropped and counted (tallygate_operator_kube_event_records_total{result}). Never blocks.
 #pragma once
 
 #include <memory>

@@ -51,9 +51,14 @@ Result<std::vector<OperatorPod>> ask_operators(Cluster& cluster, const std::stri
       continue;
     }
     read_metrics(pod, *metrics);
-    // 503 where a service is down: its body comes with the error.
-    if (auto health = cluster.raw("GET", proxy + "/health")) pod.health = std::move(*health);
-    else pod.fault = health.error().message;
+    auto health = cluster.raw("GET", proxy + "/health");
+    if (health) {
+      pod.health = std::move(*health);
+    } else if (health.error().message.find(": {") != std::string::npos) {  // 503 with a body of its own, cut
+      pod.fault = "is not healthy; `kubectl get --raw " + proxy + "/health` says why";
+    } else {
+      pod.fault = health.error().message;
+    }
   }
   return out;
 }
