@@ -221,6 +221,7 @@ class OptionReader {
       if (!content) return fault(where, option.flag_ + kFileSuffix, content.error().problem, content.error().fix);
       while (!content->empty() && (content->back() == '\n' || content->back() == '\r')) content->pop_back();
       where += " (the file's content)";
+      if (option.path_ != nullptr) *option.path_ = texts.front();
       texts = {std::move(*content)};
     } else if (others_see) {
       const bool holds = std::any_of(texts.begin(), texts.end(), [&](const std::string& text) {

@@ -93,6 +93,11 @@ Option& Option::secret() {
   return *this;
 }
 
+Option& Option::from_file(std::string* path) {
+  path_ = path;
+  return *this;
+}
+
 Option& Option::help(std::string text) {
   help_ = std::move(text);
   return *this;

@@ -50,6 +50,8 @@ class Option {
   Option& fallback(std::string value);
   Option& required();
   Option& secret();
+  // Where the value came from a file of its own (--NAME-file, NAME_FILE): its path, for those who look at it again.
+  Option& from_file(std::string* path);
   Option& help(std::string text);
 
  private:
@@ -57,6 +59,7 @@ class Option {
   friend class OptionReader;
   std::string flag_, env_, help_, placeholder_;
   std::optional<std::string> fallback_;
+  std::string* path_ = nullptr;
   bool required_ = false, secret_ = false, is_switch_ = false, is_list_ = false;
   std::function<bool(std::string_view)> holds_secret_;
   // Parses all the texts of one source and stores the value.

@@ -289,6 +289,10 @@ class Connection::Impl {
 Connection::Connection(EventLoop& loop, Endpoint endpoint, ConnectionOptions options)
     : impl_(std::make_unique<Impl>(loop, std::move(endpoint), options)) {}
 Connection::~Connection() = default;
+void Connection::set_login(std::string user, std::string password) {
+  impl_->endpoint_.user = std::move(user);
+  impl_->endpoint_.password = std::move(password);
+}
 void Connection::start() { impl_->start(); }
 void Connection::stop() { impl_->stop(); }
 bool Connection::connected() const { return impl_->ready_; }

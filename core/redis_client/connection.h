@@ -41,6 +41,8 @@ class Connection {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
+  // From the next connection on. The one that is there stays as long as the server lets it.
+  void set_login(std::string user, std::string password);
   // Connects and stays connected until stop(). Idempotent.
   void start();
   void stop();

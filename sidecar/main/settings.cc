@@ -159,7 +159,8 @@ void declare(config::OptionSet& options, Settings& s) {
   options.add("redis-url", &s.redis_url, url({"redis", "rediss", "unix"}))
       .env()
       .required()
-      .help("where quotas are leased");
+      .from_file(&s.redis_url_path)
+      .help("where quotas are leased; another user or password in its file is used from the next connection on");
   options.add("redis-ca-file", &s.redis_ca_file, file(Must::kExist))
       .env()
       .help("certificate authorities for rediss://; default: the system's");

@@ -20,6 +20,7 @@ struct Settings {
   std::string upstream;
   config::ObjectName policy;
   config::Url redis_url;
+  std::string redis_url_path;  // the file that it came from; empty: none
   std::string redis_ca_file;
   bool redis_insecure = false;
   std::optional<config::Url> ledger_url;  // absent: no leases from the ledger

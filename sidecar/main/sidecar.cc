@@ -38,6 +38,7 @@ Result<std::unique_ptr<Sidecar>> Sidecar::create(EventLoop& loop, LedgerClock& c
   if (!endpoint) return tl::unexpected(endpoint.error());
   s->redis_ = std::make_unique<redis::Connection>(loop, *endpoint);
   s->notices_ = std::make_unique<redis::Connection>(loop, *endpoint);
+  s->redis_login_ = std::make_unique<RedisLogin>(s->settings_.redis_url_path, *endpoint);
   if (s->settings_.ledger_url) {
     s->ledger_client_ = std::make_unique<LedgerClient>(loop, ledger_endpoint(s->settings_));
     s->ledger_ = std::make_unique<LedgerLeases>(loop, *s->ledger_client_, s->log_->folder(), incarnation);
@@ -253,6 +254,11 @@ void Sidecar::remember_ledger() {
 void Sidecar::watch() {
   watch_timer_ = loop_.after_ms(kWatchMs, [this] { watch(); });
   if (loop_.now_ns() - examined_ns_ > kExamineEveryNs) examine_log();
+  if (const auto login = redis_login_->look(loop_.now_ns())) {
+    redis_->set_login(login->user, login->password);
+    notices_->set_login(login->user, login->password);
+    log::info("Redis' user or password has changed: the next connection uses it", {{"redis", login->display()}});
+  }
   if (directory_->policy() != nullptr && !policy_known_.exchange(true)) {
     log::info("policy in force", {{"policy", settings_.policy_id()}, {"version", directory_->policy()->version}});
   }

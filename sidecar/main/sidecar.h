@@ -21,6 +21,7 @@
 #include "sidecar/log/predecessor.h"
 #include "sidecar/log/syncer.h"
 #include "sidecar/log/usage_log.h"
+#include "sidecar/main/redis_login.h"
 #include "sidecar/main/settings.h"
 #include "sidecar/main/upstream_resolver.h"
 #include "sidecar/proxy/proxy.h"
@@ -73,6 +74,7 @@ class Sidecar {
   Spent spent_before_;  // by predecessors, for the allowance
   Syncer syncer_;
   std::unique_ptr<redis::Connection> redis_, notices_;
+  std::unique_ptr<RedisLogin> redis_login_;
   std::unique_ptr<LedgerClient> ledger_client_;
   std::unique_ptr<LedgerLeases> ledger_;  // null where no endpoint is set
   std::unique_ptr<Escrow> escrow_;

@@ -285,8 +285,8 @@ class Stack:
             folder = self.folder / f"sidecar-{name}"
             argv = [binary("tallygate-sidecar"), "run", "--listen", listen or f"127.0.0.1:{self._ports.get('sidecar', 0)}",
                     "--upstream", upstream or self.app.address,
-                    "--admin", f"127.0.0.1:{self._ports.get('sidecar_admin', 0)}", "--policy", policy, "--redis-url", self.redis.url,
-                    "--data-dir", folder / "data", *flags]
+                    "--admin", f"127.0.0.1:{self._ports.get('sidecar_admin', 0)}", "--policy", policy,
+                    *(() if "--redis-url-file" in flags else ("--redis-url", self.redis.url)), "--data-dir", folder / "data", *flags]
             (folder / "data").mkdir(parents=True, exist_ok=True)
             sidecar = self.sidecars[name] = Sidecar(f"sidecar-{name}", argv, folder, {})
         return sidecar.start(wait_ready=wait_ready, env=env)

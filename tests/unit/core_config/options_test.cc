@@ -73,10 +73,15 @@ TEST(Options, SecretsComeFromTheEnvironmentOrAFileOfTheirOwn) {
   ASSERT_EQ(parse(s, {"--redis-url-file=" + address.path(), "--stripe-key-file", key.path()}), "");
   EXPECT_EQ(s.key, "sk_live_from_file");
   EXPECT_EQ(s.redis.password, "pw");
+  EXPECT_EQ(s.redis_path, address.path());
+  s.redis_path.clear();
   ASSERT_EQ(parse(s, {}, {{"REDIS_URL_FILE", address.path()}, {"STRIPE_API_KEY_FILE", key.path()}}), "");
   EXPECT_EQ(s.key, "sk_live_from_file");
+  EXPECT_EQ(s.redis_path, address.path());
+  s.redis_path.clear();
   ASSERT_EQ(parse(s, {}, {{"REDIS_URL", "redis://u:pw2@cache"}}), "");
   EXPECT_EQ(s.redis.password, "pw2");
+  EXPECT_EQ(s.redis_path, "");
 }
 
 TEST(Options, HelpIsAlignedAndComplete) {

@@ -14,6 +14,7 @@ namespace tallygate::config {
 struct Sample {
   ListenAddress listen;
   Url redis;
+  std::string redis_path;
   int64_t drain_ms = -1;
   int64_t workers = -1;
   bool shadow = true;
@@ -28,6 +29,7 @@ struct Sample {
 inline void declare(OptionSet& options, Sample& s) {
   options.add("listen", &s.listen, listen_address()).env().fallback(":8080").help("address for requests");
   options.add("redis-url", &s.redis, url({"redis", "rediss", "unix"}))
+      .from_file(&s.redis_path)
       .env("REDIS_URL")
       .required()
       .help("the quota cache");
