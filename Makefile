@@ -1,8 +1,9 @@
 # Everything a person types. `make demo` and `make test` set up, build and run by themselves.
 PRESET ?= release
 JOBS ?= $(shell nproc)
+SECONDS ?= 60
 
-.PHONY: help setup build test test-node demo bench images fmt lint clean
+.PHONY: help setup build test test-node demo bench fuzz docs-check images fmt lint clean
 
 help:
 	@echo "make setup   install the Debian packages that are missing (root or sudo)"
@@ -11,6 +12,8 @@ help:
 	@echo "make test    unit, integration, sanitizer and end-to-end tests; one summary at the end"
 	@echo "make test-node  on a real node with running pods: chart, injection, traffic, status   root; the first time it builds a kubelet"
 	@echo "make bench   CPU per request beside nginx, the admission decision in ns, the usage pump, following an API server"
+	@echo "make fuzz    every parser of bytes from outside under libFuzzer   SECONDS=60: how long each; installs clang-19"
+	@echo "make docs-check  rules, requirements, reasons, links and the picture of the rooms, held to the code"
 	@echo "make images  both container images, with SBOM and checksums, into build/images"
 	@echo "make fmt     clang-format; make lint: clang-tidy; make clean"
 
@@ -35,6 +38,14 @@ demo: build
 bench: setup
 	@scripts/build.sh release $(JOBS) all
 	@python3 tests/bench/run.py
+
+fuzz:
+	@scripts/setup.sh fuzz
+	@scripts/build.sh fuzz $(JOBS) fuzz_targets
+	@scripts/fuzz.sh $(SECONDS)
+
+docs-check:
+	@python3 scripts/docs_check.py
 
 images:
 	@scripts/images.sh

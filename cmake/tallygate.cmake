@@ -24,12 +24,18 @@ pkg_check_modules(PQ REQUIRED IMPORTED_TARGET libpq)
 pkg_check_modules(HIREDIS REQUIRED IMPORTED_TARGET hiredis)
 
 add_library(tg_flags INTERFACE)
-target_compile_options(tg_flags INTERFACE -Wall -Wextra -Wconversion -Werror -fno-omit-frame-pointer)
-# GCC 12 sees these where there are none once it inlines the standard library (GCC bugs 105329, 105651, 107852).
-target_compile_options(tg_flags INTERFACE -Wno-stringop-overread -Wno-restrict -Wno-array-bounds -Wno-stringop-overflow
-                       -Wno-free-nonheap-object)
-# Precompiled headers and ccache: https://ccache.dev/manual/latest.html#_precompiled_headers
-target_compile_options(tg_flags INTERFACE -fpch-preprocess)
+target_compile_options(tg_flags INTERFACE -Wall -Wextra -Wconversion -fno-omit-frame-pointer)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(tg_flags INTERFACE -Werror)
+  # GCC 12 sees these where there are none once it inlines the standard library (GCC bugs 105329, 105651, 107852).
+  target_compile_options(tg_flags INTERFACE -Wno-stringop-overread -Wno-restrict -Wno-array-bounds -Wno-stringop-overflow
+                         -Wno-free-nonheap-object)
+  # Precompiled headers and ccache: https://ccache.dev/manual/latest.html#_precompiled_headers
+  target_compile_options(tg_flags INTERFACE -fpch-preprocess)
+else()
+  # Clang counts changes of sign among conversions, GCC does not for C++.
+  target_compile_options(tg_flags INTERFACE -Wno-sign-conversion)
+endif()
 target_include_directories(tg_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR}/generated)
 target_link_libraries(tg_flags INTERFACE Threads::Threads)
 target_compile_definitions(tg_flags INTERFACE TALLYGATE_VERSION="${PROJECT_VERSION}"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs every Debian package that building, testing, the demo and the benchmarks need. Takes a moment when nothing is
-# missing. As root, or through sudo. `setup.sh build`: only what building needs; `setup.sh node`: also what runs pods.
+# missing. As root, or through sudo. `setup.sh build`: only what building needs; `setup.sh node`: also what runs pods;
+# `setup.sh fuzz`: what building needs, and libFuzzer.
 set -euo pipefail
 
 build=(
@@ -17,11 +18,13 @@ run=(
 )
 # A Kubernetes node, for tests/node.
 node=(containerd runc containernetworking-plugins iptables conntrack busybox-static)
+fuzz=(clang-19 libclang-rt-19-dev)
 # package:command, for the app servers that tests put behind a sidecar. A command from elsewhere will do.
 tools=(nodejs:node npm:npm golang-go:go)
 packages=("${build[@]}")
 if [ "${1:-}" = node ]; then packages+=("${node[@]}"); fi
-if [ "${1:-}" != build ]; then
+if [ "${1:-}" = fuzz ]; then packages+=("${fuzz[@]}"); fi
+if [ "${1:-}" != build ] && [ "${1:-}" != fuzz ]; then
   packages+=("${run[@]}")
   for tool in "${tools[@]}"; do
     PATH="$PATH:/usr/local/go/bin" command -v "${tool#*:}" >/dev/null || packages+=("${tool%:*}")

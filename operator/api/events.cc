@@ -1,6 +1,7 @@
 // CloudEvents 1.0 over HTTP: structured (one event) and batched. Extension attributes are taken and not looked at.
 #include <set>
 
+#include "core/utf8.h"
 #include "operator/api/call.h"
 #include "operator/api/ingest.h"
 #include "operator/api/json_strict.h"
@@ -50,7 +51,7 @@ UsageItem read_event(const Call& call, const json& event, const std::string& pla
   }
   for (const auto& [name, value] : event.items()) {
     if (!kKnown.contains(name) && !is_attribute_name(name)) {
-      faults.emplace_back(place + (is_clean_text(name) ? std::string(cut_text(name, 63)) : "?"),
+      faults.emplace_back(place + (is_clean_text(name) ? std::string(cut_utf8(name, 63)) : "?"),
                           "is no attribute of CloudEvents 1.0");
     }
   }

@@ -1,6 +1,7 @@
 #include "operator/api/fields.h"
 
 #include "core/telemetry/json_text.h"
+#include "core/utf8.h"
 #include "operator/api/json_strict.h"
 #include "operator/api/text.h"
 
@@ -296,11 +297,11 @@ std::vector<std::pair<std::string, std::string>> Fields::take_faults() {
 void Fields::refuse_unasked() {
   for (const auto& [name, value] : json_->value.items()) {
     if (!asked_.contains(name))
-      refuse(is_clean_text(name) ? std::string(cut_text(name, 63)) : "?", "is no field of this request");
+      refuse(is_clean_text(name) ? std::string(cut_utf8(name, 63)) : "?", "is no field of this request");
   }
   for (const auto& [name, value] : query_) {
     if (!asked_query_.contains(name))
-      refuse(is_clean_text(name) ? std::string(cut_text(name, 63)) : "?", "is no parameter of this request");
+      refuse(is_clean_text(name) ? std::string(cut_utf8(name, 63)) : "?", "is no parameter of this request");
   }
 }
 

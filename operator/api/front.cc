@@ -5,6 +5,7 @@
 #include "core/http/address.h"
 #include "core/ids.h"
 #include "core/telemetry/log.h"
+#include "core/utf8.h"
 #include "operator/api/text.h"
 
 namespace tallygate::api {
@@ -172,7 +173,7 @@ Result<std::shared_ptr<const Principal>> Front::authenticate(const http::Request
       return std::shared_ptr<const Principal>{credentials, known};
     }
     Principal acting = *known;
-    acting.actor += " for " + std::string(is_clean_text(actor) ? cut_text(actor, kActorBytesMax) : "?");
+    acting.actor += " for " + std::string(is_clean_text(actor) ? cut_utf8(actor, kActorBytesMax) : "?");
     return std::make_shared<const Principal>(std::move(acting));
   }
   if (!credentials->jwt_keys) return refused("no JWT is taken here");
@@ -182,7 +183,7 @@ Result<std::shared_ptr<const Principal>> Front::authenticate(const http::Request
   Principal principal;
   principal.is_user = true;
   principal.actor =
-      "jwt:" + (is_clean_text(claims->subject) ? std::string(cut_text(claims->subject, kActorBytesMax)) : "");
+      "jwt:" + (is_clean_text(claims->subject) ? std::string(cut_utf8(claims->subject, kActorBytesMax)) : "");
   for (const auto& scope : claims->scopes) principal.scopes |= scope_bit(scope);
   const std::string* tenant = snapshot != nullptr && !claims->external_id.empty()
                                   ? snapshot->tenant_of_external_id(claims->external_id)

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
-#include <ctime>
 
 #include "core/base64.h"
+#include "core/time_text.h"
+#include "core/utf8.h"
 
 namespace tallygate::api {
 namespace {
@@ -98,15 +98,7 @@ std::optional<int64_t> parse_moment(std::string_view text) {
 }
 
 std::string format_moment(int64_t wall_ns) {
-  const std::time_t seconds = wall_ns / kNano;
-  std::tm utc{};
-  gmtime_r(&seconds, &utc);
-  char text[64];
-  size_t size = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
-  if (const auto micros = static_cast<int>(wall_ns % kNano / 1000); micros != 0) {
-    size += static_cast<size_t>(std::snprintf(text + size, sizeof text - size, ".%06d", micros));
-  }
-  return std::string(text, size) + 'Z';
+  return wall_ns % kNano / 1000 == 0 ? rfc3339(wall_ns / kNano) : rfc3339_micros(wall_ns);
 }
 
 std::string format_moment_sql(std::string_view text) {
@@ -117,34 +109,14 @@ std::string format_moment_sql(std::string_view text) {
 }
 
 bool is_clean_text(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    if (lead < 0x20 || lead == 0x7F) return false;
-    if (lead < 0x80) {
-      ++i;
-      continue;
-    }
-    const size_t size = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-    if (lead < 0xC2 || lead > 0xF4 || i + size > text.size()) return false;
-    for (size_t k = 1; k < size; ++k) {
-      if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return false;
-    }
-    const auto second = static_cast<unsigned char>(text[i + 1]);
-    // Overlong forms, surrogates, beyond U+10FFFF; and the C1 controls.
-    if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) || (lead == 0xF0 && second < 0x90) ||
-        (lead == 0xF4 && second > 0x8F) || (lead == 0xC2 && second < 0xA0)) {
-      return false;
-    }
-    i += size;
+  while (!text.empty()) {
+    const auto lead = static_cast<unsigned char>(text.front());
+    const size_t length = utf8_length(text);
+    if (length == 0 || lead < 0x20 || lead == 0x7F) return false;
+    if (lead == 0xC2 && static_cast<unsigned char>(text[1]) < 0xA0) return false;  // the C1 controls
+    text.remove_prefix(length);
   }
   return true;
-}
-
-std::string_view cut_text(std::string_view text, size_t bytes_max) {
-  if (text.size() <= bytes_max) return text;
-  size_t end = bytes_max;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return text.substr(0, end);
 }
 
 bool is_key(std::string_view text) {

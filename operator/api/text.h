@@ -18,8 +18,6 @@ std::string format_moment_sql(std::string_view text);
 
 // UTF-8 without control characters: PostgreSQL and logs take it.
 bool is_clean_text(std::string_view text);
-// At most `bytes_max` of it, no letter cut in two.
-std::string_view cut_text(std::string_view text, size_t bytes_max);
 // 1 to 255 visible ASCII characters.
 bool is_key(std::string_view text);
 

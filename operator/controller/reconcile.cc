@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/redis_contract/bucket_id.h"
+#include "core/utf8.h"
 #include "operator/plan/calendar.h"
 
 namespace tallygate::controller {
@@ -15,10 +16,7 @@ constexpr const char* kWindows[] = {"Second", "Minute", "Hour", "Day", "Week", "
 
 std::string bounded(std::string text) {
   if (text.size() <= kMessageBytes) return text;
-  text.resize(kMessageBytes);
-  while (!text.empty() && (static_cast<unsigned char>(text.back()) & 0xC0) == 0x80) text.pop_back();  // whole characters
-  if (!text.empty() && static_cast<unsigned char>(text.back()) >= 0xC0) text.pop_back();
-  return text + "…";
+  return std::string(cut_utf8(text, kMessageBytes)) + "…";
 }
 
 std::string describe(const manifest::Faults& faults) {

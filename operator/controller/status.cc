@@ -1,10 +1,9 @@
 #include "operator/controller/status.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/time_text.h"
 #include "operator/manifest/formats.h"
 #include "operator/manifest/resources.h"
 
@@ -17,15 +16,6 @@ constexpr const char* kTruths[] = {"Unknown", "False", "True"};
 // In the order in which they are shown. Others' conditions are none of ours.
 constexpr std::string_view kTypes[] = {kAccepted, kProgrammed, kReady, kBalanceHealthy, kBillingSynced, kPaymentCurrent};
 constexpr const char* kStates[] = {"ok", "warned", "soft-over", "grace", "hard"};
-
-std::string time_text(int64_t at_s) {
-  const time_t at = at_s;
-  tm utc{};
-  gmtime_r(&at, &utc);
-  char text[32];
-  strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return text;
-}
 
 std::string text_of(const Json& object, const char* key) {
   const auto found = object.find(key);
@@ -57,7 +47,7 @@ Json to_json(const Condition& c) {
           {"reason", c.reason},
           {"message", c.message},
           {"observedGeneration", c.observed_generation},
-          {"lastTransitionTime", time_text(c.since_s)}};
+          {"lastTransitionTime", rfc3339(c.since_s)}};
 }
 
 Condition read_condition(const Json& json) {
@@ -71,7 +61,7 @@ Condition read_condition(const Json& json) {
 
 Json to_json(const LimitUsage& u) {
   return {{"limit", u.limit}, {"meter", u.meter}, {"window", u.window}, {"amount", u.amount},
-          {"used", u.used},   {"state", to_string(u.state)}, {"resetsAt", time_text(u.resets_at_s)}};
+          {"used", u.used},   {"state", to_string(u.state)}, {"resetsAt", rfc3339(u.resets_at_s)}};
 }
 
 LimitUsage read_usage(const Json& json) {
@@ -135,7 +125,7 @@ std::string to_json(const Status& s, std::string_view kind, std::string_view nam
   }
   if (!s.balance.empty()) status["balance"] = s.balance;
   if (s.period_end_s > 0) {
-    status["period"] = {{"start", time_text(s.period_start_s)}, {"end", time_text(s.period_end_s)}};
+    status["period"] = {{"start", rfc3339(s.period_start_s)}, {"end", rfc3339(s.period_end_s)}};
   }
   if (!s.stripe_customer.empty()) status["stripe"] = {{"customerID", s.stripe_customer}};
   if (s.tenants) status["tenants"] = *s.tenants;

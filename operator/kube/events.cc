@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <ctime>
 #include <deque>
 #include <map>
 #include <mutex>
@@ -10,6 +9,8 @@
 #include <tuple>
 
 #include "core/telemetry/json_text.h"
+#include "core/time_text.h"
+#include "core/utf8.h"
 #include "core/telemetry/log.h"
 
 namespace tallygate::kube {
@@ -30,23 +31,7 @@ constexpr int64_t kLastWords_ms = 2'000;
 
 ResourceType event_type() { return {"events.k8s.io", "v1", "events", "Event", true}; }
 
-// RFC 3339 with microseconds: the API's MicroTime.
-std::string micro_time(int64_t wall_ns) {
-  const time_t seconds = wall_ns / 1'000'000'000;
-  tm utc{};
-  gmtime_r(&seconds, &utc);
-  char text[64];
-  const size_t size = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
-  std::snprintf(text + size, sizeof text - size, ".%06dZ", static_cast<int>(wall_ns / 1'000 % 1'000'000));
-  return text;
-}
-
-void cut(std::string& text, size_t bytes_max) {
-  if (text.size() <= bytes_max) return;
-  size_t end = bytes_max;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // not within a character
-  text.resize(end);
-}
+void cut(std::string& text, size_t bytes_max) { text.resize(cut_utf8(text, bytes_max).size()); }
 
 // What makes two events the same.
 using Identity =
@@ -213,7 +198,7 @@ class EventRecorder::Impl {
     json.key("series");
     json.begin_object();
     json.member("count", series.count);
-    json.member("lastObservedTime", micro_time(series.last_wall_ns));
+    json.member("lastObservedTime", rfc3339_micros(series.last_wall_ns));
     json.end_object();
     json.end_object();
     series.told_ms = env_.mono_ms();
@@ -255,7 +240,7 @@ class EventRecorder::Impl {
     json.member("name", name);
     json.member("namespace", name_space(event.name));
     json.end_object();
-    json.member("eventTime", micro_time(event.wall_ns));
+    json.member("eventTime", rfc3339_micros(event.wall_ns));
     json.member("type", event.text.type == EventText::Type::kNormal ? "Normal" : "Warning");
     json.member("reason", event.text.reason);
     json.member("action", event.text.action);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "core/utf8.h"
+
 namespace tallygate::ledger {
 namespace {
 
@@ -31,20 +33,8 @@ FundStatus status_of(std::string_view word) {
 // Valid UTF-8 without control bytes: what PostgreSQL takes as text. Free text of a sidecar's must not stop the pump.
 std::string storable(std::string text) {
   for (size_t i = 0; i < text.size();) {
-    const auto byte = [&](size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U; };
-    const unsigned lead = byte(i);
-    size_t length = lead < 0x80                   ? 1
-                    : lead >= 0xc2 && lead < 0xe0 ? 2
-                    : lead >= 0xe0 && lead < 0xf0 ? 3
-                    : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                  : 0;
-    bool good = length > 0 && lead >= 0x20;
-    for (size_t k = 1; k < length; ++k) good = good && (byte(i + k) & 0xc0) == 0x80;
-    if (lead == 0xe0) good = good && byte(i + 1) >= 0xa0;  // overlong
-    if (lead == 0xed) good = good && byte(i + 1) < 0xa0;   // surrogates
-    if (lead == 0xf0) good = good && byte(i + 1) >= 0x90;  // overlong
-    if (lead == 0xf4) good = good && byte(i + 1) < 0x90;   // above U+10FFFF
-    if (!good) {
+    size_t length = utf8_length(std::string_view(text).substr(i));
+    if (length == 0 || static_cast<unsigned char>(text[i]) < 0x20) {
       text[i] = '_';
       length = 1;
     }

@@ -6,6 +6,7 @@
 
 #include "core/address.h"
 #include "core/ids.h"
+#include "core/utf8.h"
 
 namespace tallygate::manifest {
 namespace {
@@ -22,24 +23,6 @@ bool all(std::string_view text, Fn fn) {
     if (!fn(c)) return false;
   }
   return true;
-}
-
-// Length of the UTF-8 sequence at the front, 0 where there is none (RFC 3629: no overlong forms, no surrogates).
-size_t utf8_length(std::string_view text) {
-  const auto at = [&](size_t i) { return static_cast<unsigned char>(i < text.size() ? text[i] : 0); };
-  const auto tail = [&](size_t i) { return at(i) >= 0x80 && at(i) <= 0xBF; };
-  const unsigned char c = at(0);
-  if (c < 0x80) return 1;
-  if (c >= 0xC2 && c <= 0xDF) return tail(1) ? 2 : 0;
-  if (c >= 0xE0 && c <= 0xEF) {
-    if (!tail(1) || !tail(2) || (c == 0xE0 && at(1) < 0xA0) || (c == 0xED && at(1) > 0x9F)) return 0;
-    return 3;
-  }
-  if (c >= 0xF0 && c <= 0xF4) {
-    if (!tail(1) || !tail(2) || !tail(3) || (c == 0xF0 && at(1) < 0x90) || (c == 0xF4 && at(1) > 0x8F)) return 0;
-    return 4;
-  }
-  return 0;
 }
 
 // Reads `count` digits at `at`; false where there are none.

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/counting.h"
+#include "core/time_text.h"
 #include "sidecar/admission/admission.h"
 #include "sidecar/admission/problem.h"
 #include "sidecar/admission/quota_headers.h"

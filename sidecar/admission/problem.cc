@@ -1,11 +1,10 @@
 #include "sidecar/admission/problem.h"
 
-#include <time.h>
-
 #include <algorithm>
 
 #include "core/reason.h"
 #include "core/telemetry/json_text.h"
+#include "core/time_text.h"
 #include "sidecar/admission/quota_headers.h"
 
 namespace tallygate::sidecar {
@@ -54,14 +53,6 @@ const ReasonInfo& info(Reason reason) {
   static_assert(std::all_of(std::begin(kTable), std::end(kTable),
                             [](const ReasonInfo& row) { return row.status == 0 || is_reason(row.code); }));
   return kTable[static_cast<size_t>(reason)];
-}
-
-std::string rfc3339(int64_t unix_s) {
-  const time_t t = unix_s;
-  tm parts{};
-  gmtime_r(&t, &parts);
-  char text[32];
-  return {text, strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
 }
 
 void write_denial(const DenialFacts& facts, proxy::Denial* denial) {

@@ -25,7 +25,4 @@ struct DenialFacts {
 
 void write_denial(const DenialFacts& facts, proxy::Denial* denial);
 
-// "2026-01-31T00:00:00Z"
-std::string rfc3339(int64_t unix_s);
-
 }  // namespace tallygate::sidecar

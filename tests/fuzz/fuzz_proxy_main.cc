@@ -1,4 +1,4 @@
-// libFuzzer's entry: build with clang and -fsanitize=fuzzer,address (cmake -DTALLYGATE_FUZZ=ON).
+// libFuzzer's entry (make fuzz).
 #include "tests/fuzz/fuzz_proxy.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

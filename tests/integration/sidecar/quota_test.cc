@@ -1,5 +1,5 @@
 // The cap is exact, denials are free, and what a response says about it (A2, A4, A5).
-#include "sidecar/admission/problem.h"
+#include "core/time_text.h"
 #include "tests/integration/sidecar/world.h"
 
 namespace tallygate::testing {
@@ -342,7 +342,7 @@ TEST(Problem, TellsOfTheLimitThatResetsLast) {
     Call& call = world.ask(pod);
     ASSERT_EQ(call.reason(), "QuotaExhausted");
     EXPECT_EQ(call.body()["limitName"], "last") << i;
-    EXPECT_EQ(call.body()["resetAt"], sidecar::rfc3339(world.end_s));
+    EXPECT_EQ(call.body()["resetAt"], rfc3339(world.end_s));
     const int64_t left_s = world.end_s - world.env.wall_s();
     const auto told_s = [&](const std::string& name) {
       return std::stoll(call.denial.headers.substr(call.denial.headers.find(name) + name.size()));
@@ -365,7 +365,7 @@ TEST(Problem, SaysWhatWasAskedAndWhatIsLeft) {
   EXPECT_EQ(call.body()["requested"], 100);
   EXPECT_EQ(call.body()["remaining"], 36);
   EXPECT_EQ(call.body()["used"], 64);
-  EXPECT_EQ(call.body()["detail"], "limit calls of meter api_calls has 36 left until " + sidecar::rfc3339(world.end_s) +
+  EXPECT_EQ(call.body()["detail"], "limit calls of meter api_calls has 36 left until " + rfc3339(world.end_s) +
                                        ", and this request needs 100");
 }
 

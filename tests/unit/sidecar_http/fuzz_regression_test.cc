@@ -65,7 +65,7 @@ void mutate(std::string& script, const std::vector<std::string>& scripts, Env& r
 }
 
 TEST(FuzzRegression, Corpus) {
-  for (const auto& entry : std::filesystem::directory_iterator("tests/fuzz/corpus")) {
+  for (const auto& entry : std::filesystem::directory_iterator("tests/fuzz/corpus_proxy")) {
     std::ifstream file(entry.path(), std::ios::binary);
     run(std::string(std::istreambuf_iterator<char>(file), {}));
   }
