@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """All tests, in the order of their speed, with one summary at the end. Called by `make test`.
 
-    python3 tests/run.py                 unit, emulator, sanitizer, integration, end to end
+    python3 tests/run.py                 documents, unit, emulator, sanitizer, integration, end to end
     python3 tests/run.py unit e2e        only these stages
 
 A test that cannot run here says why and counts as skipped. Exit code 1 if any test failed or a stage could not run.
@@ -18,7 +18,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-STAGES = ("unit", "emulator", "integration", "e2e", "sanitizer")
+STAGES = ("docs", "unit", "emulator", "integration", "e2e", "sanitizer")
 BINARY_SECONDS_MAX = 900
 
 
@@ -117,6 +117,11 @@ def python_stage(totals, title, command):
     totals.add(max(0, ran - failed - skipped), failed, skipped)
 
 
+def docs_stage(totals):
+    """What is written about the project agrees with it."""
+    python_stage(totals, "documents and scripts", [sys.executable, "-m", "unittest", "discover", "-s", "tests/unit/scripts", "-t", "."])
+
+
 def kubernetes_parts():
     """The control plane that integration and end-to-end tests start, built before them: where it cannot be, they say so and skip."""
     say("== Kubernetes control plane for the tests")
@@ -146,6 +151,8 @@ def main():
     totals = Totals()
     began = time.monotonic()
     python = sys.executable
+    if "docs" in chosen:
+        docs_stage(totals)
     if "unit" in chosen:
         gtest_stage(totals, "unit tests", "release", "unit", os.cpu_count() or 2)
     if "emulator" in chosen:

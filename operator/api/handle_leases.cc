@@ -1,4 +1,4 @@
-// Leases for sidecars, from the ledger: what they live on while Redis is away (SPEC A8; migration 0031).
+// Leases for sidecars, from the ledger: what they live on while Redis is away (requirement A8; migration 0031).
 #include <set>
 
 #include "core/money.h"

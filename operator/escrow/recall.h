@@ -1,5 +1,5 @@
-// Takes float back from Redis, so that money on loan to one bucket can pay for something else of its wallet (DESIGN
-// rule 12). The ledger names the targets; what Redis answers goes back to it.
+// Takes float back from Redis, so that money on loan to one bucket can pay for something else of its wallet
+// (rule 12). The ledger names the targets; what Redis answers goes back to it.
 #pragma once
 
 #include <condition_variable>

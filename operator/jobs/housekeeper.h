@@ -26,7 +26,7 @@ struct HousekeeperOptions {
   int64_t settle_batch = 1'000;
   int64_t write_off_interval_ms = 60'000;
   int64_t write_off_after_ms =
-      ledger::kWriteOffAfter_ms;  // the end of an epoch: wallets' float that nobody reported (DESIGN rule 9)
+      ledger::kWriteOffAfter_ms;  // the end of an epoch: wallets' float that nobody reported (rule 9)
   int64_t write_off_batch = 1'000;
   int64_t audit_interval_ms = 600'000;
   int64_t retention_interval_ms = 3'600'000;

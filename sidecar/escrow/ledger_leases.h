@@ -1,4 +1,4 @@
-// The sidecar's ledger-backed leases: what purses live on while Redis is away (SPEC A8).
+// The sidecar's ledger-backed leases: what purses live on while Redis is away (requirement A8).
 //
 // Before the ledger is first asked for units of an (epoch, bucket), that pair is noted in a file of the incarnation's
 // folder. kill -9 leaves the page cache, so a successor finds every lease that may stand, and settles it: what was

@@ -1,4 +1,4 @@
-// One incarnation's usage log: admissions in, numbered records out (DESIGN rules 1, 2, 10, 11; README.md beside this
+// One incarnation's usage log: admissions in, numbered records out (rules 1, 2, 10, 11; README.md beside this
 // file).
 //
 // Threading: the data plane's thread only. admit() and settle() make no system call but for the rare new segment;

@@ -1,5 +1,5 @@
 """Every unit reaches the ledger once and Stripe once, wherever the operator dies and whatever Stripe does.
-SPEC C8, C9; DESIGN I2 BilledOnce. Issue: pump killed between commit and ack, submitter killed between call and record."""
+Requirements C8, C9; I2 BilledOnce. Issue: pump killed between commit and ack, submitter killed between call and record."""
 
 import unittest
 
@@ -74,7 +74,7 @@ class BilledOnce(StackTest):
         self.assert_books("acme", UNITS)
 
     def test_sidecar_killed_before_its_usage_was_sent(self):
-        """The pod's folder is all that remains: a successor on it books the rest. DESIGN rule 1."""
+        """The pod's folder is all that remains: a successor on it books the rest. Rule 1."""
         sidecar, = self.start("a", tenants={"acme": 100000})
         self.stack.redis.pause()
         load = Load([(sidecar.address, {"X-Tenant-Id": "acme"}, 50, "/")], timeout_s=30).start().join()

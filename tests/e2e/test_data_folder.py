@@ -1,5 +1,5 @@
 """The sidecar's data folder, copied, deleted, full, or not its own: nobody spends twice, nothing that was admitted is lost, and it is
-said. DESIGN I1, I2."""
+said. I1, I2."""
 
 import json
 import os

@@ -1,5 +1,5 @@
 """Hard caps are exact and every unit is billed once, with several sidecars at full speed, also over kill -9.
-SPEC A2, A3, A4, C8; DESIGN I1 NoOvershoot, I2 BilledOnce, I4 ZeroSum, I5 DenialIsFree."""
+Requirements A2, A3, A4, C8; I1 NoOvershoot, I2 BilledOnce, I4 ZeroSum, I5 DenialIsFree."""
 
 import unittest
 
@@ -63,7 +63,7 @@ class ExactQuota(StackTest):
             self.assert_books(tenant, quota)
 
     def test_sigterm_drains_and_settles(self):
-        """SPEC A3: a sidecar that is asked to end finishes what is in flight and loses nothing."""
+        """Requirement A3: a sidecar that is asked to end finishes what is in flight and loses nothing."""
         sidecar, = self.start("a", tenants={"acme": 100000})
         load = Load([(sidecar.address, {"X-Tenant-Id": "acme"}, 100000, "/")] * 2, patience_s=0).start()
         load.wait_done(2000)

@@ -1,4 +1,4 @@
-"""The five gates of examples/gates.yaml (SPEC A10): asked over the API and passed through a sidecar, with the same verdict and price."""
+"""The five gates of examples/gates.yaml (requirement A10): asked over the API and passed through a sidecar, with the same verdict and price."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Manifests, edited, are in force in every pod within a second; a bad file keeps the last good state. SPEC A2, A6, E7, E8."""
+"""Manifests, edited, are in force in every pod within a second; a bad file keeps the last good state. Requirements A2, A6, E7, E8."""
 
 import hashlib
 import json

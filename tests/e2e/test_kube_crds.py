@@ -1,5 +1,5 @@
 """The CRDs on a real API server: what the decoder of manifests refuses is refused at apply, what it takes is taken, and kubectl
-behaves as people expect. SPEC E1; the tables are those of tests/unit/manifest/malformed_test.cc, so that the two sets of rules cannot
+behaves as people expect. Requirement E1; the tables are those of tests/unit/manifest/malformed_test.cc, so that the two sets of rules cannot
 drift apart unseen.
 """
 

@@ -1,5 +1,5 @@
 """A real API server as the source of the manifests: `kubectl apply` is enough, statuses say what is in force and what is used, and
-nothing is lost for what the API server forgets. SPEC A4, E2, E3, E7."""
+nothing is lost for what the API server forgets. Requirements A4, E2, E3, E7."""
 
 import json
 import pathlib

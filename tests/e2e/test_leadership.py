@@ -1,5 +1,5 @@
 """Two operators: whatever becomes of the one that leads, the other leads within seconds; what wakes up later does no harm.
-DESIGN I1, I2; docs/PROTOCOL.md, Leadership."""
+I1, I2; docs/PROTOCOL.md, Leadership."""
 
 import collections
 import time

@@ -1,5 +1,5 @@
 """Redis away, the operator there: service goes on with units leased from the ledger, exactly up to the quota, whatever dies meanwhile;
-and back to Redis by itself. SPEC A8; DESIGN I1 NoOvershoot, I2 BilledOnce, I5 DenialIsFree."""
+and back to Redis by itself. Requirement A8; I1 NoOvershoot, I2 BilledOnce, I5 DenialIsFree."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
 """PostgreSQL restored from an older backup while Redis and sidecars live, or while Redis is empty too: found within seconds, said
 loudly, nothing leased or booked until a person recovers the ledger; then every unit is booked once, and no more than the cap is ever
-admitted. DESIGN I1, I2; docs/runbooks/ledger-restore.md."""
+admitted. I1, I2; docs/runbooks/ledger-restore.md."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""A minute's hard limit while Redis loses everything again and again: at most the limit is admitted in that minute (DESIGN I1), who is
+"""A minute's hard limit while Redis loses everything again and again: at most the limit is admitted in that minute (I1), who is
 denied is told why and until when, and the next minute is a whole one. docs/PROTOCOL.md, docs/adr/0010."""
 
 import json

@@ -1,5 +1,5 @@
 """Malformed requests against the real sidecar: each gets a clear 4xx (or 501, 505), the connection is closed, nothing of it reaches the
-app, and the process stays up. SPEC G; FACTS: what the parser must refuse."""
+app, and the process stays up. Requirement G: what the parser must refuse."""
 
 import json
 import socket

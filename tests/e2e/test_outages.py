@@ -1,5 +1,5 @@
 """Redis or PostgreSQL away for 10 s in the middle of traffic: the lease, then onUnavailable, then recovery without help; nothing lost,
-nothing doubled. SPEC A8; DESIGN I1, I2."""
+nothing doubled. Requirement A8; I1, I2."""
 
 import json
 import time
@@ -64,7 +64,7 @@ class Outages(StackTest):
         self.settle()
 
     def test_redis_restarted_empty(self):
-        """A restart without persistence forgets everything: a new epoch is opened, old floats stay on hold. DESIGN rules 3–5."""
+        """A restart without persistence forgets everything: a new epoch is opened, old floats stay on hold. Rules 3–5."""
         self.start_traffic()
         self.stack.redis.restart(kill=True)
         time.sleep(3)

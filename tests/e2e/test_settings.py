@@ -1,4 +1,4 @@
-"""Malformed flags and environment: the process refuses to start with exit 64 and lists every fault. SPEC G; issue: each malformed flag or
+"""Malformed flags and environment: the process refuses to start with exit 64 and lists every fault. Requirement G; issue: each malformed flag or
 environment value gets a clear error."""
 
 import hashlib

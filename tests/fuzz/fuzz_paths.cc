@@ -22,7 +22,8 @@ void require(bool condition, std::string_view what) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   namespace path = tallygate::path;
   if (size > 512) return 0;
-  const std::string text = "/" + std::string(reinterpret_cast<const char*>(data), size);
+  std::string text = "/" + std::string(reinterpret_cast<const char*>(data), size);
+  text.resize(text.find_first_of("?#") == std::string::npos ? text.size() : text.find_first_of("?#"));  // the target's path ends there
   const auto all = [&](std::set<std::string>* readings) {
     return path::each_reading(text, [&](std::string_view reading) {
       readings->emplace(reading);

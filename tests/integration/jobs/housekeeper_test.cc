@@ -1,4 +1,4 @@
-// The ledger's periodic jobs on a real database (SPEC B3 expiry, B7, issue: self-audit).
+// The ledger's periodic jobs on a real database (requirement B3 expiry, B7, issue: self-audit).
 #include "operator/jobs/housekeeper.h"
 
 #include "tests/integration/wallet/world.h"

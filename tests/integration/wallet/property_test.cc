@@ -1,5 +1,5 @@
 // Mixed operations at random, from several threads, each answer compared with a model that shares nothing with the SQL
-// but SPEC B2–B4, B11 and B12; then the ledger audits itself. TALLYGATE_WALLET_OPS sets how many (100,000 take some
+// but requirements B2–B4, B11 and B12; then the ledger audits itself. TALLYGATE_WALLET_OPS sets how many (100,000 take some
 // minutes).
 #include <cstdlib>
 #include <map>

@@ -1,4 +1,4 @@
-"""Meters, meter events, adjustments, summaries, asynchronous errors and limits (SPEC C8, C9)."""
+"""Meters, meter events, adjustments, summaries, asynchronous errors and limits (requirements C8, C9)."""
 
 import threading
 import unittest

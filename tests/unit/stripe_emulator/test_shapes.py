@@ -1,5 +1,5 @@
 """The emulator's answers have the shape that Stripe's OpenAPI description gives them, as stripe-mock serves it: the same requests
-to both, the same keys, the same types. stripe-mock is stateless, so values are not compared. SPEC C6, C8."""
+to both, the same keys, the same types. stripe-mock is stateless, so values are not compared. Requirements C6, C8."""
 
 import socket
 import subprocess

@@ -1,4 +1,4 @@
-"""Form encoding, authentication, error shapes, Idempotency-Key (SPEC C6, C8; what Stripe documents of API v1)."""
+"""Form encoding, authentication, error shapes, Idempotency-Key (requirements C6, C8; what Stripe documents of API v1)."""
 
 import base64
 import http.client
