@@ -42,7 +42,8 @@ class Tree:
         if (self.root / ".git").exists():
             run = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=self.root, capture_output=True, check=True)
             return {f for f in run.stdout.decode().split("\0") if f and (self.root / f).exists()}
-        return {str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file()}
+        names = (p.relative_to(self.root) for p in self.root.rglob("*") if p.is_file())
+        return {str(p) for p in names if p.parts[0] not in ("build", ".cache") and "__pycache__" not in p.parts}
 
     @functools.cache
     def text(self, name):
