@@ -14,7 +14,8 @@ if [ ${#subjects[@]} -eq 0 ]; then
   for target in build/fuzz/bin/fuzz_*; do subjects+=("${target##*/fuzz_}"); done
 fi
 mkdir -p build/fuzz/found
-export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+symbolizer=$(command -v llvm-symbolizer-19 || true)
+export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 ASAN_SYMBOLIZER_PATH=$symbolizer
 failed=0
 summary=()
 for subject in "${subjects[@]}"; do

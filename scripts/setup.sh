@@ -18,7 +18,7 @@ run=(
 )
 # A Kubernetes node, for tests/node.
 node=(containerd runc containernetworking-plugins iptables conntrack busybox-static)
-fuzz=(clang-19 libclang-rt-19-dev)
+fuzz=(clang-19 libclang-rt-19-dev llvm-19)
 # package:command, for the app servers that tests put behind a sidecar. A command from elsewhere will do.
 tools=(nodejs:node npm:npm golang-go:go)
 packages=("${build[@]}")
