@@ -1,5 +1,5 @@
-// Documents of tenants and policies: whatever Redis holds is refused or read, and what was read is written and read back
-// as the same (make fuzz). The first byte chooses the kind.
+// Documents of tenants and policies: whatever Redis holds is refused or read, and what was read is written and read
+// back as the same (make fuzz). The first byte chooses the kind.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -17,7 +17,8 @@ void check(std::string_view text, Read read) {
   const std::string once = tallygate::tenant::to_json(*first);
   const auto second = read(once);
   if (second && tallygate::tenant::to_json(*second) == once) return;
-  std::cerr << "fuzz_documents: " << (second ? "reads back as another" : "what we wrote is refused: " + second.error().message) << "\n"
+  std::cerr << "fuzz_documents: "
+            << (second ? "reads back as another" : "what we wrote is refused: " + second.error().message) << "\n"
             << once << "\n";
   std::abort();
 }

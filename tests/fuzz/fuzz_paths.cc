@@ -1,5 +1,5 @@
-// How a path may be read: a plain one in one way only, every reading begins at the root, and looking twice sees the same
-// (make fuzz). A path that takes too long is found by libFuzzer's own time limit.
+// How a path may be read: a plain one in one way only, every reading begins at the root, and looking twice sees the
+// same (make fuzz). A path that takes too long is found by libFuzzer's own time limit.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -23,7 +23,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   namespace path = tallygate::path;
   if (size > 512) return 0;
   std::string text = "/" + std::string(reinterpret_cast<const char*>(data), size);
-  text.resize(text.find_first_of("?#") == std::string::npos ? text.size() : text.find_first_of("?#"));  // the target's path ends there
+  text.resize(text.find_first_of("?#") == std::string::npos
+                  ? text.size()
+                  : text.find_first_of("?#"));  // the target's path ends there
   const auto all = [&](std::set<std::string>* readings) {
     return path::each_reading(text, [&](std::string_view reading) {
       readings->emplace(reading);

@@ -32,6 +32,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
             "a record's identity is another one's");
   }
   require(!record || whose, "a record that can be read says whose it is");
-  if (const auto bucket = BucketId::parse(text)) require(bucket->str() == text, "a bucket's name reads back as another");
+  if (const auto bucket = BucketId::parse(text))
+    require(bucket->str() == text, "a bucket's name reads back as another");
   return 0;
 }

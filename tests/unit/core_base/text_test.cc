@@ -12,8 +12,8 @@ TEST(Utf8, LengthOfWhatIsValid) {
   EXPECT_EQ(utf8_length("…"), 3U);
   EXPECT_EQ(utf8_length("\xf4\x8f\xbf\xbf"), 4U);
   EXPECT_EQ(utf8_length("\xed\x9f\xbf"), 3U);
-  for (const std::string_view bad : {"", "\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80",
-                                     "\xf5\x80\x80\x80", "\xe2\x80", "\xc3", "\xc3z"}) {
+  for (const std::string_view bad : {"", "\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf",
+                                     "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x80", "\xc3", "\xc3z"}) {
     EXPECT_EQ(utf8_length(bad), 0U);
   }
 }
