@@ -19,11 +19,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from demo import stripe
 from demo.paper import Paper, curl
 from demo.story import CALL, METERS, RUN, Story
 from tests.support.process import ProcessError
 from tests.support.stack import TEST_KEY, Stack
-from tests.support.stripe_client import STRIPE_API_BASE, ApiError, StripeClient
+from tests.support.stripe_client import STRIPE_API_BASE, ApiError
 
 PORTS = ("sidecar", "sidecar_admin", "operator_admin", "app", "redis", "postgres", "stripe")
 POLICY = "shop/api"
@@ -60,18 +61,6 @@ def stripe_account():
     return key, os.environ.get("STRIPE_API_BASE") or STRIPE_API_BASE
 
 
-def set_up_stripe(stack):
-    """Customers and meters through the API, the same against the emulator and against Stripe."""
-    api = StripeClient(stack.stripe_base, stack.stripe_key)
-    try:
-        meters = {name: api.ensure_meter(name) for name in METERS}
-        customers = {tenant: api.post("/v1/customers", {"name": f"Tallygate demo {tenant}", "metadata": {"tenant": f"shop/{tenant}"}})["id"]
-                     for tenant in ("acme", "globex", "initech")}
-    finally:
-        api.close()
-    return customers, meters
-
-
 def set_up_manifests(stack, customers):
     for name in ("plans.yaml", "tenants.yaml", "policy.yaml"):
         text = (ROOT / "examples" / name).read_text()
@@ -83,7 +72,7 @@ def set_up_manifests(stack, customers):
 def start(stack, paper, args, real):
     began = time.monotonic()
     stack.start_servers()
-    customers, meters = set_up_stripe(stack)
+    customers, meters = stripe.set_up(stack.stripe_base, stack.stripe_key, METERS, ("acme", "globex", "initech"))
     set_up_manifests(stack, customers)
     operator = stack.start_operator(args.aggregate_interval, args.submit_interval)
     sidecar = stack.start_sidecar("demo", POLICY)
@@ -103,17 +92,14 @@ def start(stack, paper, args, real):
 
 def cheat_sheet(stack, paper):
     sidecar, operator = stack.sidecars["demo"], stack.operator
-    paper.line()
-    paper.line(paper.paint("1;36", "Yours to try") + "   (Ctrl-C ends the demo)")
-    for about, command in (
-            ("a call", curl(sidecar.address, CALL, {"X-Tenant-Id": "globex"})),
-            ("by API key", curl(sidecar.address, CALL, {"X-Api-Key": "demo-key-globex"})),
-            ("an agent run", curl(sidecar.address, RUN, {"X-Tenant-Id": "globex"}, "POST")),
-            ("edit a quota", f"${{EDITOR:-vi}} {stack.manifests}/tenants.yaml"),
-            ("ledger", f"psql {stack.postgres.url} -c 'select tenant, meter, minute, units from usage_aggregates order by id desc limit 5'"),
-            ("health", f"curl -s http://{operator.admin_address}/health"),
-            ("metrics", f"curl -s http://{sidecar.admin_address}/metrics | grep tallygate_")):
-        paper.line(f"   {about:<13}{paper.paint('33', command)}")
+    paper.to_try((
+        ("a call", curl(sidecar.address, CALL, {"X-Tenant-Id": "globex"})),
+        ("by API key", curl(sidecar.address, CALL, {"X-Api-Key": "demo-key-globex"})),
+        ("an agent run", curl(sidecar.address, RUN, {"X-Tenant-Id": "globex"}, "POST")),
+        ("edit a quota", f"${{EDITOR:-vi}} {stack.manifests}/tenants.yaml"),
+        ("ledger", f"psql {stack.postgres.url} -c 'select tenant, meter, minute, units from usage_aggregates order by id desc limit 5'"),
+        ("health", f"curl -s http://{operator.admin_address}/health"),
+        ("metrics", f"curl -s http://{sidecar.admin_address}/metrics | grep tallygate_")))
 
 
 def run(args, paper):
@@ -123,14 +109,7 @@ def run(args, paper):
     with Stack(folder, key, base, ports) as stack:
         story = start(stack, paper, args, base is not None)
         story.tell()
-        paper.line()
-        if paper.failures:
-            paper.line(paper.paint("1;31", f"{len(paper.failures)} of {paper.checks} were not as told:"))
-            for failure in paper.failures:
-                paper.line(f"   ✗ {failure}")
-            paper.line(f"   logs: {folder}")
-        else:
-            paper.line(paper.paint("1;32", f"All {paper.checks} as told."))
+        paper.verdict(folder)
         if not args.once:
             cheat_sheet(stack, paper)
             with contextlib.suppress(KeyboardInterrupt):

@@ -1,9 +1,11 @@
-"""How the demo speaks: steps, commands, answers, ✓ and ✗. Colours only on a terminal, and not where NO_COLOR is set."""
+"""How the demos speak: steps, commands, answers, ✓ and ✗. Colours only on a terminal, and not where NO_COLOR is set."""
 
+import contextlib
 import json
 import os
 import shlex
 import sys
+import time
 
 SHOWN_HEADERS = ("ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "retry-after", "x-request-id",
                  "www-authenticate")
@@ -35,10 +37,10 @@ class Paper:
     def command(self, text):
         self.line("   " + self.paint("33", f"$ {text}"))
 
-    def answer(self, response, body=False):
+    def answer(self, response, body=False, headers=True):
         code = "32" if response.status < 400 else "35"
         self.line("   " + self.paint(code, f"← {response.status} {STATUS_TEXT.get(response.status, '')}".rstrip()))
-        for name, value in response.headers.items():
+        for name, value in response.headers.items() if headers else ():
             if name in SHOWN_HEADERS or name.startswith("x-tallygate-"):
                 self.line(self.paint("2", f"     {name}: {value}"))
         if body:
@@ -48,6 +50,23 @@ class Paper:
                 text = response.body.decode(errors="replace")[:500]
             for row in text.splitlines():
                 self.line(self.paint("2", f"     {row}"))
+
+    def output(self, text):
+        """What a command printed."""
+        for row in text.strip("\n").splitlines():
+            self.line(self.paint("2", f"     {row}".rstrip()))
+
+    @contextlib.contextmanager
+    def doing(self, what):
+        """Something that takes a while: what it is at once, and how long it took at its end."""
+        print(f"   {what} … ", end="", file=self._stream, flush=True)
+        began = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            self.line()
+            raise
+        self.line(self.paint("2", f"{time.monotonic() - began:.0f} s"))
 
     def note(self, text):
         self.line("   " + self.paint("2", text))
@@ -61,6 +80,26 @@ class Paper:
             self.failures.append(f"step {self._step}: {told}" + (f" (seen: {seen})" if seen != "" else ""))
             self.line("   " + self.paint("1;31", "✗") + f" {told}" + (f"  — seen: {seen}" if seen != "" else ""))
         return ok
+
+    def verdict(self, logs=None):
+        """At the end of a story. `logs`: where to look if something was not as told."""
+        self.line()
+        if not self.failures:
+            self.line(self.paint("1;32", f"All {self.checks} as told."))
+            return
+        self.line(self.paint("1;31", f"{len(self.failures)} of {self.checks} were not as told:"))
+        for failure in self.failures:
+            self.line(f"   ✗ {failure}")
+        if logs:
+            self.line(f"   logs: {logs}")
+
+    def to_try(self, rows):
+        """Commands for people who stay: (what it is, the command)."""
+        self.line()
+        self.line(self.paint("1;36", "Yours to try") + "   (Ctrl-C ends the demo)")
+        width = max(len(about) for about, _ in rows) + 1
+        for about, command in rows:
+            self.line(f"   {about:<{width}}{self.paint('33', command)}")
 
     def table(self, head, rows):
         cells = [[str(cell) for cell in row] for row in [head, *rows]]

@@ -14,7 +14,9 @@ import glob
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
+import threading
 import time
 
 from tests.support import images
@@ -140,15 +142,24 @@ def node_binary(name):
     return str(pathlib.Path(subprocess.run([SCRIPT, "path", "node"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()) / name)
 
 
-def require_node():
-    """Skips the calling test where this machine cannot run a node."""
+def missing():
+    """What keeps this machine from running a node, in sentences; nothing where it can."""
+    found = []
     if os.geteuid() != 0:
-        skip_loudly("no Kubernetes node: it needs root")
+        found.append("it needs root: it makes a network namespace, mounts and containers")
     for command, package in NEEDED.items():
         if shutil.which(command) is None:
-            skip_loudly(f"no Kubernetes node: {command} is missing (Debian package {package})")
+            found.append(f"{command} is missing (Debian package {package})")
     if not os.path.isdir("/usr/lib/cni"):
-        skip_loudly("no Kubernetes node: /usr/lib/cni is missing (Debian package containernetworking-plugins)")
+        found.append("/usr/lib/cni is missing (Debian package containernetworking-plugins)")
+    return found
+
+
+def require_node():
+    """Skips the calling test where this machine cannot run a node."""
+    found = missing()
+    if found:
+        skip_loudly(f"no Kubernetes node: {'; '.join(found)}")
 
 
 class NodeCluster(ControlPlane):
@@ -200,6 +211,24 @@ class NodeCluster(ControlPlane):
             _run("ip", *command.split())
         for key in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.route_localnet", "net.bridge.bridge-nf-call-iptables"):
             _run("sysctl", "-qw", f"{key}=1", check=False)
+
+    def listen_outside(self, port=0):
+        """A socket that listens on the machine's own 127.0.0.1: what it accepts comes from outside of the node's network."""
+        made = []
+
+        def make():  # on a thread that ends: only it leaves the node's network
+            try:
+                _enter(self._home)
+                made.append(socket.create_server(("127.0.0.1", port)))
+            except (OSError, ProcessError) as error:
+                made.append(error)
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        if isinstance(made[0], Exception):
+            raise ProcessError(f"127.0.0.1:{port}: {made[0]}")
+        return made[0]
 
     def _fill(self, template, **more):
         return template.format(folder=self.folder, state=self._state, pki=self._pki, pause=f"docker.io/{PAUSE}", pods=PODS, pods6=PODS6, dns=DNS_IP,

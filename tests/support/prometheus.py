@@ -53,7 +53,7 @@ def _unpack_debian(folder):
 
 class Prometheus:
     def __init__(self, folder, jobs, rule_files=(), interval="1s"):
-        """`jobs`: name → addresses."""
+        """`jobs`: name → addresses, or a scrape configuration's further fields (such as file_sd_configs)."""
         self.folder = pathlib.Path(folder) / "prometheus"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -61,7 +61,8 @@ class Prometheus:
         (self.folder / "prometheus.yml").write_text(json.dumps({
             "global": {"scrape_interval": interval, "evaluation_interval": interval},
             "rule_files": [str(file) for file in rule_files],
-            "scrape_configs": [{"job_name": name, "static_configs": [{"targets": addresses}]} for name, addresses in jobs.items()]}))
+            "scrape_configs": [{"job_name": name, **(job if isinstance(job, dict) else {"static_configs": [{"targets": job}]})}
+                               for name, job in jobs.items()]}))
 
     def __enter__(self):
         argv = [binary(), f"--config.file={self.folder}/prometheus.yml", f"--storage.tsdb.path={self.folder}/data",
