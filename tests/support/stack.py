@@ -25,6 +25,7 @@ from tests.support.stripe_client import StripeClient
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEST_KEY = "sk_test_emulator"
+WEBHOOK_SECRET = "whsec_emulator_0123456789"
 START_TIMEOUT_S = 30
 
 
@@ -252,7 +253,7 @@ class Stack:
 
     def operator_env(self):
         return {"TALLYGATE_REDIS_URL": self.redis.url, "TALLYGATE_DATABASE_URL": self.postgres.url, "STRIPE_API_KEY": self.stripe_key,
-                "STRIPE_API_BASE": self.stripe_base}
+                "STRIPE_API_BASE": self.stripe_base, "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET}
 
     def migrate(self):
         process = Process("migrate", [binary("tallygate-operator"), "migrate", "--database-url", self.postgres.url], self.folder).spawn()

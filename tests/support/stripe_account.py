@@ -3,10 +3,25 @@
 import time
 
 from tests.support.stripe_meters import Metering
+from tests.support.stripe_payments import KINDS, PAYMENT_SETTINGS, Payments, Post
 from tests.support.stripe_wire import StripeError
 
 
-class Account(Metering):
+class Account(Metering, Payments):
+    kinds = (*Metering.kinds, *KINDS)
+
+    def __init__(self, clock, journal=None, settings=None):
+        super().__init__(clock, journal, {**PAYMENT_SETTINGS, **(settings or {})})
+        self._began_with = dict(self.settings)
+        self.post = Post(self.settings, clock)
+
+    def reset(self):
+        with self._lock:
+            for records in (*self.objects.values(), self._identifiers, self._series, self.counters):
+                records.clear()
+            self.settings.update(self._began_with)
+            self.post.forget()
+
     def execute(self, method, path, params, *, version="", hold_s=0.0):
         """→ the body of a 200 answer. Raises StripeError."""
         parts = [part for part in path.split("/") if part]
@@ -25,6 +40,8 @@ class Account(Metering):
     def _route(self, method, parts):
         if parts[:2] == ["v1", "billing"]:
             return self._route_billing(method, parts[2:])
+        if len(parts) >= 2 and parts[0] == "v1" and parts[1] in ("billing_portal", "checkout", "payment_intents", "refunds", "disputes", "events"):
+            return self._route_payments(method, parts[1:])
         if parts[:3] == ["v2", "core", "events"] and method == "GET":
             return (self._list_reports,) if len(parts) == 3 else (self._retrieve, "report", parts[3])
         if len(parts) >= 2 and parts[0] == "v1" and parts[1] in ("customers", "products", "prices"):
@@ -59,7 +76,11 @@ class Account(Metering):
                      "customers": list(self.objects["customer"].values()), "meters": list(self.objects["meter"].values()),
                      "products": len(self.objects["product"]), "prices": len(self.objects["price"]),
                      "meter_events": len(self.objects["event"]), "adjustments": len(self.objects["adjustment"]),
-                     "reports": list(self.objects["report"].values())}
+                     "reports": list(self.objects["report"].values()), "sessions": list(self.objects["session"].values()),
+                     "payment_intents": list(self.objects["payment_intent"].values()),
+                     "refunds": list(self.objects["refund"].values()), "disputes": list(self.objects["dispute"].values()),
+                     "notices": list(self.objects["notice"].values()), "deliveries": list(self.post.deliveries),
+                     "post_waiting": self.post.waiting()}
             if with_events:
                 state["events"] = list(self.objects["event"].values())
             return state

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An emulator of Stripe's billing meters for tests and the demo, as a process of its own or imported.
+"""An emulator of Stripe's billing meters and payments for tests and the demo, as a process of its own or imported.
 
     python3 tests/support/stripe_emulator.py --port 0 [--data-file FILE]
     listening on 127.0.0.1:41234
@@ -11,6 +11,8 @@ Stateful; with --data-file it survives a restart and kill -9. Its admin surface,
     POST   /_emulator/clock     {"advance_s": 3600} or {"offset_s": 0}
     POST   /_emulator/settings  {"summary_delay_s": 2, …}  (stripe_objects.DEFAULT_SETTINGS)
     GET    /_emulator/calls     [?since=N&path=SUBSTRING]
+    POST   /_emulator/reset     an empty account with the settings that it began with
+    POST   /_emulator/act       what customers and banks do: stripe_payments.Payments.act
 """
 
 import argparse
@@ -95,6 +97,12 @@ class Emulator:
             raise ValueError("the body must be a JSON object")
         if route[1] == "faults":
             return 200, self.faults.add(spec)
+        if route[1] == "reset":
+            self.account.reset()
+            self.faults.clear()
+            return 200, {}
+        if route[1] == "act":
+            return 200, self.account.act(spec)
         if route[1] == "clock":
             self.offset_s = float(spec.get("offset_s", self.offset_s)) + float(spec.get("advance_s", 0))
             return 200, {"time": self.now(), "offset_s": self.offset_s}

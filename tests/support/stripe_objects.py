@@ -26,6 +26,8 @@ def new_id(prefix):
 
 
 class Store:
+    kinds = ("customer", "product", "price", "meter", "event", "adjustment", "report")
+
     def __init__(self, clock, journal=None, settings=None):
         self.clock = clock
         self.settings = {**DEFAULT_SETTINGS, **(settings or {})}
@@ -33,7 +35,7 @@ class Store:
         self._lock = threading.RLock()
         self._busy = Counter()
         self._journal = journal
-        self.objects = {kind: {} for kind in ("customer", "product", "price", "meter", "event", "adjustment", "report")}
+        self.objects = {kind: {} for kind in self.kinds}
         self._identifiers = {}  # of meter events → when received
         self._series = {}       # (event_name, customer) → accepted events in order of receipt
         if journal is not None:

@@ -87,4 +87,12 @@ int64_t StripeEmulator::counter(const std::string& name) {
   return counters.contains(name) ? counters[name].get<int64_t>() : 0;
 }
 
+void StripeEmulator::reset() { call("POST", "/_emulator/reset", "{}", kJson); }
+nlohmann::json StripeEmulator::act(const std::string& json) { return call("POST", "/_emulator/act", json, kJson); }
+nlohmann::json StripeEmulator::state() { return call("GET", "/_emulator/state", "", ""); }
+
+nlohmann::json StripeEmulator::refund(const std::string& payment_intent, int64_t minor) {
+  return call("POST", "/v1/refunds", "payment_intent=" + payment_intent + "&amount=" + std::to_string(minor), kForm);
+}
+
 }  // namespace tallygate::testing

@@ -26,6 +26,12 @@ class StripeEmulator {
   void clear_faults();
   int64_t total(const std::string& event_name, const std::string& customer);
   int64_t counter(const std::string& name);
+  // As at its start: no objects, no faults, the settings' defaults.
+  void reset();
+  // What customers and banks do: POST /_emulator/act. The object that it was done to.
+  nlohmann::json act(const std::string& json);
+  nlohmann::json state();
+  nlohmann::json refund(const std::string& payment_intent, int64_t minor);
 
  private:
   nlohmann::json call(const std::string& method, const std::string& path, const std::string& body,
