@@ -26,8 +26,9 @@ inline constexpr std::string_view kReasons[] = {
     // What the request says.
     "AlreadyCommitted", "AlreadyReleased", "BalanceLimit", "CurrencyMismatch", "CurrencyRequired",
     "IdempotencyMismatch", "InvalidAmount", "InvalidCall", "InvalidExpiry", "InvalidFields", "InvalidKey",
-    "InvalidRequest", "MalformedForm", "MalformedJson", "MalformedQuery", "ReasonRequired", "Refused", "UnknownGate",
-    "UnknownQuote", "UnknownReservation", "UnknownUsage", "UnsupportedMediaType",
+    "InvalidRequest", "InvalidSignature", "MalformedForm", "MalformedJson", "MalformedQuery", "PaymentRefused",
+    "ReasonRequired", "Refused", "TopUpLimit", "UnknownGate", "UnknownQuote", "UnknownReservation", "UnknownTopUp",
+    "UnknownUsage", "UnsupportedMediaType", "WrongMode",
     // What cannot be known or kept just now.
     "LogFull", "NotReady", "PolicyUnavailable", "QuotaUnavailable", "TooManyWaiting", "Unavailable",
     "WaitingLimitReached"};

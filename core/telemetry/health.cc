@@ -5,6 +5,17 @@
 #include "core/telemetry/json_text.h"
 
 namespace tallygate::telemetry {
+namespace {
+
+void put_queue(JsonWriter& json, const QueueMetrics& queue) {
+  for (const auto& [name, value] : {std::pair{"active", queue.active}, std::pair{"completed", queue.completed},
+                                    std::pair{"failed", queue.failed}, std::pair{"waiting", queue.waiting}}) {
+    json.key(name);
+    json.value(value);
+  }
+}
+
+}  // namespace
 
 const char* to_string(ServiceState state) {
   switch (state) {
@@ -48,6 +59,7 @@ HealthReport Health::health() const {
       json.key("detail");
       json.value(found[i].detail);
     }
+    if (found[i].queue) put_queue(json, *found[i].queue);
     json.end_object();
   }
   json.end_object();
@@ -57,11 +69,7 @@ HealthReport Health::health() const {
     const QueueMetrics queue = queue_metrics_();
     json.key("queueMetrics");
     json.begin_object();
-    for (const auto& [name, value] : {std::pair{"active", queue.active}, std::pair{"completed", queue.completed},
-                                      std::pair{"failed", queue.failed}, std::pair{"waiting", queue.waiting}}) {
-      json.key(name);
-      json.value(value);
-    }
+    put_queue(json, queue);
     json.end_object();
   }
   json.end_object();

@@ -16,13 +16,14 @@ namespace tallygate::telemetry {
 enum class ServiceState : uint8_t { kOk, kDegraded, kDown };
 const char* to_string(ServiceState state);
 
-struct ServiceHealth {
-  ServiceState state = ServiceState::kOk;
-  std::string detail = {};  // for people; no secrets
-};
-
 struct QueueMetrics {
   int64_t active = 0, completed = 0, failed = 0, waiting = 0;
+};
+
+struct ServiceHealth {
+  ServiceState state = ServiceState::kOk;
+  std::string detail = {};                   // for people; no secrets
+  std::optional<QueueMetrics> queue = {};  // of a service that is one
 };
 
 struct HealthReport {

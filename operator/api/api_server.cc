@@ -60,17 +60,18 @@ void collect_server(metrics::Scrape& scrape, const http::ServerStats& stats) {
 Result<std::unique_ptr<ApiServer>> ApiServer::create(Env& env, std::string database_url,
                                                      std::optional<redis::Endpoint> redis, const ApiSettings& settings,
                                                      metrics::Registry& registry,
-                                                     std::shared_ptr<const ledger::History> history) {
+                                                     std::shared_ptr<const ledger::History> history,
+                                                     stripe::Payments* payments) {
   if (const auto rates = ExchangeRates::of(settings.exchange_rates); !rates) return tl::unexpected(rates.error());
   auto server = std::unique_ptr<ApiServer>(
-      new ApiServer(env, std::move(database_url), std::move(redis), settings, registry, std::move(history)));
+      new ApiServer(env, std::move(database_url), std::move(redis), settings, registry, std::move(history), payments));
   if (auto loaded = server->load(registry); !loaded) return tl::unexpected(loaded.error());
   return server;
 }
 
 ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::Endpoint> redis,
                      const ApiSettings& settings, metrics::Registry& registry,
-                     std::shared_ptr<const ledger::History> history)
+                     std::shared_ptr<const ledger::History> history, stripe::Payments* payments)
     : env_(env),
       settings_(settings),
       credentials_(Credentials{}),
@@ -82,7 +83,7 @@ ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::En
       recaller_(env, std::move(redis)),
       operations_(registry),
       front_(Services{env, pool_, wallet_operations_, status_checks_, directory_, recaller_, rates_,
-                      settings.quote_lifetime_ms, operations_},
+                      settings.quote_lifetime_ms, operations_, payments},
              credentials_, front_options(settings)),
       requests_(registry),
       files_(env, settings.watch_interval_ms, registry),

@@ -29,11 +29,12 @@ class ApiServer {
  public:
   // Reads the credentials' files. `env` outlives it. Without `redis` no float is recalled. With `history`, nothing is
   // answered from a ledger that has gone back to a backup. kInvalid: the settings or
-  // the files are wrong.
+  // the files are wrong. `payments` outlives it; without it there is nothing of Stripe's.
   static Result<std::unique_ptr<ApiServer>> create(Env& env, std::string database_url,
                                                    std::optional<redis::Endpoint> redis, const ApiSettings& settings,
                                                    metrics::Registry& registry,
-                                                   std::shared_ptr<const ledger::History> history = nullptr);
+                                                   std::shared_ptr<const ledger::History> history = nullptr,
+                                                   stripe::Payments* payments = nullptr);
   ~ApiServer();
 
   // Takes what the manifests say from now on. Any thread.
@@ -52,7 +53,8 @@ class ApiServer {
 
  private:
   ApiServer(Env& env, std::string database_url, std::optional<redis::Endpoint> redis, const ApiSettings& settings,
-            metrics::Registry& registry, std::shared_ptr<const ledger::History> history);
+            metrics::Registry& registry, std::shared_ptr<const ledger::History> history,
+            stripe::Payments* payments);
   Result<void> load(metrics::Registry& registry);
   void follow_files();
   void collect(metrics::Registry& registry);

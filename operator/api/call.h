@@ -19,6 +19,10 @@
 #include "operator/api/principal.h"
 #include "operator/escrow/recall.h"
 
+namespace tallygate::stripe {
+struct Payments;
+}
+
 namespace tallygate::api {
 
 class Front;
@@ -35,12 +39,13 @@ struct Services {
   const ExchangeRates& rates;
   int64_t quote_lifetime_ms = 0;
   const OperationMetrics& metrics;
+  stripe::Payments* payments = nullptr;  // none where Stripe is disabled
 };
 
 struct Call {
   Services& services;
   const http::Request& request;
-  std::shared_ptr<const Principal> principal;
+  std::shared_ptr<const Principal> principal;  // of Stripe's events there is none, and no snapshot
   std::string tenant;           // namespace/name; the principal may act for it
   std::string idempotency_key;  // set where the route wants one
   std::string request_id;
@@ -75,12 +80,19 @@ struct CallHandler {
   AsyncCallHandler async = nullptr;
 };
 
+// Who proves what it is by other means than a token.
+enum class Stranger : uint8_t {
+  kProvider,  // the path's {provider}, as its adapter says
+  kStripe     // its handler sees to it
+};
+
 struct ApiRoute {
   const char* method;
   const char* pattern;
-  std::optional<Scope> scope;  // absent: the caller is the path's {provider}, and proves it as its adapter says
+  std::optional<Scope> scope;  // absent: the caller is a stranger
   bool wants_key;              // Idempotency-Key
   CallHandler handler;
+  Stranger stranger = Stranger::kProvider;
 };
 std::span<const ApiRoute> api_routes();
 
@@ -123,6 +135,10 @@ http::Response record_usage(Call& call);
 http::Response correct_usage(Call& call);
 http::Response record_events(Call& call);
 http::Response receive_provider_event(Call& call);
+http::Response create_topup(Call& call);
+http::Response get_topup(Call& call);
+http::Response create_portal_session(Call& call);
+http::Response receive_stripe_event(Call& call);
 http::Response lease_units(Call& call);
 
 }  // namespace tallygate::api

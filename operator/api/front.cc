@@ -120,7 +120,7 @@ void Front::add_routes(http::Router& router) {
 }
 
 http::Response Front::serve(const ApiRoute& route, const http::Request& request) {
-  auto call = route.scope ? admit(route, request) : admit_provider(request);
+  auto call = route.scope ? admit(route, request) : admit_stranger(route, request);
   http::Response response = call ? route.handler.blocking(*call) : std::move(call.error());
   not_to_be_kept(response);
   return response;
@@ -251,7 +251,7 @@ std::optional<http::Response> Front::check_provider_head(const http::Request& re
 std::optional<http::Response> Front::check_head(const ApiRoute& route, const http::Request& request) {
   std::optional<http::Response> refused;
   if (!route.scope) {
-    refused = check_provider_head(request);
+    if (route.stranger == Stranger::kProvider) refused = check_provider_head(request);
   } else if (auto caller = allow(route, request); !caller) {
     refused = std::move(caller.error());
   } else {
@@ -259,6 +259,19 @@ std::optional<http::Response> Front::check_head(const ApiRoute& route, const htt
   }
   if (refused) not_to_be_kept(*refused);
   return refused;
+}
+
+Front::Admitted Front::admit_stranger(const ApiRoute& route, const http::Request& request) {
+  if (route.stranger == Stranger::kProvider) return admit_provider(request);
+  return Call{services_,
+              request,
+              nullptr,
+              "",
+              "",
+              request.id,
+              services_.env.wall_ns(),
+              request.received_ns / 1'000'000 + options_.deadline_ms,
+              nullptr};
 }
 
 Front::Admitted Front::admit_provider(const http::Request& request) {

@@ -53,6 +53,7 @@ class Front {
   // The call, or its refusal.
   Admitted admit(const ApiRoute& route, const http::Request& request);
   Admitted admit_provider(const http::Request& request);
+  Admitted admit_stranger(const ApiRoute& route, const http::Request& request);
   // While the body is still to come: what can be refused by the head.
   std::optional<http::Response> check_head(const ApiRoute& route, const http::Request& request);
   std::optional<http::Response> check_provider_head(const http::Request& request);

@@ -15,7 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base64.h"
-#include "operator/api/hmac.h"
+#include "core/hmac.h"
 
 namespace tallygate::api {
 namespace {

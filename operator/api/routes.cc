@@ -12,6 +12,9 @@ constexpr ApiRoute kRoutes[] = {
     {"GET", "/v1/wallet", Scope::kWalletRead, false, get_wallet},
     {"GET", "/v1/wallet/transactions", Scope::kWalletRead, false, list_transactions},
     {"POST", "/v1/wallet/adjustments", Scope::kAdmin, true, create_adjustment},
+    {"POST", "/v1/wallet/topups", Scope::kWalletWrite, true, create_topup},
+    {"GET", "/v1/wallet/topups/{topup_id}", Scope::kWalletRead, false, get_topup},
+    {"POST", "/v1/portal/sessions", Scope::kWalletWrite, false, create_portal_session},
     {"POST", "/v1/quotes", Scope::kWalletWrite, true, create_quote},
     {"GET", "/v1/quotes/{quote_id}", Scope::kWalletRead, false, get_quote},
     {"POST", "/v1/deductions", Scope::kWalletWrite, true, create_deduction},
@@ -29,6 +32,7 @@ constexpr ApiRoute kRoutes[] = {
     {"POST", "/v1/usage/corrections", Scope::kUsageWrite, false, correct_usage},
     {"POST", "/v1/events", Scope::kUsageWrite, false, record_events},
     {"POST", "/v1/providers/{provider}/events", std::nullopt, false, receive_provider_event},
+    {"POST", "/v1/webhooks/stripe", std::nullopt, false, receive_stripe_event, Stranger::kStripe},
     {"POST", "/v1/leases", Scope::kLeaseWrite, false, lease_units},
 };
 

@@ -306,4 +306,14 @@ Result<Rows> Session::exec(const std::string& sql, const Params& params) {
   return rows;
 }
 
+Result<bool> Session::wait_notice(int64_t timeout_ms) {
+  if (Result<void> ready = connect(); !ready) return tl::unexpected(ready.error());
+  Result<bool> noticed = guarded<bool>([&]() -> Result<bool> {
+    return state_->connection->await_notification(static_cast<long>(timeout_ms / 1000),
+                                                  static_cast<long>(timeout_ms % 1000 * 1000)) > 0;
+  });
+  if (!noticed) close_after(noticed.error());
+  return noticed;
+}
+
 }  // namespace tallygate::ledger

@@ -105,6 +105,8 @@ class Session {
   // The same, begun and committed by the server: one round trip in place of three. The statement is prepared once on
   // each connection: meant for a few that come again and again. kTimeout wherever the answer was lost.
   Result<Rows> autocommit(const std::string& sql, const Params& params);
+  // Waits for a NOTIFY on a channel that `setup` listens to, at most so long. False: none came.
+  Result<bool> wait_notice(int64_t timeout_ms);
   bool connected() const;
   void close();
 

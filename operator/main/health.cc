@@ -76,6 +76,20 @@ ServiceHealth ledger_health(const ledger::History& history) {
   return {};
 }
 
+// Of Stripe's events; those of providers are done when they are answered.
+ServiceHealth webhook_health(const Parts& parts) {
+  if (!parts.events_of_stripe) return {ServiceState::kOk, "none: Stripe's events are not taken", {}};
+  const auto status = parts.events_of_stripe->status();
+  const telemetry::QueueMetrics queue{status.active, status.completed, status.dead, status.waiting};
+  if (!status.trouble.empty()) return {ServiceState::kDegraded, status.trouble, queue};
+  if (status.dead > 0) {
+    return {ServiceState::kDegraded,
+            std::to_string(status.dead) + " events are put aside; see `tallygate-operator stripe events list --status dead`",
+            queue};
+  }
+  return {ServiceState::kOk, "", queue};
+}
+
 std::optional<std::string> unless(bool ready, std::string reason) {
   if (ready) return std::nullopt;
   return reason;
@@ -130,10 +144,7 @@ void declare_health(telemetry::Health& health, const Parts& parts, LedgerClock& 
   health.add_service("backgroundJobs", [&] { return background_health(parts, clock, settings); });
   health.add_service("clock", [&] { return clock_health(clock); });
   health.add_service("ledger", [&] { return ledger_health(*parts.history); });
-  health.add_service("webhookQueue", [] {
-    return ServiceHealth{ServiceState::kOk,
-                         "none: providers' events are done when they are answered, Stripe's are not taken"};
-  });
+  health.add_service("webhookQueue", [&] { return webhook_health(parts); });
   if (settings.api.listen) {
     health.add_service("api", [&] {
       return parts.api ? parts.api->health() : ServiceHealth{ServiceState::kDown, "it is not built yet"};

@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <array>
+#include <tuple>
 
 #include "core/core_dumps.h"
 #include "core/telemetry/log.h"
@@ -13,6 +14,7 @@
 #include "operator/main/settings.h"
 #include "operator/main/signals.h"
 #include "operator/main/verify.h"
+#include "operator/stripe/events_command.h"
 
 int main(int argc, char** argv) {
   using namespace tallygate;
@@ -47,6 +49,17 @@ int main(int argc, char** argv) {
                         wallets[i]);
   }
 
+  using stripe::EventsAction;
+  const std::tuple<const char*, const char*, EventsAction> event_commands[] = {
+      {"stripe events list", "lists Stripe's events as the ledger keeps them, newest first", EventsAction::kList},
+      {"stripe events show", "prints one of them, and what became of it", EventsAction::kShow},
+      {"stripe events replay", "has one worked on once more", EventsAction::kReplay}};
+  std::array<stripe::EventsSettings, 3> events;
+  for (size_t i = 0; i < events.size(); ++i) {
+    const auto& [name, summary, action] = event_commands[i];
+    stripe::declare_events(commands.command(name, summary), action, events[i]);
+  }
+
   const auto choice = commands.parse(argc, argv);
   if (!choice.should_run()) return choice.finish();
   if (choice.command == "migrate") return operator_main::migrate(system_env(), migrate);
@@ -57,6 +70,11 @@ int main(int argc, char** argv) {
   for (size_t i = 0; i < wallets.size(); ++i) {
     if (choice.command != wallet_commands[i].first) continue;
     return api::run_wallet_command(system_env(), wallet_commands[i].second, wallets[i]);
+  }
+
+  for (size_t i = 0; i < events.size(); ++i) {
+    const auto& [name, summary, action] = event_commands[i];
+    if (choice.command == name) return stripe::run_events_command(system_env(), action, events[i]);
   }
 
   if (run.telemetry.core_dumps) allow_core_dumps();

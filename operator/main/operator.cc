@@ -52,6 +52,7 @@ Operator::Operator(Env& env, const RunSettings& settings)
       [this](const Result<void>& answer) { loop_.post([this, answer] { schema_checked(answer); }); }, registry_);
   parts_.leadership = std::make_unique<ledger::Leadership>(clock_, database_url_);
   build_kube();
+  if (settings_.stripe == Stripe::kEnabled) build_payments();
   if (settings_.has(Role::kPipeline)) build_pipeline();
   if (settings_.has(Role::kController)) build_controller();
   if (settings_.has(Role::kController) || settings_.api.listen) build_feed();
@@ -70,6 +71,30 @@ bool Operator::is_leader() const { return parts_.leadership->is_leader(); }
 
 // What counts on all booked usage being here: it would submit to Stripe, or write off, what is on its way.
 bool Operator::may_count() const { return is_leader() && parts_.history->in_order() && !parts_.history->filling(); }
+
+// Events are worked on by every operator that could have taken them, whoever leads.
+void Operator::build_payments() {
+  parts_.http = make_http_client();
+  if (settings_.payments.webhook_secrets.empty()) return;
+  stripe::ClientOptions client;
+  client.api_base = without_slash(settings_.stripe_api_base.text);
+  client.api_key = settings_.stripe_api_key;
+  client.timeout_ms = settings_.stripe_timeout_ms;
+  parts_.stripe = std::make_unique<stripe::Client>(env_, *parts_.http, std::move(client), registry_);
+  parts_.payments = std::make_unique<stripe::Payments>(settings_.payments, stripe::is_live_key(settings_.stripe_api_key),
+                                                       *parts_.stripe, registry_);
+  stripe::EventWorkersOptions workers;
+  workers.database_url = database_url_;
+  workers.workers = settings_.payments.webhook_workers;
+  workers.suspend_on_dispute = settings_.payments.suspend_on_dispute;
+  workers.may_work = [this] { return parts_.history->in_order(); };
+  parts_.events_of_stripe = std::make_unique<stripe::EventWorkers>(env_, *parts_.stripe, std::move(workers), registry_);
+  stripe::SweepOptions sweep;
+  sweep.database_url = database_url_;
+  sweep.interval_ms = settings_.payments.sweep_interval_ms;
+  sweep.may_work = [this] { return parts_.history->in_order(); };
+  parts_.sweep = std::make_unique<stripe::Sweep>(env_, *parts_.stripe, std::move(sweep), registry_);
+}
 
 void Operator::build_pipeline() {
   const auto leads = [this] { return is_leader(); };
@@ -111,7 +136,6 @@ void Operator::build_pipeline() {
       std::make_unique<insight::BillingMetrics>(env_, database_url_, insight, leads, registry_);
 
   if (settings_.stripe == Stripe::kDisabled) return;
-  parts_.http = make_http_client();
   billing::SubmitterOptions submitter;
   submitter.interval_ms = settings_.submit_interval_ms;
   submitter.concurrency = settings_.stripe_concurrency;
@@ -207,7 +231,7 @@ bool Operator::build_api() {
   if (!settings_.api.listen) return true;
   const std::string& own = settings_.api.database_url.text;
   auto made = api::ApiServer::create(env_, own.empty() ? database_url_ : own, settings_.redis, settings_.api, registry_,
-                                     parts_.history);
+                                     parts_.history, parts_.payments.get());
   if (made) {
     parts_.api = std::move(*made);
     return true;
@@ -292,6 +316,8 @@ void Operator::start_parts() {
   if (parts_.housekeeper) parts_.housekeeper->start();
   if (parts_.billing_metrics) parts_.billing_metrics->start();
   if (parts_.submitter) parts_.submitter->start();
+  if (parts_.events_of_stripe) parts_.events_of_stripe->start();
+  if (parts_.sweep) parts_.sweep->start();
   if (parts_.credentials) parts_.credentials->start();
   if (parts_.publisher) parts_.publisher->start();
   if (parts_.events) parts_.events->start();
@@ -307,7 +333,10 @@ void Operator::start_parts() {
 void Operator::stop_parts() {
   if (parts_.api) parts_.api->stop();
   if (parts_.feed) parts_.feed->stop();
+  if (parts_.stripe) parts_.stripe->stop();
   if (started_) {
+    if (parts_.sweep) parts_.sweep->stop();
+    if (parts_.events_of_stripe) parts_.events_of_stripe->stop();
     if (parts_.controller) parts_.controller->stop();
     if (parts_.events) parts_.events->stop();
     if (parts_.publisher) parts_.publisher->stop();

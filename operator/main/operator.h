@@ -33,6 +33,10 @@
 #include "operator/publish/publisher.h"
 #include "operator/pump/pump.h"
 #include "operator/source/accepted_store.h"
+#include "operator/stripe/client.h"
+#include "operator/stripe/event_workers.h"
+#include "operator/stripe/payments.h"
+#include "operator/stripe/sweep.h"
 
 namespace tallygate::operator_main {
 
@@ -41,6 +45,12 @@ struct Parts {
   std::shared_ptr<ledger::History> history = std::make_shared<ledger::History>();
   std::unique_ptr<Probe> probe;
   std::unique_ptr<ledger::Leadership> leadership;
+  // where Stripe is enabled
+  std::unique_ptr<HttpClient> http;
+  std::unique_ptr<stripe::Client> stripe;
+  std::unique_ptr<stripe::EventWorkers> events_of_stripe;
+  std::unique_ptr<stripe::Sweep> sweep;
+  std::unique_ptr<stripe::Payments> payments;
   // pipeline
   std::unique_ptr<escrow::EpochKeeper> keeper;
   std::unique_ptr<escrow::Funder> funder;
@@ -48,7 +58,6 @@ struct Parts {
   std::unique_ptr<billing::Aggregator> aggregator;
   std::unique_ptr<jobs::Housekeeper> housekeeper;
   std::unique_ptr<insight::BillingMetrics> billing_metrics;
-  std::unique_ptr<HttpClient> http;
   std::unique_ptr<billing::Submitter> submitter;
   // controller
   std::unique_ptr<source::AcceptedStore> accepted_loaded, accepted_kept;  // a connection for the loop, one for the publisher
@@ -79,6 +88,7 @@ class Operator {
   int run();
 
  private:
+  void build_payments();
   void build_pipeline();
   void build_controller();
   void build_feed();

@@ -6,6 +6,7 @@
 
 #include "core/ids.h"
 #include "operator/kube/config.h"
+#include "operator/stripe/version.h"
 
 namespace tallygate::operator_main {
 namespace {
@@ -153,8 +154,8 @@ void declare_account(OptionSet& options, Settings& s) {
       .help("Stripe's address; http only on loopback, for an emulator");
   options.add("stripe-version", &s.stripe_version, stripe_version())
       .env()
-      .fallback("2025-06-30.basil")
-      .help("the API version that is sent with each call");
+      .fallback(stripe::kApiVersion)
+      .help("the API version that meter events are sent with");
   options.add("stripe-timeout", &s.stripe_timeout_ms, config::duration_ms(100, 120'000))
       .env()
       .fallback("10s")
@@ -200,14 +201,23 @@ std::optional<Refusal> check_stripe_base(const config::Url& url) {
 }
 
 std::optional<Refusal> check_stripe_key(const RunSettings& s) {
-  if (s.stripe == Stripe::kEnabled && s.has(Role::kPipeline) && s.stripe_api_key.empty()) {
+  if (s.stripe == Stripe::kEnabled && (s.has(Role::kPipeline) || s.api.listen) && s.stripe_api_key.empty()) {
     return Refusal{"STRIPE_API_KEY is not set, so that nothing could be submitted",
                    "set STRIPE_API_KEY, or --stripe-api-key-file, or run with --stripe=disabled"};
   }
   return std::nullopt;
 }
 
+// Whoever pays would have paid for nothing.
+std::optional<Refusal> check_webhook_secret(const RunSettings& s) {
+  if (s.stripe == Stripe::kDisabled || !s.api.listen || !s.payments.webhook_secrets.empty()) return std::nullopt;
+  return Refusal{"STRIPE_WEBHOOK_SECRET is not set, so that no event of Stripe could be believed",
+                 "set STRIPE_WEBHOOK_SECRET, or --stripe-webhook-secret-file, to the signing secret of the endpoint at Stripe that "
+                 "calls /v1/webhooks/stripe, or run with --stripe=disabled"};
+}
+
 void declare_rules(OptionSet& options, RunSettings& s) {
+  options.check("stripe-webhook-secret", [&s] { return check_webhook_secret(s); });
   options.check("source", [&s] { return check_source(s); });
   options.check("stripe-api-base", [&s] { return check_stripe_base(s.stripe_api_base); });
   options.check("stripe-api-key", [&s] { return check_stripe_key(s); });
@@ -261,6 +271,7 @@ void declare_run(OptionSet& options, RunSettings& settings) {
   declare_billing_metrics(options, settings);
   declare_account(options, settings);
   declare_pace(options, settings);
+  stripe::declare_payments(options, settings.payments);
   api::declare_api(options, settings.api);
   options.add("kubeconfig", &settings.kubeconfig, config::file(config::Must::kExist))
       .help("where the API server is, for --source=kubernetes, --webhook and --sidecar-namespaces; default: the pod's service "

@@ -14,6 +14,7 @@
 #include "operator/api/settings.h"
 #include "operator/ledger/settings.h"
 #include "operator/source/acceptance.h"
+#include "operator/stripe/settings.h"
 
 namespace tallygate::operator_main {
 
@@ -37,6 +38,7 @@ struct RunSettings {
   Stripe stripe = Stripe::kEnabled;
   config::Url stripe_api_base;
   std::string stripe_api_key, stripe_version;
+  stripe::PaymentSettings payments;
   api::ApiSettings api;
   std::string kubeconfig;  // empty: the pod's service account
   admission::AdmissionSettings admission;

@@ -13,7 +13,7 @@
 
 #include "core/http/message.h"
 #include "operator/api/fields.h"
-#include "operator/api/hmac.h"
+#include "core/hmac.h"
 #include "operator/api/provider/event.h"
 
 namespace tallygate::api {

@@ -219,7 +219,18 @@ ApiWorld::ApiWorld(Options options)
   }
   if (options.prepare) options.prepare(*this);
   registry = std::make_unique<metrics::Registry>();
-  auto made = api::ApiServer::create(system_env(), api_url, std::move(options.redis), settings, *registry);
+  if (options.payments) {
+    stripe_http = make_http_client();
+    stripe::ClientOptions calls;
+    calls.api_base = options.stripe_base;
+    calls.api_key = "sk_test_emulator";
+    calls.calls_per_second = 1'000;
+    calls.retry_base_ms = 10;
+    stripe_client = std::make_unique<stripe::Client>(system_env(), *stripe_http, calls, *registry);
+    payments = std::make_unique<stripe::Payments>(*options.payments, false, *stripe_client, *registry);
+  }
+  auto made = api::ApiServer::create(system_env(), api_url, std::move(options.redis), settings, *registry, nullptr,
+                                     payments.get());
   if (!made) throw std::runtime_error(made.error().message);
   server = std::move(*made);
   if (options.offer) server->offer(manifests);

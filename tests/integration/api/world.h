@@ -12,6 +12,8 @@
 
 #include "operator/api/api_server.h"
 #include "operator/ledger/tenant_store.h"
+#include "operator/http_client/http_client.h"
+#include "operator/stripe/payments.h"
 #include "tests/integration/support/postgres_server.h"
 #include "tests/unit/core_http/raw_client.h"
 
@@ -73,6 +75,8 @@ class ApiWorld {
     std::function<void(ApiWorld&)> prepare = nullptr;  // before the server is made: settings, files
     std::optional<redis::Endpoint> redis = std::nullopt;
     bool offer = true;  // the manifests
+    std::optional<stripe::PaymentSettings> payments = std::nullopt;  // none: Stripe is disabled
+    std::string stripe_base = "http://127.0.0.1:9";
   };
   ApiWorld() : ApiWorld(Options{}) {}
   explicit ApiWorld(Options options);
@@ -98,6 +102,9 @@ class ApiWorld {
   ledger::Session session;
   api::ApiSettings settings;
   std::unique_ptr<metrics::Registry> registry;
+  std::unique_ptr<HttpClient> stripe_http;
+  std::unique_ptr<stripe::Client> stripe_client;
+  std::unique_ptr<stripe::Payments> payments;
   std::unique_ptr<api::ApiServer> server;
 
  private:

@@ -89,7 +89,8 @@ spec:
             "--api-service-tokens-file=examples/api/service_tokens.json", "--metrics-interval=1s", "--tenant-metrics=1"},
            {"TALLYGATE_REDIS_URL=redis://127.0.0.1:" + std::to_string(redis.port()),
             "TALLYGATE_DATABASE_URL=" + PostgresServer::shared().create_database(),
-            "STRIPE_API_KEY=sk_test_0123456789abcdef", "STRIPE_API_BASE=http://127.0.0.1:9"});
+            "STRIPE_API_KEY=sk_test_0123456789abcdef", "STRIPE_WEBHOOK_SECRET=whsec_0123456789abcdef",
+            "STRIPE_API_BASE=http://127.0.0.1:9"});
   ASSERT_FALSE(op.wait_line({"\"msg\":\"listening\""}).empty()) << op.log();
   ASSERT_TRUE(op.wait_ready()) << op.log();
   std::ifstream file(kGolden);

@@ -1,4 +1,4 @@
-#include "operator/api/hmac.h"
+#include "core/hmac.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -6,7 +6,7 @@
 
 #include "core/result.h"
 
-namespace tallygate::api {
+namespace tallygate {
 namespace {
 
 std::string hmac(const EVP_MD* hash, std::string_view key, std::string_view text) {
@@ -26,4 +26,4 @@ bool equal_in_constant_time(std::string_view a, std::string_view b) {
   return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
-}  // namespace tallygate::api
+}  // namespace tallygate
