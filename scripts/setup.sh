@@ -53,9 +53,20 @@ echo "setup: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! { "${as_root[@]}" apt-get update -q && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
-  tail -n 20 "$log" >&2
-  echo "setup: installing failed; the lines above are apt's" >&2
-  exit 1
-fi
+# Another apt may be at work (a machine that has just booted updates itself): it is waited for.
+apt_get() {
+  local said=0 until=$((SECONDS + 600))
+  until "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -q "$@" >"$log" 2>&1; do
+    if ! grep -q 'Could not get lock' "$log" || [ "$SECONDS" -ge "$until" ]; then
+      tail -n 20 "$log" >&2
+      echo "setup: installing failed; the lines above are apt's" >&2
+      exit 1
+    fi
+    if [ "$said" = 0 ]; then echo "setup: waiting for another apt to end: $(grep -m1 'Could not get lock' "$log")"; fi
+    said=1
+    sleep 3
+  done
+}
+apt_get update
+apt_get install -y --no-install-recommends "${missing[@]}"
 echo "setup: done"

@@ -1,10 +1,11 @@
 #include "core/config/yaml_settings.h"
 
-#include <yaml-cpp/yaml.h>
-
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+
+#include "core/yaml/read.h"
 
 namespace tallygate::config {
 namespace {
@@ -12,52 +13,51 @@ namespace {
 constexpr size_t kFileBytesMax = 256 * 1024;
 constexpr size_t kEntriesMax = 1000;
 constexpr int kDepthMax = 4;
+constexpr yaml::Limits kLimits{10'000, 24};
 
 class Flattener {
  public:
   Flattener(const std::string& path, FileSettings& out) : path_(path), out_(out) {}
 
-  void walk(const YAML::Node& map, const std::string& prefix, int depth) {
-    for (const auto& item : map) {
+  void walk(const yaml::Node& map, const std::string& prefix, int depth) {
+    for (const yaml::Member& item : map.members) {
       if (full_) return;
-      if (!item.first.IsScalar()) {
-        fault(item.first, prefix, "the key is not a word", "use the flags' names as keys");
-        continue;
-      }
-      const std::string word = item.first.Scalar();
-      entry(prefix.empty() ? word : prefix + "-" + word, item.first, item.second, depth);
+      entry(prefix.empty() ? item.key : prefix + "-" + item.key, item, depth);
     }
   }
 
  private:
-  void entry(const std::string& key, const YAML::Node& at, const YAML::Node& value, int depth) {
+  using Kind = yaml::Node::Kind;
+
+  void entry(const std::string& key, const yaml::Member& at, int depth) {
+    const yaml::Node& value = at.value;
     if (out_.entries.size() >= kEntriesMax) {
       full_ = true;
-      return fault(at, key, "the file has more than 1000 settings", "remove what is not a setting");
+      return fault(at.line, key, "the file has more than 1000 settings", "remove what is not a setting");
     }
-    if (value.IsMap()) {
+    if (value.kind == Kind::kMap) {
       if (depth >= kDepthMax)
-        return fault(at, key, "the map is nested too deeply", "write flat keys such as redis-url");
+        return fault(at.line, key, "the map is nested too deeply", "write flat keys such as redis-url");
       return walk(value, key, depth + 1);
     }
-    FileEntry entry{key, {}, where(at)};
-    if (value.IsScalar()) {
-      entry.texts.push_back(value.Scalar());
-    } else if (value.IsSequence()) {
-      for (const auto& element : value) {
-        if (!element.IsScalar())
-          return fault(element, key, "the list holds something other than texts", "list plain values");
-        entry.texts.push_back(element.Scalar());
+    if (value.kind == Kind::kNull)
+      return fault(at.line, key, "the value is missing", "write a value, or remove the key");
+    FileEntry entry{key, {}, where(at.line)};
+    if (value.kind == Kind::kList) {
+      for (const yaml::Node& element : value.items) {
+        if (element.kind == Kind::kList || element.kind == Kind::kMap || element.kind == Kind::kNull)
+          return fault(element.line, key, "the list holds something other than texts", "list plain values");
+        entry.texts.push_back(element.text);
       }
     } else {
-      return fault(at, key, "the value is missing", "write a value, or remove the key");
+      entry.texts.push_back(value.text);
     }
     out_.entries.push_back(std::move(entry));
   }
 
-  std::string where(const YAML::Node& node) const { return path_ + ":" + std::to_string(node.Mark().line + 1); }
-  void fault(const YAML::Node& node, const std::string& key, std::string problem, std::string fix) {
-    out_.faults.push_back({where(node), key, std::move(problem), std::move(fix)});
+  std::string where(int line) const { return path_ + ":" + std::to_string(line); }
+  void fault(int line, const std::string& key, std::string problem, std::string fix) {
+    out_.faults.push_back({where(line), key, std::move(problem), std::move(fix)});
   }
 
   const std::string& path_;
@@ -91,20 +91,15 @@ FileSettings read_settings_file(const std::string& path) {
     settings.faults.push_back({"flag --config", "config", content.error().problem, content.error().fix});
     return settings;
   }
-  try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(*content);
-    if (documents.empty() || (documents.size() == 1 && documents[0].IsNull())) return settings;
-    if (documents.size() > 1 || !documents[0].IsMap()) {
-      settings.faults.push_back(
-          {path + ":1", "config", "the file is not one map of settings", "write lines such as listen: \":8080\""});
-      return settings;
-    }
+  const auto [documents, broken] = yaml::read(*content, kLimits);
+  if (broken) {
+    settings.faults.push_back({path + ":" + std::to_string(std::max(broken->line, 1)), "config",
+                               "the file cannot be read: " + broken->message, broken->fix});
+  } else if (documents.size() > 1 || (!documents.empty() && documents[0].kind != yaml::Node::Kind::kMap)) {
+    settings.faults.push_back(
+        {path + ":1", "config", "the file is not one map of settings", "write lines such as listen: \":8080\""});
+  } else if (!documents.empty()) {
     Flattener(path, settings).walk(documents[0], "", 1);
-  } catch (const YAML::Exception& e) {
-    settings.faults.push_back({path + ":" + std::to_string(e.mark.line + 1), "config",
-                               "the file is not valid YAML: " + e.msg, "correct the line"});
-  } catch (const std::exception&) {
-    settings.faults.push_back({path + ":1", "config", "the file cannot be read as YAML", "correct the file"});
   }
   return settings;
 }

@@ -1,4 +1,4 @@
-// Reads a configuration file into flat entries. The only place that knows yaml-cpp.
+// Reads a configuration file into flat entries.
 #pragma once
 
 #include <string>

@@ -8,6 +8,15 @@
 local function ledger_word(key, id, generation, mark)
   local most_steps, most_generations = 1099511627776, 1048576
   local l = redis.call('HMGET', key, 'gen', 'mark', 'cgen', 'claimed', 'behind', 'all', 'id', 'cid', 'odd')
+  -- What is no count was written by nobody who knows this: it is dropped, and told anew.
+  for i, field in pairs({'gen', 'mark', 'cgen', 'claimed', [6] = 'all'}) do
+    local n = l[i] and tonumber(l[i])
+    if l[i] and not (n and n >= 0 and n < 9007199254740992) then
+      redis.call('HDEL', key, field)
+      redis.call('HSET', key, 'odd', field .. ' is no count')
+      l[i], l[9] = false, field .. ' is no count'
+    end
+  end
   local w = {gen = tonumber(l[1] or '0'), mark = tonumber(l[2] or '0'), cgen = tonumber(l[3] or '0'),
     claimed = tonumber(l[4] or '0'), blank = not l[1] and not l[3], all = tonumber(l[6] or '0'), id = l[7] or '', cid = l[8] or '',
     odd = l[9] or ''}

@@ -9,15 +9,15 @@ namespace {
 namespace rc = redis_contract;
 
 constexpr char kPrefix[] = "tallygate-ns.";
-// Of connections, of the sidecar itself, and of what lease.lua and give_back.lua run.
+// Of connections, of the sidecar itself, and of what lease.lua, close.lua and give_back.lua run.
 constexpr const char* kCommands[] = {
     "+auth",  "+hello",     "+ping",  "+select", "+info",   "+time",   "+subscribe",     "+publish",
     "+get",   "+hget",      "+hmget", "+hset",   "+hdel",   "+zadd",   "+zrangebyscore", "+zremrangebyscore",
-    "+scard", "+sismember", "+xadd",  "+zscore", "+pexpire",
+    "+scard", "+sismember", "+sadd", "+zrange", "+xadd",  "+zscore", "+pexpire",
     "+expire"};
 // Of every shard: read, written, or both.
 constexpr const char* kShardKeys[] = {"%R~tg:{s??}:epoch",   "%R~tg:{s??}:wm",    "%R~tg:{s??}:*:reg",
-                                      "%R~tg:{s??}:*:closed", "~tg:{s??}:heard",   "~tg:{s??}:*:want",
+                                      "~tg:{s??}:*:closed",   "~tg:{s??}:heard",   "~tg:{s??}:*:want",
                                       "~tg:{s??}:*:held:*",  "~tg:{s??}:*:minted", "%W~tg:{s??}:usage",
                                       "~tg:{s??}:ledger",    "~tg:{s??}:claims"};
 // A script names the keys that it uses, and for Redis might do anything with them; what it then does is checked anew.

@@ -41,7 +41,9 @@ Result<LedgerView> LedgerWatch::look() {
   const auto pulses = pulse(*past);
   if (!pulses) return tl::unexpected(pulses.error());
   LedgerView view;
-  if (is_foreign(*pulses, past->id)) {
+  const auto foreign = is_foreign(*pulses, past->id);
+  if (!foreign) return tl::unexpected(foreign.error());
+  if (*foreign) {
     view.in_order = false;
     return view;
   }
@@ -95,24 +97,40 @@ Result<std::vector<LedgerWatch::Pulse>> LedgerWatch::pulse(const ledger::Past& p
     if (const std::string& odd = result->elements[6].text; !odd.empty()) {
       history_.refused_claim();
       static log::Throttle throttle(10);
-      log::warn(
-          throttle,
-          "a sidecar has heard more than this ledger can have told, or of another one: its data folder has served "
-          "another ledger, or is damaged. It is not believed",
-          {{"claim", odd}, {"ledger", past.id}});
+      log::warn(throttle,
+                "Redis was told more of this ledger than it can have said, or of another one: by a sidecar whose data "
+                "folder has "
+                "served another ledger or is damaged, or by somebody who may write there. It is not believed",
+                {{"claim", odd}, {"ledger", past.id}});
     }
   }
   return pulses;
 }
 
-// Whether Redis serves another ledger: two that publish and fund over each other would sell each other's quota.
-bool LedgerWatch::is_foreign(const std::vector<Pulse>& pulses, const std::string& id) {
-  const auto other = std::ranges::find_if(pulses, [&](const Pulse& p) { return !p.id.empty() && p.id != id; });
-  if (other == pulses.end()) {
+// Whether Redis serves another ledger: two that publish and fund over each other would sell each other's quota. Where
+// only some shards say so, and more of them know this one, somebody has written there: these are told anew.
+Result<bool> LedgerWatch::is_foreign(const std::vector<Pulse>& pulses, const std::string& id) {
+  std::vector<int> others;
+  int ours = 0;
+  for (size_t shard = 0; shard < pulses.size(); ++shard) {
+    if (!pulses[shard].id.empty() && pulses[shard].id != id) others.push_back(static_cast<int>(shard));
+    ours += pulses[shard].id == id ? 1 : 0;
+  }
+  const bool foreign = !others.empty() && ours <= static_cast<int>(others.size());
+  if (!foreign) {
     history_.set_foreign("");
+    if (others.empty()) return false;
+    history_.refused_claim();
+    static log::Throttle throttle(10);
+    log::error(
+        throttle,
+        "some shards of Redis name another ledger than the others: somebody has written there. They are told anew",
+        {{"shards", others.size()}, {"first", others[0]}, {"ledger", id}});
+    if (Result<void> done = forget_ledger(redis_, others); !done) return tl::unexpected(done.error());
     return false;
   }
-  const std::string why = "this Redis serves another ledger (" + other->id + "; this one is " + id +
+  const std::string why = "this Redis serves another ledger (" + pulses[static_cast<size_t>(others[0])].id +
+                          "; this one is " + id +
                           "): give each one its own, empty this one where that other one is no more, or, where this is "
                           "that ledger from before it had an id, run `tallygate-operator ledger recover --force`";
   history_.set_foreign(why);

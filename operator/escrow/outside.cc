@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "core/money.h"
 #include "core/redis_contract/bucket_id.h"
 #include "core/redis_contract/scripts.h"
 
@@ -14,6 +15,9 @@ namespace {
 using redis_contract::kShards;
 
 constexpr size_t kPipelined = 1000;
+
+// What is no count is none (ledger_guard.lua).
+int64_t count_of(int64_t value) { return value < 0 || value > kMaxInteger ? 0 : value; }
 
 // Takes a number off the front of `text`, and the separator after it.
 bool take_number(std::string_view& text, std::string_view separator, int64_t* value) {
@@ -36,24 +40,41 @@ bool is_ledger_bucket(std::string_view member, int64_t now_s) {
   return id && !id->redis_only() && (id->wallet || id->start_s + id->length_s > now_s - kOver_s);
 }
 
-// "l:<incarnation>" and "c:<epoch>:<incarnation>:<member>".
-void take_claim(KnownShard& shard, std::string_view field, int64_t value, int64_t now_s) {
+// More than that a sidecar cannot know of: so many epochs are not opened, and so many records of one not written, after
+// a backup. What says so was not written by one.
+constexpr int64_t kEpochsMax = int64_t{1} << 20, kRecordsMax = int64_t{1} << 32;
+
+void refuse(KnownOutside& known, size_t shard, std::string_view field) {
+  ++known.refused;
+  if (known.refused_example.empty())
+    known.refused_example = "shard " + std::to_string(shard) + ": " + std::string(field.substr(0, 120));
+}
+
+// "l:<incarnation>" and "c:<epoch>:<incarnation>:<member>". `epoch_max`: past that it is none of ours.
+void take_claim(KnownOutside& known, size_t number, std::string_view field, int64_t value, int64_t epoch_max,
+                int64_t now_s) {
+  KnownShard& shard = known.shards[number];
   if (field.starts_with("l:")) {
     int64_t& last = shard.incarnations[std::string(field.substr(2))];
+    if (value < 0 || value > last + kRecordsMax) return refuse(known, number, field);
     last = std::max(last, value);
     return;
   }
+  std::string_view rest = field;
   int64_t epoch = 0;
-  if (!field.starts_with("c:")) return;
-  field.remove_prefix(2);
-  if (!take_number(field, ":", &epoch)) return;
+  if (!rest.starts_with("c:")) return;
+  rest.remove_prefix(2);
+  if (!take_number(rest, ":", &epoch) || epoch <= 0 || epoch > epoch_max || value < 0 || value > kMaxInteger)
+    return refuse(known, number, field);
   shard.epoch = std::max(shard.epoch, epoch);
-  const size_t colon = field.find(':');
-  if (colon == std::string_view::npos || !is_ledger_bucket(field.substr(colon + 1), now_s) || value <= 0) return;
-  shard.buckets[{epoch, std::string(field.substr(colon + 1))}].ceiling += value;
+  const size_t colon = rest.find(':');
+  if (colon == std::string_view::npos || !is_ledger_bucket(rest.substr(colon + 1), now_s) || value == 0) return;
+  int64_t& ceiling = shard.buckets[{epoch, std::string(rest.substr(colon + 1))}].ceiling;
+  ceiling = std::min(kMaxInteger, ceiling + value);
 }
 
-Result<void> ask_shards(redis::Client& redis, KnownOutside& known, int64_t now_s) {
+Result<void> ask_shards(redis::Client& redis, KnownOutside& known, std::span<const ledger::ShardEpoch> ours,
+                        int64_t now_s) {
   std::vector<redis::Command> commands;
   for (int shard = 0; shard < kShards; ++shard) {
     commands.push_back({"HGET", redis_contract::epoch_key(shard), "n"});
@@ -71,9 +92,14 @@ Result<void> ask_shards(redis::Client& redis, KnownOutside& known, int64_t now_s
     const auto& watermarks = results[s * 3 + 1]->elements;
     for (size_t i = 0; i + 1 < watermarks.size(); i += 2)
       shard.incarnations[watermarks[i].text] = watermarks[i + 1].to_integer();
+    int64_t number = 0;
+    for (const auto& e : ours) {
+      if (static_cast<size_t>(e.shard) == s) number = e.number;
+    }
     const auto& claims = results[s * 3 + 2]->elements;
+    const int64_t epoch_max = std::max(number, shard.epoch) + kEpochsMax;
     for (size_t i = 0; i + 1 < claims.size(); i += 2)
-      take_claim(shard, claims[i].text, claims[i + 1].to_integer(), now_s);
+      take_claim(known, s, claims[i].text, claims[i + 1].to_integer(-1), epoch_max, now_s);
   }
   return {};
 }
@@ -155,23 +181,34 @@ Result<ledger::Past> known_past(redis::Client& redis) {
   std::vector<redis::Command> commands;
   for (int shard = 0; shard < kShards; ++shard)
     commands.push_back({"HMGET", redis_contract::ledger_key(shard), "gen", "mark", "cgen", "claimed", "id", "cid"});
-  ledger::Past known;
-  for (auto& result : redis.pipeline(commands)) {
+  auto results = redis.pipeline(commands);
+  std::map<std::string, int> shards_of;  // by ledger: told, or else claimed
+  for (auto& result : results) {
     result = redis::Client::check(std::move(result));
     if (!result) return tl::unexpected(result.error());
     if (result->elements.size() != 6) return fail(Errc::kInternal, "HMGET: an unknown answer");
-    const auto at = [&](size_t i) { return result->elements[i].to_integer(); };
     const std::string &told = result->elements[4].text, &claimed_of = result->elements[5].text;
-    known.mark = std::max(known.mark, ledger::Mark{at(0), at(1)});
-    if (known.id.empty()) known.id = told.empty() ? claimed_of : told;
+    ++shards_of[told.empty() ? claimed_of : told];
+  }
+  shards_of.erase("");
+  ledger::Past known;
+  int most = 0;
+  for (const auto& [id, shards] : shards_of) {
+    if (shards > most) known.id = id;
+    most = std::max(most, shards);
+  }
+  for (const auto& result : results) {
+    const auto at = [&](size_t i) { return count_of(result->elements[i].to_integer()); };
+    const std::string &told = result->elements[4].text, &claimed_of = result->elements[5].text;
+    if (told.empty() || told == known.id) known.mark = std::max(known.mark, ledger::Mark{at(0), at(1)});
     if (claimed_of.empty() || claimed_of == known.id) known.mark = std::max(known.mark, ledger::Mark{at(2), at(3)});
   }
   return known;
 }
 
-Result<void> forget_ledger(redis::Client& redis) {
+Result<void> forget_ledger(redis::Client& redis, std::span<const int> shards) {
   std::vector<redis::Command> commands;
-  for (int shard = 0; shard < kShards; ++shard) commands.push_back({"DEL", redis_contract::ledger_key(shard)});
+  for (const int shard : shards) commands.push_back({"DEL", redis_contract::ledger_key(shard)});
   for (auto& result : redis.pipeline(commands)) {
     result = redis::Client::check(std::move(result));
     if (!result) return tl::unexpected(result.error());
@@ -179,12 +216,12 @@ Result<void> forget_ledger(redis::Client& redis) {
   return {};
 }
 
-Result<KnownOutside> known_outside(redis::Client& redis, int64_t now_s) {
+Result<KnownOutside> known_outside(redis::Client& redis, std::span<const ledger::ShardEpoch> ours, int64_t now_s) {
   KnownOutside known;
   const auto past = known_past(redis);
   if (!past) return tl::unexpected(past.error());
   known.mark = past->mark;
-  if (Result<void> done = ask_shards(redis, known, now_s); !done) return tl::unexpected(done.error());
+  if (Result<void> done = ask_shards(redis, known, ours, now_s); !done) return tl::unexpected(done.error());
   std::string cursor = "0";
   do {
     auto reply = redis::Client::check(

@@ -1,11 +1,14 @@
 #include "operator/main/ledger_command.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "core/redis_client/client.h"
 #include "operator/escrow/outside.h"
+#include "operator/ledger/escrow_store.h"
 #include "operator/ledger/history.h"
 #include "operator/ledger/migrator.h"
 
@@ -78,10 +81,13 @@ void print_done(const std::string& text) {
 }
 
 // Everything is looked at after it has been sealed, and after sidecars have had time to say what they know.
-Result<escrow::KnownOutside> hear(Env& env, redis::Client& redis, int64_t generation, int64_t hear_ms) {
+Result<escrow::KnownOutside> hear(Env& env, ledger::Session& session, redis::Client& redis, int64_t generation,
+                                  int64_t hear_ms) {
+  const auto epochs = ledger::EscrowStore(env, session).numbers();
+  if (!epochs) return tl::unexpected(epochs.error());
   if (Result<void> done = escrow::seal_all(redis, generation); !done) return tl::unexpected(done.error());
   env.sleep_ms(hear_ms);
-  return escrow::known_outside(redis, env.wall_s());
+  return escrow::known_outside(redis, *epochs, env.wall_s());
 }
 
 Result<std::string> recover(Env& env, ledger::Session& session, const escrow::KnownOutside& known,
@@ -149,15 +155,21 @@ int ledger_recover(Env& env, const LedgerSettings& settings) {
   const std::string why =
       past->behind.empty() ? "more is known outside, or so `ledger recover` was told" : past->behind;
   if (const auto told = store.found_behind(why); !told) return failed(told.error().message);
-  const auto known = hear(env, redis, std::max(past->mark, before->mark).generation, settings.hear_ms);
+  const auto known = hear(env, session, redis, std::max(past->mark, before->mark).generation, settings.hear_ms);
   if (!known) return failed(known.error().message);
   print_marks(*past, known->mark);
   const auto done = recover(env, session, *known, settings);
   if (!done) return failed(done.error().message);
   if (is_foreign(*past, *before)) {
-    if (Result<void> forgot = escrow::forget_ledger(redis); !forgot) return failed(forgot.error().message);
+    std::array<int, redis_contract::kShards> all{};
+    std::iota(all.begin(), all.end(), 0);
+    if (Result<void> forgot = escrow::forget_ledger(redis, all); !forgot) return failed(forgot.error().message);
   }
   print_done(*done);
+  if (known->refused > 0) {
+    std::printf("not believed   %lld claims in Redis that no sidecar can have made (%s): look who may write there\n",
+                number(known->refused), known->refused_example.c_str());
+  }
   return 0;
 }
 

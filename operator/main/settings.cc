@@ -266,7 +266,7 @@ void declare_run(OptionSet& options, RunSettings& settings) {
       "Reads manifests, publishes them to Redis, hands out quota from the ledger, books usage and submits it to "
       "Stripe. Waits, not ready, while Redis or PostgreSQL is away.");
   declare_sources(options, settings);
-  telemetry::declare(options, settings.telemetry, ":9090");
+  telemetry::declare(options, settings.telemetry, "127.0.0.1:9090");
   declare_pipeline(options, settings);
   declare_billing_metrics(options, settings);
   declare_account(options, settings);

@@ -31,7 +31,8 @@ struct Sink {
   // A feature that is accepted and has no effect in this version.
   void not_in_force(int line, std::string field, std::string feature) {
     warnings->push_back({file, line, object, std::move(field), Reason::kNotInForceYet,
-                         feature + " is accepted, but not in force in this version", "none needed"});
+                         feature + " is accepted, but not in force in this version",
+                         "remove it, or leave it for a later version: until then nothing else depends on it"});
   }
 };
 

@@ -53,7 +53,7 @@ void decode_meter(Fields& f, MeterSpec* m) {
   f.id("name", kRequired, kMeterWant, &m->name);
   f.text("unit", kRequired, {63, is_display_text, "a word for one unit, such as call"}, &m->unit);
   if (f.choice("aggregation", kOptional, kAggregations, &m->aggregation) && m->aggregation != Aggregation::kSum) {
-    f.not_in_force("aggregation", "aggregation Last (charges on such a meter answer 503)");
+    f.not_in_force("aggregation", "aggregation Last (charges on such a meter answer 503: charge another meter until then)");
   }
   f.choice("settlement", kRequired, kSettlements, &m->settlement);
   f.integer("perUnits", kOptional, 1, kMaxInteger, &m->per_units);

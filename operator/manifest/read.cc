@@ -66,8 +66,8 @@ void read_metadata(Fields& f, Kind kind, Metadata* metadata) {
               "write \"true\" or \"false\", in quotes");
   }
   // What an API server adds to the objects it stores.
-  for (const char* key : {"resourceVersion", "deletionTimestamp", "generateName", "deletionGracePeriodSeconds", "selfLink",
-                          "managedFields", "ownerReferences", "finalizers"}) {
+  for (const char* key : {"resourceVersion", "deletionTimestamp", "generateName", "deletionGracePeriodSeconds",
+                          "selfLink", "managedFields", "ownerReferences", "finalizers"}) {
     f.ignore(key);
   }
   if (const Node* created = f.get("creationTimestamp", kOptional)) metadata->created = created->text;
@@ -90,7 +90,8 @@ std::shared_ptr<const std::string> declared(const Node& document) {
     Node kept;
     kept.kind = Node::Kind::kMap;
     for (const auto key : keys) {
-      const auto found = std::find_if(map.members.begin(), map.members.end(), [&](const auto& m) { return m.key == key; });
+      const auto found =
+          std::find_if(map.members.begin(), map.members.end(), [&](const auto& m) { return m.key == key; });
       if (found != map.members.end()) kept.members.push_back(*found);
     }
     return kept;
@@ -100,7 +101,8 @@ std::shared_ptr<const std::string> declared(const Node& document) {
     if (member.key != "metadata") continue;
     member.value = keep(member.value, {"name", "namespace", "creationTimestamp", "labels", "annotations"});
     for (Member& part : member.value.members) {
-      if (part.key == "annotations") std::erase_if(part.value.members, [](const auto& m) { return m.key == kLastApplied; });
+      if (part.key == "annotations")
+        std::erase_if(part.value.members, [](const auto& m) { return m.key == kLastApplied; });
     }
   }
   std::string text;
@@ -115,13 +117,30 @@ Object decode_as(void (*decode)(Fields&, Metadata, T*), Fields& root, Metadata m
   return value;
 }
 
+bool has(const Node& document, std::string_view key, std::string_view value) {
+  return std::any_of(document.members.begin(), document.members.end(),
+                     [&](const Member& member) { return member.key == key && member.value.text == value; });
+}
+
 // A folder for kubectl has the namespaces too that its objects are in; nothing here depends on them.
 bool is_namespace(const Node& document) {
-  const auto is = [&](const char* key, const char* value) {
-    return std::any_of(document.members.begin(), document.members.end(),
-                       [&](const Member& member) { return member.key == key && member.value.text == value; });
-  };
-  return is("apiVersion", "v1") && is("kind", "Namespace");
+  return has(document, "apiVersion", "v1") && has(document, "kind", "Namespace");
+}
+
+// `kubectl get -o yaml` writes what it finds as one list.
+const std::vector<Node>* items_of_list(const Node& document) {
+  if (!has(document, "apiVersion", "v1") || !has(document, "kind", "List")) return nullptr;
+  for (const Member& member : document.members) {
+    if (member.key == "items" && member.value.kind == Node::Kind::kList) return &member.value.items;
+  }
+  return nullptr;
+}
+
+// Where a template that nobody has rendered shows itself; 0: nowhere.
+int line_of_template(std::string_view text) {
+  const size_t at = text.find("{{");
+  if (at == std::string_view::npos || text.find("}}", at) == std::string_view::npos) return 0;
+  return 1 + static_cast<int>(std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(at), '\n'));
 }
 
 void read_document(const Node& document, FileContent* content) {
@@ -181,7 +200,16 @@ FileContent read_manifest(const std::string& file, std::string_view text, Syntax
   }
   const auto parse = syntax == Syntax::kJson ? parse_json : parse_yaml;
   for (const Node& document : parse(file, text, &content.faults)) {
-    read_document(document, &content);
+    if (const auto* items = items_of_list(document)) {
+      for (const Node& item : *items) read_document(item, &content);
+    } else {
+      read_document(document, &content);
+    }
+  }
+  // What follows from it would send its reader the wrong way.
+  if (const int line = line_of_template(text); line != 0 && !content.faults.empty()) {
+    content.faults = {{file, line, "", "", Reason::kSyntax, "a template, not a manifest: {{ … }} stands in it",
+                       "render it first: put what `helm template` prints here"}};
   }
   return content;
 }

@@ -42,7 +42,7 @@ struct FileContent {
 using Files = std::vector<std::shared_ptr<const FileContent>>;
 
 // Never fails as a whole: a file that is not YAML has one fault and no objects. `file` is for the faults only.
-enum class Syntax : uint8_t { kYaml, kJson };  // kJson: one object, as an API server sends it
+enum class Syntax : uint8_t { kYaml, kJson };  // kJson: one object or list, as an API server or kubectl writes it
 FileContent read_manifest(const std::string& file, std::string_view text, Syntax syntax = Syntax::kYaml);
 
 }  // namespace tallygate::manifest

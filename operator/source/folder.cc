@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <string_view>
 
 namespace tallygate::source {
 namespace {
@@ -27,11 +29,25 @@ FileContent unreadable(const std::string& file, const std::string& why) {
 
 }  // namespace
 
-bool is_manifest_name(const std::string& name) {
-  return !name.starts_with('.') && !name.starts_with('#') && (name.ends_with(".yaml") || name.ends_with(".yml"));
+namespace {
+
+bool ends_with(const std::string& name, std::string_view ending) {  // `ending` in lower case
+  return name.size() >= ending.size() &&
+         std::equal(ending.begin(), ending.end(), name.end() - static_cast<ptrdiff_t>(ending.size()),
+                    [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + 32 : b); });
 }
 
-bool Folder::list(Listing* listing, std::string* error) const {
+// Hidden, or an editor's: nobody means them to be read.
+bool is_aside(const std::string& name) { return name.starts_with('.') || name.starts_with('#') || name.ends_with('~'); }
+bool is_json(const std::string& name) { return ends_with(name, ".json"); }
+
+}  // namespace
+
+bool is_manifest_name(const std::string& name) {
+  return !is_aside(name) && (ends_with(name, ".yaml") || ends_with(name, ".yml") || is_json(name));
+}
+
+bool Folder::list(Listing* listing, std::string* error, std::set<std::string>* not_read) const {
   listing->clear();
   DIR* dir = opendir(path_.c_str());
   if (dir == nullptr) {
@@ -40,11 +56,15 @@ bool Folder::list(Listing* listing, std::string* error) const {
   }
   while (const dirent* entry = readdir(dir)) {
     const std::string name = entry->d_name;
-    if (!is_manifest_name(name)) continue;
+    if (is_aside(name)) continue;
     struct stat st = {};
     Signature signature;
-    if (fstatat(dirfd(dir), name.c_str(), &st, 0) == 0) {
-      if (S_ISDIR(st.st_mode)) continue;
+    const bool known = fstatat(dirfd(dir), name.c_str(), &st, 0) == 0;
+    if (!is_manifest_name(name) || (known && S_ISDIR(st.st_mode))) {
+      if (not_read != nullptr) not_read->insert(name);
+      continue;
+    }
+    if (known) {
       signature = {st.st_dev, st.st_ino, st.st_size, nanoseconds(st.st_mtim), nanoseconds(st.st_ctim)};
     }
     listing->emplace(name, signature);
@@ -77,7 +97,7 @@ FileContent Folder::read(const std::string& name) const {
   const int error = errno;
   close(fd);
   if (n < 0) return unreadable(file, std::strerror(error));
-  return manifest::read_manifest(file, text);
+  return manifest::read_manifest(file, text, is_json(name) ? manifest::Syntax::kJson : manifest::Syntax::kYaml);
 }
 
 void Folder::update(const Listing& listing, const std::set<std::string>& dirty,

@@ -13,7 +13,7 @@ namespace tallygate::source {
 
 inline constexpr size_t kMaxFiles = 20'000;
 
-// *.yaml and *.yml, neither hidden nor an editor's.
+// *.yaml, *.yml and *.json, in whatever case, neither hidden nor an editor's.
 bool is_manifest_name(const std::string& name);
 
 class Folder {
@@ -28,8 +28,8 @@ class Folder {
 
   explicit Folder(std::string path) : path_(std::move(path)) {}
 
-  // The manifests in the folder now; false where it cannot be listed.
-  bool list(Listing* listing, std::string* error) const;
+  // The manifests in the folder now; false where it cannot be listed. `not_read`: what else lies there, folders too.
+  bool list(Listing* listing, std::string* error, std::set<std::string>* not_read = nullptr) const;
 
   // Reads what is new, changed, or named in `dirty`; leaves alone what is named in `being_written` and was read before.
   void update(const Listing& listing, const std::set<std::string>& dirty, const std::set<std::string>& being_written);

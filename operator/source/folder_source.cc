@@ -8,11 +8,13 @@
 #include <cstring>
 #include <filesystem>
 
+#include "core/telemetry/log.h"
 #include "operator/source/folder.h"
 
 namespace tallygate::source {
 namespace {
 
+constexpr size_t kNamesTold = 10;
 constexpr uint32_t kFolderEvents = IN_CLOSE_WRITE | IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE |
                                    IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
 constexpr uint32_t kParentEvents = IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR;
@@ -142,8 +144,10 @@ class FolderSource::Impl final : public EventLoop::Watcher {
     if (also_being_written) being_written_.clear();
     Folder::Listing listing;
     std::string error;
-    present_ = folder_.list(&listing, &error);
+    std::set<std::string> not_read;
+    present_ = folder_.list(&listing, &error, &not_read);
     if (present_) {
+      tell_not_read(std::move(not_read));
       if (everything_dirty_) {
         for (const auto& [name, signature] : listing) dirty_.insert(name);
       }
@@ -153,6 +157,22 @@ class FolderSource::Impl final : public EventLoop::Watcher {
     }
     const auto tell = on_look_;  // it may stop this
     tell(look(error));
+  }
+
+  void tell_not_read(std::set<std::string> names) {
+    if (names == not_read_) return;
+    not_read_ = std::move(names);
+    if (not_read_.empty()) return;
+    std::string some;
+    size_t n = 0;
+    for (const auto& name : not_read_) {
+      if (n++ == kNamesTold) break;
+      some += (some.empty() ? "" : ", ") + name;
+    }
+    log::warn(
+        "some of what is in the manifest folder is not read: manifests end in .yaml, .yml or .json, and subfolders are "
+        "not looked into",
+        {{"folder", folder_.path()}, {"not_read", not_read_.size()}, {"names", some}});
   }
 
   Look look(const std::string& error) {
@@ -201,6 +221,7 @@ class FolderSource::Impl final : public EventLoop::Watcher {
   bool everything_dirty_ = false;
   bool present_ = true;
   Folder::Listing last_scan_;
+  std::set<std::string> not_read_;
   std::set<std::string> never_good_;  // files that have had faults since the first look
   bool first_ = true;
 };

@@ -12,6 +12,7 @@ namespace rc = redis_contract;
 namespace {
 
 constexpr size_t kSliceBuckets = 500;
+constexpr int64_t kAskAgainMs = 200;
 
 }  // namespace
 
@@ -56,21 +57,52 @@ void Handover::resend(const std::vector<std::string>& kept_folders, std::functio
 
 void Handover::take(std::unique_ptr<Predecessor> owned) {
   Predecessor* predecessor = owned.get();
-  estates_.push_back(std::make_unique<Estate>(Estate{std::move(owned)}));
+  estates_.push_back(std::make_unique<Estate>(Estate{std::move(owned), false, {}}));
   Estate* estate = estates_.back().get();
-  std::vector<int> shards;
-  for (const auto& [shard, queue] : predecessor->outbox().shards()) shards.push_back(shard);
   if (predecessor->torn()) {
     estate->returned = true;  // what it spent is not known: its units stay held
   } else {
-    const auto notes = LedgerLeases::read_notes(predecessor->folder());
-    give_back(predecessor->incarnation(), {predecessor->spent(), predecessor->forgotten_until_s()}, notes,
-              std::move(shards), [this, predecessor] {
-                if (Estate* e = find(predecessor)) e->returned = true;
-                finish(predecessor);
-              });
+    for (const auto& [shard, queue] : predecessor->outbox().shards()) estate->unheard.insert(shard);
+    loop_.defer([this, alive = alive_, predecessor] {
+      if (*alive) hear_booked(predecessor);
+    });
   }
   courier_.add_finished(&predecessor->outbox(), predecessor->folder(), [this, predecessor] { finish(predecessor); });
+}
+
+// Until it is known of every shard.
+void Handover::hear_booked(Predecessor* predecessor) {
+  const Estate* estate = find(predecessor);
+  if (estate == nullptr || estate->checked) return;
+  if (estate->unheard.empty()) return heard_booked(predecessor);
+  for (const int shard : std::set(estate->unheard)) {
+    escrow_.ask_watermark(shard, predecessor->incarnation(), [this, predecessor, shard](int64_t, int64_t watermark) {
+      Estate* heard = find(predecessor);
+      if (heard == nullptr || heard->unheard.erase(shard) == 0) return;
+      if (watermark > predecessor->written(shard)) heard->outdated = true;
+      if (heard->unheard.empty()) heard_booked(predecessor);
+    });
+  }
+  loop_.after_ms(kAskAgainMs, [this, alive = alive_, predecessor] {
+    if (*alive) hear_booked(predecessor);
+  });
+}
+
+void Handover::heard_booked(Predecessor* predecessor) {
+  Estate* estate = find(predecessor);
+  estate->checked = true;
+  if (estate->outdated) {
+    if (on_outdated_) on_outdated_(*predecessor);
+    estate->returned = true;
+    return finish(predecessor);
+  }
+  std::vector<int> shards;
+  for (const auto& [shard, queue] : predecessor->outbox().shards()) shards.push_back(shard);
+  give_back(predecessor->incarnation(), {predecessor->spent(), predecessor->forgotten_until_s()},
+            LedgerLeases::read_notes(predecessor->folder()), std::move(shards), [this, predecessor] {
+              if (Estate* e = find(predecessor)) e->returned = true;
+              finish(predecessor);
+            });
 }
 
 void Handover::finish(Predecessor* predecessor) {

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "sidecar/escrow/courier.h"
@@ -32,6 +33,9 @@ class Handover {
   // Sends again what the ledger lacks of those that were done, by the folders kept of them. Calls `done` once it has
   // all.
   void resend(const std::vector<std::string>& kept_folders, std::function<void()> done);
+  // Called for a predecessor of which more is booked than its log has: an older copy was put in the place of the folder.
+  // What it spent is not known, so that its units stay held.
+  void on_outdated(std::function<void(const Predecessor&)> fn) { on_outdated_ = std::move(fn); }
   // Sees a recovered predecessor through; deletes its folder when everything is done.
   void take(std::unique_ptr<Predecessor> predecessor);
   size_t pending() const { return estates_.size(); }
@@ -47,6 +51,8 @@ class Handover {
   struct Estate {
     std::unique_ptr<Predecessor> predecessor;
     bool returned = false;
+    std::set<int> unheard;  // shards of which it is not known yet what is booked
+    bool checked = false, outdated = false;
   };
   struct Return {  // of one shard
     std::string incarnation;
@@ -54,6 +60,8 @@ class Handover {
     int shard;
     std::function<void()> done;
   };
+  void hear_booked(Predecessor* predecessor);
+  void heard_booked(Predecessor* predecessor);
   void give_back_to_redis(const std::string& incarnation, const Spending& spending, const std::vector<int>& shards,
                           std::function<void()> done);
   void step(std::shared_ptr<Return> r);
@@ -67,6 +75,7 @@ class Handover {
   Escrow& escrow_;
   Courier& courier_;
   LedgerLeases* ledger_;
+  std::function<void(const Predecessor&)> on_outdated_;
   bool keep_ = false;
   std::vector<std::unique_ptr<Outbox>> resending_;
   std::vector<std::unique_ptr<Estate>> estates_;

@@ -114,7 +114,9 @@ Result<void> DataFolder::open(const std::string& path) {
   const std::string lock = path_ + "/lock";
   lock_fd_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (lock_fd_ < 0) return because("cannot open " + lock);
-  if (flock(lock_fd_, LOCK_EX | LOCK_NB) != 0) {
+  // The folder too, for whoever deletes the file unlocks nothing; where the file system can (NFS cannot).
+  const bool taken = flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  if (taken || flock(lock_fd_, LOCK_EX | LOCK_NB) != 0) {
     return fail(Errc::kConflict, "the data folder " + path_ + " is in use by another sidecar; give each one its own");
   }
   for (const auto& name : names_in(path_, is_doomed)) remove_all(path_ + "/" + name);

@@ -34,6 +34,12 @@ class Predecessor {
   bool unread() const { return unread_; }
   Outbox& outbox() { return outbox_; }
   const Outbox& outbox() const { return outbox_; }
+  // The last record of a shard that it had written itself: more than that cannot be booked of it. Where more is, the
+  // folder is older than what was sent from it.
+  int64_t written(int shard) const {
+    const auto found = written_.find(shard);
+    return found == written_.end() ? 0 : found->second;
+  }
   // Complete: every unit it admitted, per (epoch, "tenant|bucket"). Not to be used when torn().
   const Spent& spent() const { return spent_; }
   // But for windows that end until then: of those it may have spent more.
@@ -49,6 +55,7 @@ class Predecessor {
   std::string damage_;
   bool is_copy_ = false, unread_ = false;
   Outbox outbox_;
+  std::map<int, int64_t> written_;
   Spent spent_;
   int64_t forgotten_until_s_ = 0;
   size_t recovered_admissions_ = 0;

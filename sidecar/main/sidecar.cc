@@ -137,6 +137,7 @@ Result<void> Sidecar::start() {
     directory_->refresh();
     courier_->kick();
   });
+  handover_->on_outdated([this](const Predecessor& predecessor) { condemn(predecessor); });
   for (auto& predecessor : predecessors_) {
     if (predecessor->torn() && !predecessor->is_copy()) {
       for (const auto& [shard, queue] : predecessor->outbox().shards()) {
@@ -163,6 +164,20 @@ Result<void> Sidecar::start() {
     loop_.run_once(5);
   }
   return proxy_->start();
+}
+
+// Its folder is an older copy of itself: the ledger has booked more of it than its log knows of.
+void Sidecar::condemn(const Predecessor& predecessor) {
+  log::error(
+      "a predecessor's log is older than what the ledger has booked of it: an older copy was put in its place. What it "
+      "had leased stays on hold until its windows end",
+      {{"incarnation", predecessor.incarnation()}, {"folder", predecessor.folder()}});
+  for (const auto& [shard, queue] : predecessor.outbox().shards()) {
+    if (auto told = log_->report_torn(shard, predecessor.incarnation()); !told) {
+      log::error("the ledger cannot be told of a torn log", {{"error", told.error().message}});
+      return;
+    }
+  }
 }
 
 void Sidecar::find_app() {
@@ -352,9 +367,8 @@ void Sidecar::await_ledger(int64_t until_ns) {
       put_away(log_->folder());
       log::info("drained; everything is booked");
     } else {
-      log::warn(log_state_.load() == LogState::kGone
-                    ? "drained; the rest is lost with the data folder"
-                    : "drained; the rest stays in the data folder for the next start",
+      log::warn(log_state_.load() == LogState::kGone ? "drained; the rest is lost with the data folder"
+                                                     : "drained; the rest stays in the data folder for the next start",
                 {{"records", left}});
     }
     return finish();
@@ -398,9 +412,10 @@ void Sidecar::declare(telemetry::Health& health) {
                                      : "; going on with the leases held, then onUnavailable")};
     }
     if (redis_up_.load()) return {};
-    return {telemetry::ServiceState::kDegraded,
-            "away" + redis_error() +
-                (ledger_up_.load() ? "; leasing from the ledger" : "; going on with the leases held, then onUnavailable")};
+    return {
+        telemetry::ServiceState::kDegraded,
+        "away" + redis_error() +
+            (ledger_up_.load() ? "; leasing from the ledger" : "; going on with the leases held, then onUnavailable")};
   });
   if (ledger_) {
     health.add_service("ledger", [this]() -> telemetry::ServiceHealth {

@@ -48,6 +48,36 @@ class DataFolder(StackTest):
         self.assertIn("copy", told[0]["damage"])
         self.assert_booked()
 
+    def test_an_older_copy_in_its_place(self):
+        """A backup written over the files themselves: which files they are does not tell, what is booked of them does."""
+        a, = self.start("a", tenants={"acme": QUOTA})
+        self.admitted(a, 40)
+        self.assert_booked()
+        shutil.copytree(self.folder_of("a"), self.folder_of("backup"))
+        self.admitted(a, 150)
+        self.assert_booked()
+        a.kill9()
+        for path in self.folder_of("backup").rglob("*"):
+            if path.is_file():
+                (self.folder_of("a") / path.relative_to(self.folder_of("backup"))).write_bytes(path.read_bytes())
+        a = self.stack.restart_sidecar("a")
+        self.admitted(a, QUOTA)
+        admitted = self.stack.app.tenant("acme")
+        self.assertLessEqual(admitted, QUOTA, "what the copy does not know of is not given back")
+        self.assertGreater(admitted, 190)
+        self.assertTrue(any("older than what the ledger has booked" in line["msg"] for line in a.log_lines()))
+        self.assert_booked()
+
+    def test_its_lock_is_deleted(self):
+        """Another sidecar on a folder whose lock file is gone takes the living one for dead: it must not start."""
+        a, = self.start("a", tenants={"acme": QUOTA})
+        self.admitted(a, 40)
+        (self.folder_of("a") / "lock").unlink()
+        argv = [word if word != a.address else "127.0.0.1:0" for word in a.argv]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False, env={**os.environ, **a.env})
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("in use by another sidecar", done.stdout + done.stderr)
+
     def test_a_copy_does_not_condemn_the_original(self):
         a, = self.start("a", tenants={"acme": QUOTA})
         self.admitted(a, 20)

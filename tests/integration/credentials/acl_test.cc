@@ -83,7 +83,7 @@ TEST_F(Acl, ASidecarDoesItsWork) {
         {"EXPIRE", rc::claims_key(own.shard()), "3600"}}) {
     EXPECT_TRUE(redis::Client::check(shop_.call(command))) << command[0];
   }
-  ours_.close(1, "a");
+  own.close(1, "a");
   EXPECT_EQ(own.give_back(1, "a", {{kDay, 10}}).type, redis::Reply::Type::kInteger);
 }
 

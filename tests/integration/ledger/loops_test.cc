@@ -3,6 +3,9 @@
 #include <cstdlib>
 #include <map>
 
+#include "core/money.h"
+#include "operator/escrow/outside.h"
+
 namespace tallygate::testing {
 namespace {
 
@@ -39,6 +42,67 @@ TEST(Loops, ARedisThatServesAnotherLedgerIsLeftAlone) {
   EXPECT_EQ(other.counters().epochs_opened, 0);
   EXPECT_EQ(w.epoch(), epoch);
   EXPECT_EQ(w.keeper->counters().epochs_opened, 64);
+}
+
+// Whoever may lease may write there: that is no other ledger.
+TEST(Loops, AFewShardsThatNameAnotherLedgerAreToldAnew) {
+  LoopsWorld w;
+  w.start();
+  ASSERT_GE(w.eventually([&] { return w.keeper->counters().shards_ready == 64; }), 0);
+  const std::string mine = must(w.client.call({"HGET", redis_contract::ledger_key(5), "id"})).text;
+  for (int shard = 4; shard < 30; ++shard)
+    must(w.client.call({"HSET", redis_contract::ledger_key(shard), "id", std::string(32, 'f')}));
+  ASSERT_GE(w.eventually([&] {
+    for (int shard = 4; shard < 30; ++shard) {
+      if (must(w.client.call({"HGET", redis_contract::ledger_key(shard), "id"})).text != mine) return false;
+    }
+    return true;
+  }),
+            0);
+  ASSERT_GE(w.eventually([&] { return w.keeper->counters().shards_ready == 64; }), 0);
+  EXPECT_EQ(w.keeper->counters().epochs_opened, 64) << "no epoch was spent for it";
+}
+
+// What lies in Redis for a recovery, forged: epochs, records and ceilings that nobody can have.
+TEST(Loops, ClaimsThatNoSidecarCanHaveMadeAreNotBelieved) {
+  LoopsWorld w;
+  w.start();
+  ASSERT_GE(w.eventually([&] { return w.keeper->counters().shards_ready == 64; }), 0);
+  const std::string claims = redis_contract::claims_key(4), watermarks = redis_contract::watermark_key(4);
+  const std::string bucket = "shop/acme|calls$";
+  must(w.client.call({"HSET", watermarks, "a", "7"}));
+  must(w.client.call({"HSET",
+                      claims,
+                      "l:a",
+                      "4294967303",
+                      "l:b",
+                      "9223372036854775807",
+                      "l:c",
+                      "-3",
+                      "l:d",
+                      "word",
+                      "c:9007199254740993:x:" + bucket,
+                      "5",
+                      "c:-1:x:" + bucket,
+                      "5",
+                      "c:1:x:" + bucket,
+                      "9223372036854775807",
+                      "c:2:x:" + bucket,
+                      "9007199254740991",
+                      "c:2:y:" + bucket,
+                      "9007199254740991",
+                      "c:1048577:z:" + bucket,
+                      "1",
+                      "c:1048578:z:" + bucket,
+                      "1"}));
+  const std::vector<ledger::ShardEpoch> ours{{.shard = 4, .number = 1}};
+  const auto known = must(escrow::known_outside(w.client, ours, w.env.wall_s()));
+  const auto& shard = known.shards[4];
+  EXPECT_EQ(known.refused, 7) << known.refused_example;
+  EXPECT_EQ(shard.incarnations.at("a"), 4294967303);
+  EXPECT_EQ(shard.incarnations.at("b") + shard.incarnations.at("c") + shard.incarnations.at("d"), 0);
+  EXPECT_EQ(shard.epoch, 1048577);
+  EXPECT_EQ(shard.buckets.at({2, bucket}).ceiling, kMaxInteger);
 }
 
 TEST(Loops, AHelloRegistersAndAColdBucketIsFunded) {

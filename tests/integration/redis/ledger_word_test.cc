@@ -75,6 +75,25 @@ TEST_F(LedgerWord, AClaimThatIsNoNumberOfALedgerStopsNobody) {
   EXPECT_EQ(odd, "");
 }
 
+// Whoever may lease may write there.
+TEST_F(LedgerWord, WhatIsNoCountIsDroppedAndToldAnew) {
+  pulse(0, 5, 5);
+  for (const std::string field : {"gen", "mark", "cgen", "claimed", "all"}) {
+    for (const std::string text : {"abc", "", "-1", "nan", "inf", "1e30", "9007199254740992"}) {
+      s.call({"HSET", ledger, field, text});
+      lease(0, 5);  // finds it first
+      EXPECT_EQ(pulse(0, 6, 6)[2], 0) << field << " = " << text;
+      EXPECT_EQ(odd, field + " is no count") << text;
+      EXPECT_NE(lease(0, 5), "EPOCH") << field << " = " << text;
+      pulse(0, 6, 6);
+      EXPECT_EQ(odd, "");
+      EXPECT_EQ(s.call({"HMGET", ledger, "gen", "mark", "cgen"}).elements.at(1).text, "6");
+    }
+  }
+  s.call({"HSET", ledger, "cgen", "abc", "claimed", "x"});
+  EXPECT_EQ(seal(0), 1);
+}
+
 // A data folder, or a Redis, that has served another ledger says nothing of this one.
 TEST_F(LedgerWord, WhatIsKnownOfAnotherLedgerStopsNobody) {
   pulse(0, 5);
