@@ -282,7 +282,7 @@ TEST(Amounts, DurationIsInSecondsRoundedUp) {
 
 TEST(Amounts, WithoutAnEstimateRecentRequestsSayWhatIsHeld) {
   World world;
-  Pod& pod = begin_with(world, 1'000, header_amount(0));
+  Pod& pod = begin_with(world, 10'000, header_amount(0));
   for (int i = 0; i < 40; ++i) EXPECT_EQ(answered(world, pod, {{"X-Tokens", "64"}}), "");
   EXPECT_EQ(answered(world, pod, {}), "") << "the next is charged by them where it does not say";
   const uint64_t units = counted(pod).units[static_cast<size_t>(Basis::kAbsent)].load();
