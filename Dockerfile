@@ -4,17 +4,27 @@
 # --platform linux/arm64 (or amd64) builds for another machine. scripts/images.sh builds both and writes SBOM and checksums beside them.
 #
 # BINARIES=prebuilt takes the programs from prebuilt/ in the context in place of building them; they must be Debian 12's.
+# BASE=debian@sha256:… pins what both begin with.
 ARG BINARIES=build
+ARG BASE=debian:bookworm-slim
 
-FROM debian:bookworm-slim AS build
+FROM ${BASE} AS build
 WORKDIR /src
 COPY scripts/setup.sh scripts/
 RUN scripts/setup.sh build
-COPY . .
+COPY CMakeLists.txt CMakePresets.json ./
+COPY cmake cmake
+COPY core core
+COPY migrations migrations
+COPY openapi openapi
+COPY operator operator
+COPY scripts scripts
+COPY sidecar sidecar
+COPY tests tests
 RUN cmake --preset release && ninja -C build/release tallygate-operator tallygate-sidecar \
     && install -Dst /programs build/release/bin/tallygate-operator build/release/bin/tallygate-sidecar
 
-FROM debian:bookworm-slim AS prebuilt
+FROM ${BASE} AS prebuilt
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates tzdata libcpprest2.10 libyaml-cpp0.7 libpqxx-6.4 \
       libhiredis0.14 libprometheus-cpp-core1.0 libspdlog1.10 libfmt9 libdate-tz3 libcurl4 libssl3 zlib1g libbrotli1 libzstd1
 COPY prebuilt/ /programs/

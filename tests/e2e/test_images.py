@@ -106,6 +106,16 @@ class InTheirRoots(StackTest):
 
 
 class Dockerfile(unittest.TestCase):
+    def test_copies_by_name(self):
+        """What lies in the folder beside the sources (keys, logs, another's build) gets into no image."""
+        lines = (ROOT / "Dockerfile").read_text().splitlines()
+        copied = {name for line in lines if line.startswith("COPY ") and "--from" not in line for name in line.split()[1:-1]}
+        let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+        self.assertIn("*", (ROOT / ".dockerignore").read_text().splitlines())
+        self.assertEqual({name.split("/")[0] for name in copied}, let_in)
+        for name in copied - {"prebuilt/"}:
+            self.assertTrue((ROOT / name).exists(), name)
+
     def test_build(self):
         """Both images by the real Dockerfile, the programs taken as they were built here. TALLYGATE_IMAGES=1 runs it: it takes minutes."""
         if not os.environ.get("TALLYGATE_IMAGES"):
