@@ -17,6 +17,14 @@ Result<int64_t> narrow(Wide value) {
   return static_cast<int64_t>(value);
 }
 
+constexpr std::string_view kCurrencies =
+    "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF "
+    "CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG "
+    "HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA "
+    "MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD "
+    "RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX "
+    "USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW ZWL ";
+
 bool is_one_of(std::string_view currency, std::string_view list) {
   for (size_t at = 0; at + 3 <= list.size(); at += 4) {
     if (list.substr(at, 3) == currency) return true;
@@ -25,6 +33,8 @@ bool is_one_of(std::string_view currency, std::string_view list) {
 }
 
 }  // namespace
+
+bool is_currency(std::string_view text) { return text.size() == 3 && is_one_of(text, kCurrencies); }
 
 Result<int> currency_digits(std::string_view currency) {
   if (currency.size() != 3) return fail(Errc::kInvalid, "a currency is three upper-case letters, such as GBP");

@@ -16,6 +16,9 @@ inline constexpr int kMicroDecimals = 6;
 // An upper bound on every count and limit, so that JSON readers keep it exact: 2^53 − 1.
 inline constexpr int64_t kMaxInteger = 9'007'199'254'740'991;
 
+// ISO 4217, in use as money: the one list, for manifests, the API and the commands.
+bool is_currency(std::string_view text);
+
 // ISO 4217 minor digits: 2 for most, 0 for JPY and the like, 3 for KWD and the like; fails on what is not three
 // upper-case letters.
 Result<int> currency_digits(std::string_view currency);

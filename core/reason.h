@@ -24,11 +24,11 @@ inline constexpr std::string_view kReasons[] = {
     "BalanceExhausted", "DebtLimitExceeded", "InsufficientBalance", "MeterNotInPlan", "NoCost", "NoRate", "NoWallet",
     "QuotaExhausted", "UnsupportedCharge", "ZeroBalance",
     // What the request says.
-    "AlreadyCommitted", "AlreadyReleased", "AmbiguousBody", "BalanceLimit", "CurrencyMismatch", "CurrencyRequired",
-    "IdempotencyMismatch", "InvalidAmount", "InvalidCall", "InvalidExpiry", "InvalidFields", "InvalidKey",
-    "InvalidRequest", "InvalidSignature", "MalformedForm", "MalformedJson", "MalformedQuery", "PaymentRefused",
-    "ReasonRequired", "Refused", "TopUpLimit", "UnknownGate", "UnknownQuote", "UnknownReservation", "UnknownTopUp",
-    "UnknownUsage", "UnsupportedMediaType", "WrongMode",
+    "AlreadyCommitted", "AlreadyReleased", "AmbiguousBody", "BalanceLimit", "CurrencyMismatch", "CurrencyNotDeclared",
+    "CurrencyRequired", "IdempotencyMismatch", "InvalidAmount", "InvalidCall", "InvalidExpiry", "InvalidFields",
+    "InvalidKey", "InvalidRequest", "InvalidSignature", "MalformedForm", "MalformedJson", "MalformedQuery",
+    "PaymentRefused", "ReasonRequired", "Refused", "TopUpLimit", "UnknownGate", "UnknownQuote", "UnknownReservation",
+    "UnknownTopUp", "UnknownUsage", "UnsupportedMediaType", "WalletInUse", "WrongMode",
     // What cannot be known or kept just now.
     "LogFull", "NotReady", "PolicyUnavailable", "QuotaUnavailable", "TooManyWaiting", "Unavailable",
     "WaitingLimitReached"};

@@ -13,7 +13,7 @@ build=(
 )
 # The real parts of tests, demo and benchmarks; style.
 run=(
-  redis-server postgresql postgresql-contrib nginx-light wrk openssl python3 python3-venv procps curl util-linux
+  redis-server postgresql postgresql-contrib pgbouncer nginx-light wrk openssl python3 python3-venv procps curl util-linux
   clang-format faketime iproute2 nftables python3-yaml lua5.1
 )
 # A Kubernetes node, for tests/node.

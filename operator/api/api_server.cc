@@ -12,6 +12,7 @@ PoolOptions pool_options(std::string url, const ApiSettings& settings, std::shar
   return {.database_url = std::move(url),
           .connections_max = static_cast<size_t>(settings.connections),
           .deadline_ms = settings.deadline_ms,
+          .pooled = settings.database_pooled,
           .history = std::move(history)};
 }
 

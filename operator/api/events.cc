@@ -1,4 +1,5 @@
-// CloudEvents 1.0 over HTTP: structured (one event) and batched. Extension attributes are taken and not looked at.
+// CloudEvents 1.0 over HTTP: structured (one event) and batched, all or none, or with Prefer: handling=lenient each by
+// itself. Extension attributes are taken and not looked at.
 #include <set>
 
 #include "core/utf8.h"
@@ -12,7 +13,6 @@ namespace tallygate::api {
 namespace {
 
 using nlohmann::json;
-using Faults = std::vector<std::pair<std::string, std::string>>;
 
 constexpr char kEventType[] = "dev.tallygate.usage.v1";
 constexpr size_t kEventsMax = 100;
@@ -40,10 +40,11 @@ bool is_attribute_name(std::string_view name) {
   return !name.empty() && name.size() <= 20;
 }
 
-UsageItem read_event(const Call& call, const json& event, const std::string& place, Faults& faults) {
+UsageItem read_event(const Call& call, const json& event, const std::string& place) {
   static const std::set<std::string> kKnown = {"specversion", "id",         "source",          "type", "time",
                                                "subject",     "dataschema", "datacontenttype", "data"};
   UsageItem item;
+  Faults& faults = item.faults;
   item.place = place;
   if (!event.is_object()) {
     faults.emplace_back(place.empty() ? "body" : place.substr(0, place.size() - 1), "must be an event");
@@ -73,7 +74,8 @@ UsageItem read_event(const Call& call, const json& event, const std::string& pla
   item.at_ns = call.now_ns;
   Fields data(event.contains("data") ? event["data"].dump() : "null", place + "data.");
   read_usage(data, item);
-  if (const std::string time = attribute(event, "time", place, false, faults); !time.empty()) {
+  const std::string time = attribute(event, "time", place, false, faults);
+  if (!time.empty()) {
     if (const auto at_ns = parse_moment(time)) {
       item.at_ns = *at_ns;
       Fields moment("{}", place);
@@ -83,9 +85,14 @@ UsageItem read_event(const Call& call, const json& event, const std::string& pla
       faults.emplace_back(place + "time", "must be a moment of RFC 3339 such as 2026-11-21T10:07:46Z");
     }
   }
-  item.fingerprint = sha256_hex(data.canonical() + (event.contains("time") ? event["time"].dump() : ""));
+  set_fingerprint(item, data.canonical(), time);
   for (auto& fault : data.take_faults()) faults.push_back(std::move(fault));
   return item;
+}
+
+// RFC 7240: the good ones of a batch are wanted, and what is wrong with the others.
+bool prefers_lenient(const http::Request& request) {
+  return request.header("prefer").find("handling=lenient") != std::string_view::npos;
 }
 
 }  // namespace
@@ -106,23 +113,15 @@ http::Response record_events(Call& call) {
   std::string why;
   const auto body = parse_strict(call.request.body, why);
   if (!body) return http::problem_response({400, "MalformedJson", "The body cannot be read: " + why + ".", "", {}});
-  Faults faults;
-  std::vector<UsageItem> items;
-  if (!batch) {
-    items.push_back(read_event(call, *body, "", faults));
-  } else if (!body->is_array() || body->empty() || body->size() > kEventsMax) {
-    faults.emplace_back("body", "must be an array of 1 to 100 events");
-  } else {
-    std::set<std::string> ids;
-    for (size_t i = 0; i < body->size(); ++i) {
-      const std::string place = "events[" + std::to_string(i) + "].";
-      items.push_back(read_event(call, (*body)[i], place, faults));
-      if (!items.back().id.empty() && !ids.insert(items.back().id).second)
-        faults.emplace_back(place + "id", "comes twice");
-    }
+  if (!batch) return book_usage(call, {read_event(call, *body, "")}, Booking::kAll);
+  if (!body->is_array() || body->empty() || body->size() > kEventsMax) {
+    return faulty_fields({{"body", "must be an array of 1 to 100 events"}});
   }
-  if (!faults.empty()) return faulty_fields(faults);
-  return book_usage(call, items, true);
+  std::vector<UsageItem> items;
+  for (size_t i = 0; i < body->size(); ++i) {
+    items.push_back(read_event(call, (*body)[i], "events[" + std::to_string(i) + "]."));
+  }
+  return book_usage(call, std::move(items), prefers_lenient(call.request) ? Booking::kGood : Booking::kAll);
 }
 
 }  // namespace tallygate::api

@@ -12,9 +12,8 @@ using nlohmann::json;
 
 constexpr size_t kLabelsMax = 16;
 constexpr size_t kFaultsMax = 32;
-constexpr Micros kAmountMax = 1'000'000'000'000'000;
-
-bool is_currency(std::string_view text) { return currency_digits(text).has_value(); }
+constexpr Micros kAmountMax = 999'999'999'999'999;
+constexpr size_t kWholeDigitsMax = 9;
 
 // Splits at '&'; nothing where an escape is broken or a name comes twice.
 std::optional<std::map<std::string, std::string>> parse_query(const std::string& query) {
@@ -129,12 +128,12 @@ Micros Fields::amount(const std::string& name, Micros min, bool negative) {
   const std::string value = text(name, 40);
   if (value.empty()) return 0;
   const auto micros = parse_money(value, negative);
-  if (!micros) {
-    refuse(name, "must be a decimal string such as \"12.50\", with at most 6 decimals");
+  const std::string_view whole = std::string_view(value).substr(value.front() == '-' ? 1 : 0);
+  if (!micros || std::min(whole.find('.'), whole.size()) > kWholeDigitsMax) {
+    refuse(name, "must be a decimal string such as \"12.50\", with at most 9 digits and 6 decimals");
   } else if (*micros > kAmountMax || *micros < -kAmountMax || (!negative && *micros < min) ||
              (negative && *micros == 0)) {
-    refuse(name,
-           negative ? "must not be 0, nor beyond 1000000000" : "must be from " + format_money(min) + " to 1000000000");
+    refuse(name, negative ? "must not be 0" : "must be from " + format_money(min) + " to " + format_money(kAmountMax));
   } else {
     return *micros;
   }
@@ -306,5 +305,12 @@ void Fields::refuse_unasked() {
 }
 
 std::string Fields::canonical() const { return json_->value.dump(); }
+
+std::string Fields::canonical_with(const std::string& name, const std::string& text) const {
+  if (!json_->value.contains(name)) return canonical();
+  json value = json_->value;
+  value[name] = text;
+  return value.dump();
+}
 
 }  // namespace tallygate::api

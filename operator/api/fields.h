@@ -32,7 +32,7 @@ class Fields {
 
   // Members of the body. Texts are UTF-8 without control characters.
   std::string text(const std::string& name, size_t max, bool required = true);
-  Micros amount(const std::string& name, Micros min, bool negative = false);  // a decimal string; at most 10^15 micros
+  Micros amount(const std::string& name, Micros min, bool negative = false);  // a decimal string; below 10^15 micros
   std::optional<Micros> optional_amount(const std::string& name, Micros min);
   std::optional<std::string> currency(const std::string& name = "currency", bool required = false);
   std::optional<int64_t> integer(const std::string& name, int64_t min, int64_t max, bool required = true);
@@ -59,6 +59,8 @@ class Fields {
   std::vector<std::pair<std::string, std::string>> take_faults();
   // Of the whole body, members in one order: equal for bodies that say the same.
   std::string canonical() const;
+  // The same with a member, where it is there, as `text`: of those that have several spellings.
+  std::string canonical_with(const std::string& name, const std::string& text) const;
 
  private:
   struct Json;

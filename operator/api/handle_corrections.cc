@@ -24,7 +24,7 @@ std::optional<http::Response> refusal_of(std::string_view status) {
   if (status == "mismatch") return faulty_fields({{"id", "was used for another correction"}});
   if (status == "too_old") {
     return faulty_fields({{"corrects",
-                           "is usage of more than 35 days ago, which can no longer be billed: adjust the wallet or the "
+                           "is usage of more than 34 days ago, which can no longer be billed: adjust the wallet or the "
                            "invoice instead"}});
   }
   return faulty_fields({{"corrects",

@@ -57,7 +57,7 @@ Result<std::string> wallet_currency(Call& call, const std::string& key) {
       call,
       "select coalesce((select currency from credit_reservations where tenant = $1 and call_id = $2 "
       "and currency = any(string_to_array($4, ','))), $3, "
-      "(select min(currency) from wallets where tenant = $1 having count(*) = 1))",
+      "(select min(currency) from wallets where tenant = $1 and closed_at is null having count(*) = 1))",
       {call.tenant, key, named ? ledger::Param(billing->wallet->currency) : std::nullopt, convertible});
   if (!rows) return tl::unexpected(rows.error());
   return std::string(rows->text(0, 0));

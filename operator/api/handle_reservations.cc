@@ -1,6 +1,7 @@
 // Holds by call id: made, looked at, committed, released.
 #include "operator/api/call.h"
 #include "operator/api/quotes.h"
+#include "operator/api/seal.h"
 #include "operator/api/text.h"
 #include "operator/api/wallet_json.h"
 
@@ -24,7 +25,7 @@ http::Response resolved(int status, const WalletResult& result,
                         const std::optional<QuotedAmount>& quoted = std::nullopt) {
   JsonWriter json;
   json.begin_object();
-  put_text_unless_empty(json, "transactionId", result.transaction_id == 0 ? "" : std::to_string(result.transaction_id));
+  put_text_unless_empty(json, "transactionId", result.transaction);
   json.key("duplicate");
   json.value(result.duplicate);
   put_reservation(json, result);
@@ -76,6 +77,7 @@ int64_t expiry_of(const Call& call, Fields& fields) {
 void create_reservation(const AsyncCallPtr& call) {
   Fields fields(call->request, Fields::Body::kRequired);
   const std::string call_id = fields.text("callId", kCallIdMax);
+  if (call_id == "." || call_id == "..") fields.refuse("callId", "must not be . or .., which no path can name");
   const Micros amount = fields.amount("amount", 1);
   const auto currency = fields.currency();
   const std::string description = fields.text("description", kDescriptionMax, false);
@@ -95,7 +97,7 @@ void create_reservation(const AsyncCallPtr& call) {
 http::Response list_reservations(Call& call) {
   Fields fields(call.request, Fields::Body::kNone);
   const auto state = fields.query_word("state", {"pending", "committed", "released", "expired"});
-  const auto before = fields.query_cursor('r');
+  const auto before = read_list_cursor(call, fields, 'R');
   const int64_t limit = fields.query_integer("limit", 1, kPageMax).value_or(kPageDefault);
   if (auto refused = fields.refusal()) return *refused;
   auto rows = select_as_tenant(call, "select * from wallet_reservations($1, $2, $3, $4)",
@@ -109,7 +111,7 @@ http::Response list_reservations(Call& call) {
   json.end_array();
   if (rows->size() == static_cast<size_t>(limit)) {
     json.key("nextCursor");
-    json.value(make_cursor('r', rows->integer(rows->size() - 1, 0)));
+    json.value(list_cursor(call, 'R', rows->integer(rows->size() - 1, 0)));
   }
   json.end_object();
   return http::json_response(200, json.take());

@@ -1,6 +1,7 @@
 // The wallet: what is there, what happened, purchases, adjustments, the kill switch.
 #include "operator/api/call.h"
 #include "operator/api/quotes.h"
+#include "operator/api/seal.h"
 #include "operator/api/text.h"
 #include "operator/api/wallet_history.h"
 #include "operator/api/wallet_json.h"
@@ -17,7 +18,7 @@ http::Response moved(const WalletResult& result, Micros amount,
   JsonWriter json;
   json.begin_object();
   json.key("transactionId");
-  json.value(std::to_string(result.transaction_id));
+  json.value(result.transaction);
   json.key("duplicate");
   json.value(result.duplicate);
   put_money(json, "amount", amount, result.currency);
@@ -44,12 +45,15 @@ Result<WalletResult> wallet_in(const WalletResult& wallet, const std::string& cu
   return out;
 }
 
-void put_transaction(JsonWriter& json, const ledger::Rows& rows, size_t row) {
+void put_transaction(const Call& call, JsonWriter& json, const ledger::Rows& rows, size_t row) {
   using Column = HistoryColumn;
   const std::string currency(rows.text(row, Column::kCurrency));
   json.begin_object();
   json.key("id");
-  json.value(rows.text(row, Column::kId));
+  // Of usage the number of its first transfer, behind a "u": another sequence.
+  const bool usage = !rows.is_null(row, Column::kUnits);
+  json.value(usage ? "u" + shown_number(call, rows.integer(row, Column::kPlace))
+                   : shown_number(call, rows.integer(row, Column::kId)));
   json.key("kind");
   json.value(rows.text(row, Column::kKind));
   json.key("currency");
@@ -139,7 +143,7 @@ http::Response get_wallet(Call& call) {
 http::Response list_transactions(Call& call) {
   Fields fields(call.request, Fields::Body::kNone);
   const auto currency = fields.query_currency();
-  const auto before = fields.query_cursor('h');
+  const auto before = read_list_cursor(call, fields, 'H');
   const int64_t limit = fields.query_integer("limit", 1, kPageMax).value_or(kPageDefault);
   if (auto refused = fields.refusal()) return *refused;
   auto rows = select_as_tenant(call, "select * from wallet_transactions($1, $2, $3, $4)",
@@ -149,11 +153,11 @@ http::Response list_transactions(Call& call) {
   json.begin_object();
   json.key("items");
   json.begin_array();
-  for (size_t row = 0; row < rows->size(); ++row) put_transaction(json, *rows, row);
+  for (size_t row = 0; row < rows->size(); ++row) put_transaction(call, json, *rows, row);
   json.end_array();
   if (rows->size() == static_cast<size_t>(limit)) {
     json.key("nextCursor");
-    json.value(make_cursor('h', rows->integer(rows->size() - 1, HistoryColumn::kPlace)));
+    json.value(list_cursor(call, 'H', rows->integer(rows->size() - 1, HistoryColumn::kPlace)));
   }
   json.end_object();
   return http::json_response(200, json.take());

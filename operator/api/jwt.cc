@@ -102,7 +102,7 @@ void add_words(const std::string& words, std::vector<std::string>& out) {
   }
 }
 
-// "scope", "scopes" and "scp": words, or an array of them, for issuers differ.
+// "scope", "scopes" and "scp": words, or an array of texts of them, for issuers differ.
 Result<std::vector<std::string>> all_scopes(const json& claims) {
   std::vector<std::string> scopes;
   for (const char* name : {"scope", "scopes", "scp"}) {
@@ -115,7 +115,7 @@ Result<std::vector<std::string>> all_scopes(const json& claims) {
     if (!found->is_array()) return refuse(std::string(name) + " is neither a string nor an array");
     for (const auto& one : *found) {
       if (!one.is_string()) return refuse(std::string(name) + " holds something else than strings");
-      scopes.push_back(one.get<std::string>());
+      add_words(one.get_ref<const std::string&>(), scopes);
     }
   }
   if (scopes.size() > kScopesMax) return refuse("it has too many scopes");

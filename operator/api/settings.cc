@@ -40,7 +40,7 @@ config::Parser<QuotedPair> quoted_pair() {
       return config::refuse(config::quoted(in) + " is no pair of currencies with a rate", fix);
     }
     QuotedPair pair{std::string(in.substr(0, slash)), std::string(in.substr(slash + 1, equals - slash - 1)), {}};
-    if (!currency_digits(pair.from) || !currency_digits(pair.to) || pair.from == pair.to) {
+    if (!is_currency(pair.from) || !is_currency(pair.to) || pair.from == pair.to) {
       return config::refuse(config::quoted(in) + " does not name two currencies of ISO 4217", fix);
     }
     const auto rate = parse_exchange_rate(in.substr(equals + 1));
@@ -163,6 +163,12 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
           "the same database by a login of the API's own, a member of tallygate_api alone (of tallygate_admin too "
           "where "
           "adjustments are made over the API); default: --database-url");
+  options.add("api-database-pooled", &s.database_pooled, config::boolean())
+      .env()
+      .fallback("false")
+      .help(
+          "the API's database URL leads through a pooler with pool_mode=transaction: role and time-outs are then said "
+          "in each transaction, and no statement is prepared");
   options.add("api-connections", &s.connections, config::integer(1, 256))
       .env()
       .fallback("16")

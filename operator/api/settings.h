@@ -24,6 +24,7 @@ struct ApiSettings {
   int64_t jwt_leeway_ms = 30'000;
   std::string service_tokens_file, providers_file;
   int64_t io_threads = 2;
+  bool database_pooled = false;
   int64_t connections = 16, workers = 128, rate_per_second = 200, rate_burst = 400;
   int64_t deadline_ms = 5'000, drain_ms = 10'000;
   int64_t body_bytes_max = 256 * 1024, bodies_bytes_max = 64 * 1024 * 1024;

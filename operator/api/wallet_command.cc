@@ -28,8 +28,8 @@ config::Parser<std::string> tenant_id() {
 
 config::Parser<std::string> currency_code() {
   return {[](std::string_view in) -> config::Parsed<std::string> {
-            if (!currency_digits(in))
-              return config::refuse(config::quoted(in) + " is no currency", "write its code, such as GBP");
+            if (!is_currency(in))
+              return config::refuse(config::quoted(in) + " is no currency of ISO 4217", "write its code, such as GBP");
             return std::string(in);
           },
           "CODE"};
@@ -206,6 +206,23 @@ int run_show(Env& env, const WalletSettings& settings) {
   return 0;
 }
 
+int run_close(Env& env, const WalletSettings& settings) {
+  WalletResult result;
+  const auto done = transact(env, settings, [&](ledger::Transaction& transaction) -> Result<void> {
+    auto rows = transaction.exec("select * from close_wallet($1, $2, $3, $4, $5)",
+                                 {settings.tenant, currency_param(settings), settings.reason, settings.actor,
+                                  ledger::timestamp_text(env.wall_ns())});
+    if (!rows) return tl::unexpected(rows.error());
+    result = read_wallet_result(*rows);
+    return {};
+  });
+  if (!done) return failed(done.error());
+  if (!result.success) return refused(result);
+  std::printf("closed the wallet in %s%s; a credit opens it again\n", result.currency.c_str(),
+              result.duplicate ? " (it was closed before)" : "");
+  return 0;
+}
+
 int run_history(Env& env, const WalletSettings& settings) {
   const auto done = transact(env, settings, [&](ledger::Transaction& transaction) -> Result<void> {
     auto rows = transaction.exec("select * from wallet_transactions($1, $2, null, $3)",
@@ -230,7 +247,7 @@ int run_history(Env& env, const WalletSettings& settings) {
 }  // namespace
 
 void declare_wallet(config::OptionSet& options, WalletAction action, WalletSettings& s) {
-  const bool writes = action == WalletAction::kCredit || action == WalletAction::kAdjust;
+  const bool moves = action == WalletAction::kCredit || action == WalletAction::kAdjust;
   ledger::declare_database(options, s.database);
   options.add("tenant", &s.tenant, tenant_id()).required().help("whose wallet");
   options.add("currency", &s.currency, currency_code())
@@ -238,12 +255,15 @@ void declare_wallet(config::OptionSet& options, WalletAction action, WalletSetti
   if (action == WalletAction::kHistory) {
     options.add("limit", &s.limit, config::integer(1, 500)).fallback("50").help("how many, newest first");
   }
-  if (!writes) return;
-  options.add("amount", &s.amount, amount_of(action == WalletAction::kAdjust))
-      .required()
-      .help("in the currency, not in minor units");
+  if (!moves && action != WalletAction::kClose) return;
+  if (moves) {
+    options.add("amount", &s.amount, amount_of(action == WalletAction::kAdjust))
+        .required()
+        .help("in the currency, not in minor units");
+  }
   options.add("reason", &s.reason, clean(500)).required().help("why; kept in the audit log");
   options.add("actor", &s.actor, clean(200)).required().help("who; kept in the audit log");
+  if (!moves) return;
   options.add("idempotency-key", &s.idempotency_key, clean(255))
       .required()
       .help("of your choice; the same key again does nothing twice");
@@ -255,6 +275,8 @@ int run_wallet_command(Env& env, WalletAction action, const WalletSettings& sett
       return run_show(env, settings);
     case WalletAction::kHistory:
       return run_history(env, settings);
+    case WalletAction::kClose:
+      return run_close(env, settings);
     default:
       return run_change(env, action, settings);
   }

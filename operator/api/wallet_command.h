@@ -1,4 +1,4 @@
-// `tallygate-operator wallet credit|adjust|show|history`: the wallet from a terminal, as the database URL's user.
+// `tallygate-operator wallet credit|adjust|show|history|close`: the wallet from a terminal, as the database URL's user.
 // Writes need a key, so that a repetition after a lost answer does nothing twice, and an actor and a reason for the
 // audit log.
 #pragma once
@@ -13,7 +13,7 @@
 
 namespace tallygate::api {
 
-enum class WalletAction : uint8_t { kCredit, kAdjust, kShow, kHistory };
+enum class WalletAction : uint8_t { kCredit, kAdjust, kShow, kHistory, kClose };
 
 struct WalletSettings {
   ledger::DatabaseSettings database;

@@ -17,19 +17,21 @@ constexpr Refusal kRefusals[] = {
     {"IdempotencyMismatch", 422, "This key or call id was used for another request: this one needs its own."},
     {"Suspended", 403, "The tenant is suspended: no purchase and no new hold."},
     {"UnknownTenant", 404, "There is no such tenant."},
-    {"NoWallet", 404, "The tenant has no wallet in this currency: the first credit that names it makes one."},
+    {"NoWallet", 404, "The tenant has no wallet in this currency: the first credit in its plan's currency makes one."},
     {"UnknownReservation", 404, "There is no reservation for this call."},
     {"CurrencyRequired", 422, "The tenant has several wallets: name a currency."},
     {"CurrencyMismatch", 422, "The reservation is in another currency."},
+    {"CurrencyNotDeclared", 422, "Neither the tenant's plan nor a wallet of its manifest is in this currency."},
     {"TenantDeleted", 410, "The tenant was deleted: no purchase and no new hold."},
     {"AlreadyCommitted", 409, "The call was committed before."},
-    {"AlreadyReleased", 409, "The call's hold was released before."},
+    {"AlreadyReleased", 409, "The call's hold was released, or expired, before: another call needs an id of its own."},
     {"InvalidAmount", 422, "The amount is out of range."},
     {"InvalidKey", 422, "The Idempotency-Key must have 1 to 255 characters and not begin with '~'."},
     {"InvalidCall", 422, "The call id must have 1 to 255 characters."},
     {"InvalidExpiry", 422, "The expiry must be after now."},
     {"ReasonRequired", 422, "A reason is required."},
     {"BalanceLimit", 422, "The balance would be out of range."},
+    {"WalletInUse", 409, "The wallet is not empty, or suspended, or its currency is that of the tenant's plan."},
 };
 
 // Nothing for a reason that clients are not told.
@@ -41,7 +43,8 @@ const Refusal* refusal_of(std::string_view reason) {
 
 // The field that a refusal is about, where it is one of the request's.
 const char* field_of(std::string_view reason) {
-  if (reason == "CurrencyRequired" || reason == "CurrencyMismatch") return "currency";
+  if (reason == "CurrencyRequired" || reason == "CurrencyMismatch" || reason == "CurrencyNotDeclared")
+    return "currency";
   if (reason == "InvalidAmount" || reason == "BalanceLimit") return "amount";
   if (reason == "InvalidKey") return "Idempotency-Key";
   if (reason == "InvalidCall") return "callId";

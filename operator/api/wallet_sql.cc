@@ -6,6 +6,7 @@
 
 #include "core/telemetry/log.h"
 #include "operator/api/call.h"
+#include "operator/api/seal.h"
 #include "operator/api/text.h"
 #include "operator/api/wallet_json.h"
 
@@ -181,7 +182,8 @@ struct Pending {
   std::string function;
   ledger::Params params;
   std::function<http::Response(const WalletResult&)> respond;
-  void answer(const Result<WalletResult>& result) const {
+  void answer(Result<WalletResult> result) const {
+    if (result) result->transaction = shown_number(*call, result->transaction_id);
     call->answer(!result            ? failure_response(*call, result.error())
                  : !result->success ? refusal_response(*result)
                                     : respond(*result));
@@ -219,7 +221,9 @@ Result<WalletResult> run_wallet(Call& call, const std::string& function, ledger:
                                 const std::optional<QuotedAmount>& quoted) {
   if (may_recall) add_recall(call, params);
   auto result = run_once(call, function, params, quoted, false);
-  return with_float(call, function, std::move(params), quoted, std::move(result));
+  result = with_float(call, function, std::move(params), quoted, std::move(result));
+  if (result) result->transaction = shown_number(call, result->transaction_id);
+  return result;
 }
 
 void answer_wallet(const AsyncCallPtr& call, const std::string& function, ledger::Params params, bool may_recall,

@@ -22,6 +22,7 @@ struct WalletResult {
   std::string reason, tenant, currency;
   Micros balance = 0, reserved = 0, floating = 0, effective = 0, debt_limit = 0, requested = 0, shortfall = 0;
   int64_t transaction_id = 0;  // 0: none
+  std::string transaction;     // the same as its tenant sees it (seal.h), in answers of the API
   int64_t reservation_id = 0;
   std::string call_id, state;
   Micros amount = 0, committed = 0, released = 0;

@@ -6,11 +6,12 @@
 #include <string>
 #include <string_view>
 
+#include "core/billable.h"
+
 namespace tallygate::billing {
 
 inline constexpr size_t kMaxIdentifier = 100;
-// Stripe takes events of the past 35 days; an hour less, for the way there and for clocks that disagree.
-inline constexpr int64_t kMaxEventAgeS = int64_t{35} * 24 * 3600 - 3600;
+inline constexpr int64_t kMaxEventAgeS = kStripeTakesS;
 // For so long a repeated identifier certainly counts once: Stripe says "at least 24 hours".
 inline constexpr int64_t kIdentifierKeptS = int64_t{23} * 3600;
 

@@ -18,6 +18,8 @@ const char* to_text(Outcome::State state) {
       return "delivered";
     case Outcome::State::kDead:
       return "dead";
+    case Outcome::State::kHeld:
+      return "held";
     case Outcome::State::kPending:
       break;
   }

@@ -23,7 +23,7 @@ struct Submission {
 
 // What became of one.
 struct Outcome {
-  enum class State : uint8_t { kDelivered, kPending, kDead };
+  enum class State : uint8_t { kDelivered, kPending, kDead, kHeld };
   int64_t id = 0;
   State state = State::kPending;
   std::string error;

@@ -14,6 +14,9 @@ constexpr int64_t kPollMs = 500;          // how often due rows are looked for
 constexpr int64_t kBacklogMs = 2'000;     // how often the outbox is counted
 constexpr int64_t kEnqueueLimit = 5'000;  // aggregates in one transaction
 constexpr size_t kQueueLow = 64;          // below this more rows are claimed
+constexpr int64_t kLookBackMs = 10'000;
+constexpr size_t kLookBackLimit = 4;
+constexpr int64_t kDoubtKeptMs = 900'000;
 
 std::string key_of(const MeterEvent& event) { return event.customer + "|" + event.event_name; }
 
@@ -28,11 +31,12 @@ std::string refuse_to_send(const Submission& submission, int64_t now_s) {
 }
 
 Submitter::Submitter(Env& env, std::string database_url, SubmitterOptions options, SendEvent send,
-                     std::function<bool()> is_leader, metrics::Registry& registry)
+                     std::function<bool()> is_leader, metrics::Registry& registry, std::unique_ptr<EventWatch> watch)
     : env_(env),
       options_(options),
       send_(std::move(send)),
       is_leader_(std::move(is_leader)),
+      watch_(std::move(watch)),
       session_(std::move(database_url)),
       outbox_(env, session_),
       loop_(env),
@@ -73,6 +77,7 @@ void Submitter::run() {
     }
     record_finished();
     observe_backlog();
+    if (leads) look_back();
     // Whoever finishes a call wakes this thread.
     const bool may_claim = leads && room() && unrecorded_.empty() && env_.mono_ms() >= blocked_until_ms_;
     loop_.run_once(may_claim ? std::clamp<int64_t>(next_claim_ms_ - env_.mono_ms(), 1, kPollMs) : kPollMs);
@@ -172,6 +177,13 @@ Outcome Submitter::outcome_of(const Finished& finished) {
     outcome.sent = false;
     return outcome;
   }
+  if (!finished.held.empty()) {
+    outcome.state = Outcome::State::kHeld;
+    outcome.error = finished.held;
+    outcome.sent = false;
+    outcome.next_attempt_ms = env_.wall_ms();
+    return outcome;
+  }
   const Decision& decision = finished.decision;
   outcome.error = decision.detail;
   outcome.outcome_unknown = decision.outcome_unknown;
@@ -233,6 +245,13 @@ void Submitter::tell(const Finished& finished, const Outcome& outcome) {
     const auto& units = event.value < 0 ? metrics_->taken_off_units : metrics_->delivered_units;
     units.add(std::abs(static_cast<double>(event.value)));
   }
+  if (!finished.held.empty()) {
+    static log::Throttle throttle(10);
+    log::warn(throttle, "usage is held: Stripe would take it and bill it to nobody",
+              {{"tenant", finished.submission.tenant}, {"meter", event.event_name}, {"error", finished.held}});
+    doubt("usage of " + finished.submission.tenant + " is held: " + finished.held);
+    return;
+  }
   if (!finished.refused.empty() || finished.decision.verdict != Verdict::kBlocked) return;
   blocked_until_ms_ = env_.mono_ms() + options_.blocked_pause_ms;
   metrics_->blocked.set(1);
@@ -272,6 +291,25 @@ void Submitter::observe_backlog() {
   status_.backlog = *backlog;
 }
 
+// What was taken since Stripe was last asked whether it counts. Told as an error: nobody else says it.
+void Submitter::look_back() {
+  if (!watch_ || env_.mono_ms() < next_look_back_ms_) return;
+  next_look_back_ms_ = env_.mono_ms() + kLookBackMs;
+  for (std::string& what : watch_->look_back(kLookBackLimit)) {
+    log::error("Stripe may not bill what it has taken: compare the meter's summaries with the ledger",
+               {{"error", what}});
+    doubt(std::move(what));
+  }
+  const std::lock_guard lock(mutex_);
+  if (env_.mono_ms() - doubted_ms_ > kDoubtKeptMs) status_.doubtful.clear();
+}
+
+void Submitter::doubt(std::string what) {
+  const std::lock_guard lock(mutex_);
+  doubted_ms_ = env_.mono_ms();
+  status_.doubtful = std::move(what);
+}
+
 // --- the senders
 
 void Submitter::send_loop() {
@@ -279,7 +317,8 @@ void Submitter::send_loop() {
   while (take(submission)) {
     Finished finished;
     finished.refused = refuse_to_send(submission, env_.wall_s());
-    if (finished.refused.empty()) {
+    if (finished.refused.empty() && watch_) finished.held = watch_->look(submission.event);
+    if (finished.refused.empty() && finished.held.empty()) {
       pace();
       ledger::fault_point("submitter.before_call");
       const int64_t begin_ns = env_.mono_ns();
@@ -288,7 +327,8 @@ void Submitter::send_loop() {
       metrics_->call_seconds.observe(static_cast<double>(env_.mono_ns() - begin_ns) / 1e9);
       finished.decision = classify(answer, submission.event.identifier);
       metrics_->result(finished.decision.result).add();
-    } else {
+      if (watch_ && finished.decision.verdict == Verdict::kDelivered) watch_->taken(submission.event);
+    } else if (!finished.refused.empty()) {
       metrics_->result("expired").add();
     }
     finished.submission = std::move(submission);

@@ -52,13 +52,26 @@ struct SubmitterOptions {
 // Calls Stripe once; any thread. `attempt` is part of the Idempotency-Key.
 using SendEvent = std::function<Answer(const MeterEvent& event, int64_t attempt)>;
 
+// What may be against an event although Stripe would take it (stripe_watch.h). Any thread.
+class EventWatch {
+ public:
+  virtual ~EventWatch() = default;
+  // Why it would be on no invoice; empty: nothing is known against it.
+  virtual std::string look(const MeterEvent& event) = 0;
+  // Stripe has taken it.
+  virtual void taken(const MeterEvent& event) = 0;
+  // Looks again, at most `limit` at a time, at what events were taken for; what may have been taken in vain, for
+  // people.
+  virtual std::vector<std::string> look_back(size_t limit) = 0;
+};
+
 // Why an event may not be sent (any more); empty: it may. Pure.
 std::string refuse_to_send(const Submission& submission, int64_t now_s);
 
 class Submitter {
  public:
   Submitter(Env& env, std::string database_url, SubmitterOptions options, SendEvent send,
-            std::function<bool()> is_leader, metrics::Registry& registry);
+            std::function<bool()> is_leader, metrics::Registry& registry, std::unique_ptr<EventWatch> watch = nullptr);
   ~Submitter();
   void start();
   void stop();
@@ -69,6 +82,7 @@ class Submitter {
     int64_t delivered = 0;  // since the start
     int64_t in_flight = 0;
     std::string blocked;  // why nothing is sent at present; empty: it is
+    std::string doubtful;  // what would be, or may have been, on no invoice: the last, for a while; empty: nothing
   };
   Status status() const;
 
@@ -77,6 +91,7 @@ class Submitter {
     Submission submission;
     Decision decision;
     std::string refused;  // set: no call was made
+    std::string held;     // set: no call was made, and it waits until that is mended
   };
   struct Metrics;
 
@@ -89,6 +104,8 @@ class Submitter {
   void tell(const Finished& finished, const Outcome& outcome);
   void give_back_queued();
   void observe_backlog();
+  void look_back();
+  void doubt(std::string what);
   bool room() const;
 
   void send_loop();
@@ -100,12 +117,14 @@ class Submitter {
   const SubmitterOptions options_;
   SendEvent send_;
   std::function<bool()> is_leader_;
+  const std::unique_ptr<EventWatch> watch_;  // may be null
   ledger::Session session_;
   Outbox outbox_;
   EventLoop loop_;
   std::unique_ptr<Metrics> metrics_;
   std::atomic<bool> stopping_ = false;
   int64_t next_enqueue_ms_ = 0, next_claim_ms_ = 0, next_backlog_ms_ = 0, blocked_until_ms_ = 0;
+  int64_t next_look_back_ms_ = 0, doubted_ms_ = 0;
   bool taken_over_ = false;
   std::vector<Outcome> unrecorded_;  // kept until PostgreSQL has them
 

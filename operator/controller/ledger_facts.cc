@@ -16,7 +16,7 @@ constexpr char kUsed[] =
 constexpr char kWallets[] =
     "select w.tenant, w.currency, w.balance_micros, w.held_micros, w.reserved_micros, w.debt_limit_micros "
     "from jsonb_to_recordset($1) as x (tenant text, currency text) "
-    "join wallets w on w.tenant = x.tenant and w.currency = x.currency";
+    "join wallets w on w.tenant = x.tenant and w.currency = x.currency and w.closed_at is null";
 constexpr char kSubmissions[] =
     "select tenant, count(*) filter (where state = 'dead'), count(*) filter (where state = 'held') from meter_submissions "
     "where state in ('dead', 'held') and tenant in (select jsonb_array_elements_text($1)) group by tenant";

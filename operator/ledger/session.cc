@@ -12,8 +12,13 @@ namespace {
 Errc errc_of(const pqxx::sql_error& error) {
   const std::string& state = error.sqlstate();
   const std::string klass = state.substr(0, 2);
-  // 08 connection, 40 rollback, 53 resources, 55 object in use, 57 shutdown.
-  if (klass == "08" || klass == "40" || klass == "53" || klass == "55" || klass == "57") return Errc::kUnavailable;
+  // 08 connection, 40 rollback, 53 resources, 55 object in use, 57 shutdown, 58 the server's own system.
+  for (const char* passing : {"08", "40", "53", "55", "57", "58"}) {
+    if (klass == passing) return Errc::kUnavailable;
+  }
+  // A standby, as after a failover: another connection may reach the primary. 25P03, 25P04: the transaction took so
+  // long that the server closed it. The rest of the class is ours: a statement that is not for where it stands.
+  if (state == "25006" || state == "25P03" || state == "25P04") return Errc::kUnavailable;
   if (klass == "22" || klass == "23" || klass == "P0") return Errc::kInvalid;
   // A migration has replaced a type, a function or an index that the statement had begun with.
   const std::string_view what = error.what();
@@ -216,10 +221,20 @@ struct Session::State {
   std::unique_ptr<pqxx::connection> connection;
   std::map<std::string, std::string> prepared = {};  // names by statement, on this connection
   std::function<Result<void>(Transaction&)> check = {};
+  bool pooled = false;
+
+  // What each connection has, and each transaction where another may have the connection in between.
+  std::string first_of_transaction() const {
+    return "set local jit = off; set local timezone = 'UTC'; set local client_min_messages = warning; "
+           "set local idle_in_transaction_session_timeout = " +
+           std::to_string(kIdleInTransaction_ms) + (setup.empty() ? "" : "; " + setup);
+  }
 };
 
-Session::Session(std::string url, std::string setup)
-    : state_(std::make_unique<State>(State{with_connection_bounds(url), std::move(setup), nullptr})) {}
+Session::Session(std::string url, std::string setup, Through through)
+    : state_(std::make_unique<State>(State{with_connection_bounds(url), std::move(setup), nullptr})) {
+  state_->pooled = through == Through::kPooler;
+}
 Session::~Session() = default;
 
 void Session::on_connect(std::function<Result<void>(Transaction&)> check) { state_->check = std::move(check); }
@@ -227,7 +242,7 @@ void Session::on_connect(std::function<Result<void>(Transaction&)> check) { stat
 bool Session::connected() const { return state_->connection && state_->connection->is_open(); }
 void Session::close() { state_->connection.reset(); }
 
-Result<void> Session::connect() {
+Result<void> Session::open() {
   if (connected()) return {};
   state_->connection.reset();
   state_->prepared.clear();
@@ -238,18 +253,21 @@ Result<void> Session::connect() {
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
     state_->connection->inhibit_reactivation(true);
 #pragma GCC diagnostic pop
-    // Short statements only: compiling them costs more than it saves.
-    state_->connection->set_variable("jit", "off");
-    state_->connection->set_variable("TimeZone", "'UTC'");
-    state_->connection->set_variable("client_min_messages", "warning");
-    state_->connection->set_variable("idle_in_transaction_session_timeout", std::to_string(kIdleInTransaction_ms));
-    if (!state_->setup.empty()) {
-      pqxx::work work(*state_->connection);
-      work.exec(state_->setup);
-      work.commit();
+    if (!state_->pooled) {
+      // Short statements only: compiling them costs more than it saves.
+      state_->connection->set_variable("jit", "off");
+      state_->connection->set_variable("TimeZone", "'UTC'");
+      state_->connection->set_variable("client_min_messages", "warning");
+      state_->connection->set_variable("idle_in_transaction_session_timeout", std::to_string(kIdleInTransaction_ms));
+      if (!state_->setup.empty()) {
+        pqxx::work work(*state_->connection);
+        work.exec(state_->setup);
+        work.commit();
+      }
     }
     if (!state_->check) return {};
     pqxx::work work(*state_->connection);
+    if (state_->pooled) work.exec(state_->first_of_transaction());
     Transaction transaction(&work);
     return state_->check(transaction);
   });
@@ -263,9 +281,10 @@ void Session::close_after(const Error& error) {
 }
 
 Result<void> Session::transact(const std::function<Result<void>(Transaction&)>& body) {
-  if (Result<void> ready = connect(); !ready) return ready;
+  if (Result<void> ready = open(); !ready) return ready;
   Result<void> result = guarded<void>([&]() -> Result<void> {
     pqxx::work work(*state_->connection);
+    if (state_->pooled) work.exec(state_->first_of_transaction());
     Transaction transaction(&work);
     if (Result<void> done = body(transaction); !done) return done;
     work.commit();
@@ -276,7 +295,8 @@ Result<void> Session::transact(const std::function<Result<void>(Transaction&)>& 
 }
 
 Result<Rows> Session::autocommit(const std::string& sql, const Params& params) {
-  if (Result<void> ready = connect(); !ready) return tl::unexpected(ready.error());
+  if (state_->pooled) return exec(sql, params);
+  if (Result<void> ready = open(); !ready) return tl::unexpected(ready.error());
   Result<Rows> rows = guarded<Rows>([&]() -> Result<Rows> {
     const auto [name, is_new] = state_->prepared.try_emplace(sql, "s" + std::to_string(state_->prepared.size()));
     if (is_new) state_->connection->prepare(name->second, sql);  // pqxx tells the server at the first execution
@@ -307,7 +327,7 @@ Result<Rows> Session::exec(const std::string& sql, const Params& params) {
 }
 
 Result<bool> Session::wait_notice(int64_t timeout_ms) {
-  if (Result<void> ready = connect(); !ready) return tl::unexpected(ready.error());
+  if (Result<void> ready = open(); !ready) return tl::unexpected(ready.error());
   Result<bool> noticed = guarded<bool>([&]() -> Result<bool> {
     return state_->connection->await_notification(static_cast<long>(timeout_ms / 1000),
                                                   static_cast<long>(timeout_ms % 1000 * 1000)) > 0;

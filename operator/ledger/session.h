@@ -1,9 +1,9 @@
 // One connection to PostgreSQL, made on first use and made anew after it broke. pqxx stays behind this header: its
 // exceptions end as Errors.
 //
-// Errors: kUnavailable (away, shutting down, deadlock or serialization fault: retry with backoff), kTimeout (the answer
-// to COMMIT was lost, nobody knows: repeat by a unique key), kInvalid (the database refused the data: SQLSTATE classes
-// 22, 23 and P0), kInternal (a defect of ours). Threading: one thread at a time.
+// Errors: kUnavailable (away, shutting down, read-only, deadlock or serialization fault: retry with backoff), kTimeout
+// (the answer to COMMIT was lost, nobody knows: repeat by a unique key), kInvalid (the database refused the data:
+// SQLSTATE classes 22, 23 and P0), kInternal (a defect of ours). Threading: one thread at a time.
 #pragma once
 
 #include <concepts>
@@ -88,9 +88,12 @@ std::string with_connection_bounds(const std::string& url);
 
 class Session {
  public:
+  // kPooler: each transaction may have another session of the server (pool_mode=transaction). Then `setup` runs in each
+  // transaction, and must be of settings that are local to it; no statement has a name.
+  enum class Through : uint8_t { kServer, kPooler };
   // `setup` runs once on each new connection, before anything else. The URL may hold a password: it is never logged.
   // What libpq would wait for without end is bounded, unless the URL's own parameters say how.
-  explicit Session(std::string url, std::string setup = "");
+  explicit Session(std::string url, std::string setup = "", Through through = Through::kServer);
   ~Session();
   // Runs on each new connection after `setup`: its error is connecting's.
   void on_connect(std::function<Result<void>(Transaction&)> check);
@@ -108,11 +111,12 @@ class Session {
   // Waits for a NOTIFY on a channel that `setup` listens to, at most so long. False: none came.
   Result<bool> wait_notice(int64_t timeout_ms);
   bool connected() const;
+  // Connects, where it is not connected: the others do so by themselves.
+  Result<void> open();
   void close();
 
  private:
   struct State;
-  Result<void> connect();
   void close_after(const Error& error);
   std::unique_ptr<State> state_;
 };

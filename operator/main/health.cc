@@ -36,6 +36,7 @@ std::string background_trouble(const Parts& parts, Env& env, const RunSettings& 
     if (!status.blocked.empty()) return "Stripe: " + status.blocked;
     if (status.backlog.dead > 0)
       return "Stripe: " + std::to_string(status.backlog.dead) + " meter events are put aside";
+    if (!status.doubtful.empty()) return "Stripe: " + status.doubtful;
   }
   return "";
 }

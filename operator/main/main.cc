@@ -39,11 +39,14 @@ int main(int argc, char** argv) {
   const std::pair<std::string, api::WalletAction> wallet_commands[] = {{"wallet credit", api::WalletAction::kCredit},
                                                                        {"wallet adjust", api::WalletAction::kAdjust},
                                                                        {"wallet show", api::WalletAction::kShow},
-                                                                       {"wallet history", api::WalletAction::kHistory}};
+                                                                       {"wallet history", api::WalletAction::kHistory},
+                                                                       {"wallet close", api::WalletAction::kClose}};
   const char* wallet_summaries[] = {"adds credit to a tenant's wallet", "corrects a wallet, up or down",
                                     "prints a wallet's balance and holds",
-                                    "prints what changed a wallet, newest first"};
-  std::array<api::WalletSettings, 4> wallets;
+                                    "prints what changed a wallet, newest first",
+                                    "closes a wallet that is empty"};
+  std::array<api::WalletSettings, std::size(wallet_commands)> wallets;
+  static_assert(std::size(wallet_summaries) == std::size(wallet_commands));
   for (size_t i = 0; i < wallets.size(); ++i) {
     api::declare_wallet(commands.command(wallet_commands[i].first, wallet_summaries[i]), wallet_commands[i].second,
                         wallets[i]);

@@ -7,6 +7,7 @@
 
 #include "core/telemetry/log.h"
 #include "operator/billing/stripe_api.h"
+#include "operator/billing/stripe_watch.h"
 #include "operator/ledger/fault.h"
 #include "operator/main/signals.h"
 #include "operator/source/folder_source.h"
@@ -48,7 +49,10 @@ Operator::Operator(Env& env, const RunSettings& settings)
       health_(env) {
   // The probe's answer comes on its own thread.
   parts_.probe = std::make_unique<Probe>(
-      env_, ProbeOptions{database_url_, settings_.redis, settings_.migrate, parts_.history},
+      env_,
+      ProbeOptions{database_url_, settings_.redis,
+                   settings_.api.listen && !settings_.api.database_pooled ? settings_.api.database_url.text : "",
+                   settings_.migrate, parts_.history},
       [this](const Result<void>& answer) { loop_.post([this, answer] { schema_checked(answer); }); }, registry_);
   parts_.leadership = std::make_unique<ledger::Leadership>(clock_, database_url_);
   build_kube();
@@ -142,8 +146,10 @@ void Operator::build_pipeline() {
   submitter.calls_per_second = settings_.stripe_calls_per_second;
   billing::StripeOptions stripe{without_slash(settings_.stripe_api_base.text), settings_.stripe_api_key,
                                 settings_.stripe_version, settings_.stripe_timeout_ms};
-  parts_.submitter = std::make_unique<billing::Submitter>(
-      env_, database_url_, submitter, billing::stripe_sender(*parts_.http, std::move(stripe)), counts, registry_);
+  auto watch = std::make_unique<billing::StripeWatch>(env_, *parts_.http, stripe);
+  parts_.submitter = std::make_unique<billing::Submitter>(env_, database_url_, submitter,
+                                                          billing::stripe_sender(*parts_.http, std::move(stripe)),
+                                                          counts, registry_, std::move(watch));
 }
 
 void Operator::build_controller() {
@@ -293,8 +299,7 @@ void Operator::schema_checked(const Result<void>& answer) {
     start_parts();
     return;
   }
-  log::error("the database's schema is not this program's: run `tallygate-operator migrate`, or start with --migrate",
-             {{"error", answer.error().message}});
+  log::error("the operator cannot work with this database", {{"error", answer.error().message}});
   exit_code_ = kExitFailure;
   loop_.stop();
 }

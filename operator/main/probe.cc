@@ -3,6 +3,7 @@
 #include "core/redis_client/client.h"
 #include "core/redis_contract/keys.h"
 #include "operator/ledger/migrator.h"
+#include "operator/ledger/pooler.h"
 
 namespace tallygate::operator_main {
 namespace {
@@ -10,6 +11,13 @@ namespace {
 constexpr int64_t kIntervalMs = 1'000;
 
 constexpr std::string_view kPolicyField = "maxmemory_policy:";
+
+// What this program keeps in sessions of the server would be in others' hands, and nothing would say so.
+Result<void> refuse_poolers(const ProbeOptions& options) {
+  if (Result<void> direct = ledger::refuse_pooler(options.database_url, "--database-url"); !direct) return direct;
+  if (options.api_database_url.empty()) return {};
+  return ledger::refuse_pooler(options.api_database_url, "--api-database-url", "; or give --api-database-pooled");
+}
 
 Result<void> prepare_schema(ledger::Session& session, bool migrate) {
   if (!migrate) return ledger::check_schema(session);
@@ -90,6 +98,7 @@ void Probe::pause(EventLoop& loop) {
 
 // Whoever leads looks more closely (escrow/ledger_watch.h); a standby, or an API alone, knows by this.
 Result<void> Probe::ask_database(ledger::Session& session) {
+  if (Result<void> writes = ledger::refuse_read_only(session); !writes) return writes;
   ledger::HistoryStore store(env_, session);
   const ledger::Mark known = options_.history->known();  // before the ledger is asked: others go on meanwhile
   auto past = store.look();
@@ -109,7 +118,8 @@ void Probe::watch_database() {
   ledger::Session session(options_.database_url);
   bool schema_told = false;
   while (!stopping_) {
-    Result<void> answer = schema_told ? ask_database(session) : prepare_schema(session, options_.migrate);
+    Result<void> answer = schema_told ? ask_database(session) : refuse_poolers(options_);
+    if (answer && !schema_told) answer = prepare_schema(session, options_.migrate);
     if (!schema_told && (answer || !is_away(answer.error()))) {
       on_schema_(answer);
       if (!answer) return;

@@ -48,6 +48,7 @@ Eviction eviction_of(std::string_view info, std::string* policy);
 struct ProbeOptions {
   std::string database_url;
   redis::Endpoint redis;
+  std::string api_database_url = {};  // where the API has one of its own, and counts on sessions
   bool migrate = false;  // apply what is pending instead of refusing
   std::shared_ptr<ledger::History> history = std::make_shared<ledger::History>();  // learns how far the ledger is
 };

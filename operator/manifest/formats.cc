@@ -48,14 +48,6 @@ bool is_dot_segment(std::string_view segment) {
   return dots == 1 || dots == 2;
 }
 
-constexpr std::string_view kCurrencies =
-    "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF "
-    "CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG "
-    "HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA "
-    "MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD "
-    "RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX "
-    "USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW ZWL ";
-
 }  // namespace
 
 int first_bad_utf8_line(std::string_view text) {
@@ -144,14 +136,6 @@ bool is_time_zone(std::string_view text) {
   } catch (const std::exception&) {
     return false;
   }
-}
-
-bool is_currency(std::string_view text) {
-  if (text.size() != 3) return false;
-  for (size_t at = 0; at + 3 <= kCurrencies.size(); at += 4) {
-    if (kCurrencies.substr(at, 3) == text) return true;
-  }
-  return false;
 }
 
 Result<std::string> canonical_cidr(std::string_view text) {

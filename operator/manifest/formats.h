@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/money.h"
 #include "core/result.h"
 
 namespace tallygate::manifest {
@@ -22,8 +23,7 @@ Result<int64_t> parse_rfc3339(std::string_view text);
 // IANA name known to the system's tzdata.
 bool is_time_zone(std::string_view text);
 
-// ISO 4217, in use as money.
-bool is_currency(std::string_view text);
+using tallygate::is_currency;
 
 // "10.0.4.0/24" or "fd00::/8" in canonical text; the error says how to write it, where that can be told.
 Result<std::string> canonical_cidr(std::string_view text);

@@ -114,7 +114,7 @@ class StripeChecks {
       }
       const json& meter = at->second;
       if (const std::string status = text_at(meter, {"status"}); status != "active") {
-        report_.wrong(check, "it is " + status + ": events are refused after they were accepted",
+        report_.wrong(check, "it is " + status + ": Stripe takes its events and bills nobody; the operator holds them",
                       "reactivate it at Stripe");
       } else if (text_at(meter, {"customer_mapping", "event_payload_key"}) != "stripe_customer_id" ||
                  text_at(meter, {"value_settings", "event_payload_key"}) != "value") {
@@ -144,7 +144,7 @@ class StripeChecks {
       } else if (answer.status != 200) {
         report_.wrong(check, answer.complaint, "give the key 'read' on customers, then verify again");
       } else if (answer.body.is_object() && answer.body.contains("deleted") && answer.body["deleted"] == true) {
-        report_.wrong(check, "it was deleted: events of it are refused", fix);
+        report_.wrong(check, "it was deleted: Stripe takes its events and bills nobody; the operator holds them", fix);
       } else {
         ++good;
       }

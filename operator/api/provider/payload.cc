@@ -93,7 +93,7 @@ std::optional<std::string> Payload::currency(const std::string& pointer) {
   std::string value = text(pointer, 3, false);
   if (value.empty()) return std::nullopt;
   for (char& c : value) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c;
-  if (!currency_digits(value)) {
+  if (!is_currency(value)) {
     refuse(pointer, "must be a currency of ISO 4217");
     return std::nullopt;
   }

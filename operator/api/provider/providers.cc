@@ -183,7 +183,7 @@ class Entry {
       return fault("rates", R"(must be an object such as {"GBP": "0.79"})");
     }
     for (const auto& [currency, rate] : rates.items()) {
-      if (!currency_digits(currency) || currency == provider.currency || !rate.is_string() ||
+      if (!is_currency(currency) || currency == provider.currency || !rate.is_string() ||
           rate.get_ref<const std::string&>().empty()) {
         fault("rates", R"(must have other currencies and decimal strings: {"GBP": "0.79"})");
         continue;

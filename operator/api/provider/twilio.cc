@@ -26,10 +26,24 @@ std::string secret_fault(std::string_view secret) {
   return secret.size() >= kSecretBytesMin && secret.size() <= kSecretBytesMax ? "" : "must be the account's auth token";
 }
 
+// Twilio signs the URL with its port or without, by the kind of callback: https://host/path and https://host:443/path
+// are one. Another port than 443 is part of where it sends, and is signed or is not.
+std::vector<std::string> with_and_without_port(const std::string& url) {
+  constexpr size_t kScheme = std::string_view("https://").size();
+  if (url.size() <= kScheme) return {url};
+  const size_t end = std::min(url.find('/', kScheme), url.size());
+  const std::string_view authority = std::string_view(url).substr(kScheme, end - kScheme);
+  const size_t host = authority.rfind('@') == std::string_view::npos ? 0 : authority.rfind('@') + 1;
+  const size_t bracket = authority.rfind(']');
+  const size_t colon = authority.find(':', bracket == std::string_view::npos ? host : bracket);
+  if (colon == std::string_view::npos) return {url, url.substr(0, end) + ":443" + url.substr(end)};
+  return {url, url.substr(0, kScheme + colon) + url.substr(end)};
+}
+
 class Twilio final : public ProviderAdapter {
  public:
   Twilio(ProviderSecrets secrets, std::string public_url)
-      : secrets_(std::move(secrets)), public_url_(std::move(public_url)) {}
+      : secrets_(std::move(secrets)), public_urls_(with_and_without_port(public_url)) {}
 
   bool authenticate(const http::Request& request, int64_t, std::string& why) const override {
     const auto given = only_header(request, "x-twilio-signature", why);
@@ -39,11 +53,13 @@ class Twilio final : public ProviderAdapter {
       why = "the form cannot be read, so its signature cannot either";
       return false;
     }
-    std::string signed_text = public_url_;
-    if (!request.query.empty()) signed_text += '?' + request.query;
-    for (const auto& [name, value] : *form) signed_text += name + value;
-    const auto sign = [&](const std::string& token) { return base64_encode(hmac_sha1(token, signed_text)); };
-    if (fits_any(secrets_, *given, sign)) return true;
+    std::string rest;
+    if (!request.query.empty()) rest += '?' + request.query;
+    for (const auto& [name, value] : *form) rest += name + value;
+    for (const std::string& url : public_urls_) {
+      const auto sign = [&](const std::string& token) { return base64_encode(hmac_sha1(token, url + rest)); };
+      if (fits_any(secrets_, *given, sign)) return true;
+    }
     why = "the signature does not fit: is publicUrl the URL that Twilio was given?";
     return false;
   }
@@ -82,7 +98,7 @@ class Twilio final : public ProviderAdapter {
 
  private:
   const ProviderSecrets secrets_;
-  const std::string public_url_;
+  const std::vector<std::string> public_urls_;
 };
 
 std::unique_ptr<const ProviderAdapter> make(ProviderSecrets secrets, Fields& options) {

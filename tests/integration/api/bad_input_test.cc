@@ -57,6 +57,9 @@ void add_amounts(std::vector<Row>& rows, const std::string& path, const std::str
                             "\".5\"",
                             "\"NaN\"",
                             "\"Infinity\"",
+                            "\"1000000000\"",
+                            "\"0000000001\"",
+                            "\"0000000001.5\"",
                             "\"1000000000.01\"",
                             "\"99999999999999999999999999\"",
                             "\"1'; drop table wallets; --\"",
@@ -136,6 +139,7 @@ std::vector<Row> bad_rows() {
   };
   const std::string good = R"("specversion":"1.0","type":"dev.tallygate.usage.v1","id":"1","source":"/s")";
   const std::string data = R"(,"data":{"meter":"api_calls","units":1})";
+  const std::string other = R"(,"data":{"meter":"api_calls","units":2})";
   event("{}", "specversion");
   event("[]", "body");
   event(with(good), "data.");
@@ -149,7 +153,7 @@ std::vector<Row> bad_rows() {
   event(with(good + data + R"(,"subject":"")"), "subject");
   rows.push_back({"/v1/events", "[]", 422, "1 to 100", "POST", "", "application/cloudevents-batch+json"});
   rows.push_back({"/v1/events", "[1]", 422, "events[0]", "POST", "", "application/cloudevents-batch+json"});
-  rows.push_back({"/v1/events", "[" + with(good + data) + "," + with(good + data) + "]", 422, "events[1].id", "POST",
+  rows.push_back({"/v1/events", "[" + with(good + data) + "," + with(good + other) + "]", 422, "events[1].id", "POST",
                   "", "application/cloudevents-batch+json"});
   rows.push_back({"/v1/events", "{}", 415, "cloudevents", "POST", ""});
   for (const std::string& key : {std::string(), std::string(256, 'k'), std::string("two words")}) {

@@ -378,17 +378,21 @@ TEST(ApiHostile, AnAdministratorWithALongNameMayAdjust) {
   }
 }
 
-// A forged cursor of another tenant's list shows the caller's own rows only.
+// A cursor is its tenant's: a forged one, or another's, is none.
 TEST(ApiHostile, CursorsAreNoWayToAnotherTenant) {
   ApiWorld world;
   world.credit("shop/globex", 7'000'000);
   world.credit("shop/acme", 5'000'000);
   ASSERT_EQ(world.post("/v1/deductions", kBody, "mine").status, 201);
-  const std::string cursor = api::make_cursor('h', 9'000'000'000'000'000'000);
-  const Answer page = world.send({.path = "/v1/wallet/transactions?cursor=" + cursor, .token = kGlobexToken});
-  EXPECT_EQ(page.status, 200);
-  EXPECT_EQ(page.body.find("mine"), std::string::npos) << page.body;
-  EXPECT_NE(page.body.find("7.00"), std::string::npos);
+  const std::string acmes = world.get("/v1/wallet/transactions?limit=1").member("nextCursor");
+  ASSERT_NE(acmes, "");
+  EXPECT_EQ(world.get("/v1/wallet/transactions?cursor=" + acmes).status, 200);
+  for (const std::string& cursor :
+       {acmes, api::make_cursor('H', 9'000'000'000'000'000'000), api::make_cursor('h', 1)}) {
+    const Answer page = world.send({.path = "/v1/wallet/transactions?cursor=" + cursor, .token = kGlobexToken});
+    EXPECT_EQ(page.status, 422) << page.body;
+    EXPECT_EQ(page.body.find("mine"), std::string::npos) << page.body;
+  }
 }
 
 }  // namespace

@@ -206,6 +206,8 @@ TEST(ProviderTampering, WhatAReleasedHoldLeftUnpaidIsChargedAfterAnUpgrade) {
 TEST(ProviderTampering, AHoldInACurrencyThatNoCostCanBePutIntoPaysForNothing) {
   World world;
   world.credit("shop/acme", 20'000'000);
+  ASSERT_TRUE(
+      world.session.exec("insert into wallets (tenant, currency) values ('shop/acme', 'JPY')"));  // of an earlier plan
   ASSERT_TRUE(world.session.exec("select add_wallet_credits('shop/acme', 'jpy', null, 'JPY', 5000000000, '', now())"));
   const auto reserve = [&](const std::string& id) {
     return world.post("/v1/reservations", R"({"callId":")" + id + R"(","amount":"100","currency":"JPY"})", id).status;

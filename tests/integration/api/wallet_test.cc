@@ -1,5 +1,6 @@
 // Wallet, purchases, reservations, the kill switch and adjustments through the API, on a real PostgreSQL.
 #include <atomic>
+#include <cstdlib>
 #include <set>
 #include <thread>
 
@@ -249,6 +250,104 @@ TEST(ApiRaces, OneKeySentManyTimesAtOnceHasOneEffect) {
   });
   EXPECT_EQ(statuses, (std::map<int, int>{{201, 1}, {1201, 59}}));
   EXPECT_EQ(world.get("/v1/wallet").member("balance"), "993.00");
+}
+
+// Every id that is taken can be named in a path.
+TEST(ApiReservations, AnIdThatNoPathCanNameIsRefused) {
+  ApiWorld world;
+  world.credit("shop/acme", 10'000'000);
+  int n = 0;
+  for (const char* id : {".", ".."}) {
+    const Answer refused =
+        world.post("/v1/reservations", std::string(R"({"amount":"0.01","callId":")") + id + "\"}", std::to_string(++n));
+    EXPECT_EQ(refused.status, 422);
+    EXPECT_EQ(refused.member("field"), "callId");
+  }
+  const std::pair<const char*, const char*> kIds[] = {{"...", "..."},   {".a", ".a"}, {"a/b", "a%2Fb"},
+                                                      {"%2e", "%252e"}, {"?", "%3F"}, {"-", "-"}};
+  for (const auto& [id, path] : kIds) {
+    EXPECT_EQ(
+        world.post("/v1/reservations", std::string(R"({"amount":"0.01","callId":")") + id + "\"}", std::to_string(++n))
+            .status,
+        201)
+        << id;
+    EXPECT_EQ(world.get(std::string("/v1/reservations/") + path).status, 200) << id;
+  }
+}
+
+TEST(ApiReservations, OfACallWhoseHoldIsGoneIs409) {
+  ApiWorld world;
+  world.credit("shop/acme", 10'000'000);
+  const auto reserve = [&](const std::string& key) {
+    return world.post("/v1/reservations", R"({"amount":"1.00","callId":"c"})", key);
+  };
+  ASSERT_EQ(reserve("k1").status, 201);
+  EXPECT_EQ(reserve("k2").member("duplicate"), "true") << "it is there";
+  ASSERT_EQ(world.post("/v1/reservations/c/release", "", "k3").status, 200);
+  const Answer gone = reserve("k4");
+  EXPECT_EQ(gone.status, 409) << gone.body;
+  EXPECT_EQ(gone.member("reason"), "AlreadyReleased");
+  EXPECT_TRUE(reserve("k1").replayed());
+  EXPECT_EQ(world.get("/v1/wallet").member("reserved"), "0.00");
+}
+
+TEST(ApiWallet, ACurrencyIsOneOfIso4217AndOfThePlan) {
+  ApiWorld world;
+  const auto adjust = [&](const std::string& currency) {
+    return world.send({.method = "POST",
+                       .path = "/v1/wallet/adjustments",
+                       .body = R"({"amount":"1","reason":"r","currency":")" + currency + "\"}",
+                       .token = kAdminToken,
+                       .key = "a-" + currency,
+                       .tenant = "shop/acme"});
+  };
+  for (const char* currency : {"GPB", "XXX", "XTS", "BTC", "gbp"}) {
+    const Answer refused = adjust(currency);
+    EXPECT_EQ(refused.status, 422) << currency;
+    EXPECT_EQ(refused.member("reason"), "InvalidFields") << currency;
+  }
+  for (const char* currency : {"NOK", "JPY"}) {
+    const Answer refused = adjust(currency);
+    EXPECT_EQ(refused.status, 422) << currency;
+    EXPECT_EQ(refused.member("reason"), "CurrencyNotDeclared") << currency;
+  }
+  EXPECT_EQ(adjust("GBP").status, 201);
+  EXPECT_EQ(world.number("select count(*) from wallets where tenant = 'shop/acme'"), 1);
+}
+
+// Numbers that a tenant sees say nothing of what others do, and still name one thing each.
+TEST(ApiWallet, NumbersTellNothingOfOtherTenants) {
+  ApiWorld world;
+  for (const char* tenant : {"shop/acme", "shop/globex"}) world.credit(tenant, 10'000'000);
+  const auto deduct = [&](const std::string& token, const std::string& key) {
+    return world
+        .send({.method = "POST", .path = "/v1/deductions", .body = R"({"amount":"0.01"})", .token = token, .key = key})
+        .member("transactionId");
+  };
+  std::vector<int64_t> acme;
+  std::set<std::string> all;
+  for (int i = 0; i < 8; ++i) {
+    const std::string key = std::to_string(i);
+    acme.push_back(std::stoll(deduct(kAcmeToken, key)));
+    all.insert({std::to_string(acme.back()), deduct(kGlobexToken, key)});
+    EXPECT_EQ(deduct(kAcmeToken, key), std::to_string(acme.back())) << "the same again";
+  }
+  EXPECT_EQ(all.size(), 16u);
+  int near = 0;
+  for (size_t i = 1; i < acme.size(); ++i) near += std::abs(acme[i] - acme[i - 1]) < 1'000'000 ? 1 : 0;
+  EXPECT_LE(near, 1) << "no sequence";
+  std::set<std::string> listed;
+  std::string path = "/v1/wallet/transactions?limit=3";
+  while (!path.empty()) {
+    const Answer page = world.get(path);
+    for (size_t at = 0; (at = page.body.find(R"({"id":")", at)) != std::string::npos; ++at) {
+      EXPECT_TRUE(listed.insert(page.body.substr(at + 7, page.body.find('"', at + 7) - at - 7)).second);
+    }
+    const std::string next = page.member("nextCursor");
+    path = next.empty() ? "" : "/v1/wallet/transactions?limit=3&cursor=" + next;
+  }
+  EXPECT_EQ(listed.size(), 9u);
+  for (const int64_t id : acme) EXPECT_TRUE(listed.contains(std::to_string(id)));
 }
 
 }  // namespace

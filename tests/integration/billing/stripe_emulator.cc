@@ -64,11 +64,13 @@ void StripeEmulator::create_meter(const std::string& event_name) {
        kForm);
 }
 
-void StripeEmulator::deactivate_meter(const std::string& event_name) {
+void StripeEmulator::delete_customer(const std::string& id) { call("DELETE", "/v1/customers/" + id, "", ""); }
+
+void StripeEmulator::set_meter(const std::string& event_name, const std::string& action) {
   const auto state = call("GET", "/_emulator/state", "", "");
   for (const auto& meter : state["meters"]) {
     if (meter["event_name"] != event_name) continue;
-    call("POST", "/v1/billing/meters/" + meter["id"].get<std::string>() + "/deactivate", "", kForm);
+    call("POST", "/v1/billing/meters/" + meter["id"].get<std::string>() + "/" + action, "", kForm);
   }
 }
 

@@ -19,7 +19,9 @@ class StripeEmulator {
 
   std::string create_customer();  // its id
   void create_meter(const std::string& event_name);
-  void deactivate_meter(const std::string& event_name);
+  void deactivate_meter(const std::string& event_name) { set_meter(event_name, "deactivate"); }
+  void reactivate_meter(const std::string& event_name) { set_meter(event_name, "reactivate"); }
+  void delete_customer(const std::string& id);
   // As POST /_emulator/faults takes it.
   void fault(const std::string& json);
   void settings(const std::string& json);
@@ -36,6 +38,7 @@ class StripeEmulator {
  private:
   nlohmann::json call(const std::string& method, const std::string& path, const std::string& body,
                       const std::string& content_type);
+  void set_meter(const std::string& event_name, const std::string& action);
   std::string folder_, base_;
   std::unique_ptr<HttpClient> http_;
   ChildProcess process_;

@@ -6,8 +6,10 @@
 #include <cstdio>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "operator/billing/stripe_api.h"
+#include "operator/billing/stripe_watch.h"
 #include "tests/integration/billing/stripe_emulator.h"
 #include "tests/integration/billing/world.h"
 
@@ -226,6 +228,73 @@ TEST_F(SubmitterTest, AStandbySendsNothing) {
   system_env().sleep_ms(300);
   standby.stop();
   EXPECT_EQ(world.number("select count(*) from meter_submissions"), 0);
+}
+
+// Stripe answers 200 for what it will never bill: usage waits, with the reason, until somebody has mended that.
+TEST_F(SubmitterTest, UsageOfAnArchivedMeterOrADeletedCustomerIsHeld) {
+  const auto watched = [&] {
+    billing::SubmitterOptions options;
+    options.interval_ms = 300;
+    options.calls_per_second = 1000;
+    billing::StripeOptions api{stripe.base(), StripeEmulator::kKey, "2025-06-30.basil", 2'000};
+    auto watch = std::make_unique<billing::StripeWatch>(
+        system_env(), *http, api, billing::StripeWatchOptions{.meters_kept_ms = 20, .customers_kept_ms = 20});
+    return std::make_unique<billing::Submitter>(
+        system_env(), world.url, options, billing::stripe_sender(*http, api), [] { return true; }, world.registry,
+        std::move(watch));
+  };
+  const auto wait_for = [&](const std::string& sql, int64_t count) {
+    bool met = false;  // what is held is looked at again and again
+    for (int i = 0; i < 800 && !met; ++i) {
+      met = world.number(sql) == count;
+      if (!met) system_env().sleep_ms(20);
+    }
+    EXPECT_TRUE(met) << sql;
+  };
+  stripe.deactivate_meter("llm_tokens");
+  stripe.delete_customer(customers[0]);
+  add_aggregates(2);
+  auto submitter = watched();
+  submitter->start();
+  // t0 has no customer, llm_tokens no meter: left are two tenants' api_calls.
+  wait_for("select count(*) from meter_submissions where state = 'delivered'", 4);
+  wait_for("select count(*) from meter_submissions where last_error like 'meter llm_tokens is inactive at Stripe%'", 6);
+  wait_for("select count(*) from meter_submissions where last_error like 'customer % was deleted at Stripe%'", 2);
+  EXPECT_NE(submitter->status().doubtful, "");
+  EXPECT_EQ(world.in_state("dead"), 0);
+  EXPECT_EQ(stripe.total("llm_tokens", customers[1]), 0);
+  // Mended: what was held goes out, to whom the manifest names now.
+  stripe.reactivate_meter("llm_tokens");
+  const std::string other = stripe.create_customer();
+  world.rows("update tenant_meters set stripe_customer_id = $1 where tenant = 'shop/t0'", {other});
+  for (const char* meter : kMeters) expected[{meter, other}] = std::exchange(expected[{meter, customers[0]}], 0);
+  wait_for("select count(*) from meter_submissions where state <> 'delivered'", 0);
+  expect_books_agree();
+  submitter->stop();
+}
+
+TEST_F(SubmitterTest, WhatWasTakenBetweenTwoLooksIsNamed) {
+  billing::StripeOptions api{stripe.base(), StripeEmulator::kKey, "2025-06-30.basil", 2'000};
+  billing::StripeWatch watch(system_env(), *http, api, {.meters_kept_ms = 0, .customers_kept_ms = 0});
+  const billing::MeterEvent event{"api_calls", customers[1], 7, "i", 0};
+  EXPECT_EQ(watch.look(event), "");
+  watch.taken(event);
+  EXPECT_TRUE(watch.look_back(4).empty());
+  watch.taken(event);
+  watch.taken(event);
+  stripe.deactivate_meter("api_calls");
+  const auto doubts = watch.look_back(4);
+  ASSERT_EQ(doubts.size(), 1u);
+  EXPECT_NE(doubts[0].find("2 events of 14 units"), std::string::npos) << doubts[0];
+  EXPECT_NE(watch.look(event), "");
+  // Of nobody, and of an account that cannot be asked.
+  stripe.reactivate_meter("api_calls");
+  EXPECT_NE(watch.look({"api_calls", "cus_nobody", 1, "i", 0}).find("no customer cus_nobody"), std::string::npos);
+  EXPECT_NE(watch.look({"api_calls", "../meters", 1, "i", 0}), "");
+  EXPECT_NE(watch.look({"unknown", customers[1], 1, "i", 0}).find("no meter unknown"), std::string::npos);
+  api.api_base = "http://127.0.0.1:1";
+  billing::StripeWatch blind(system_env(), *http, api);
+  EXPECT_EQ(blind.look({"unknown", "cus_nobody", 1, "i", 0}), "") << "holds nothing up";
 }
 
 }  // namespace

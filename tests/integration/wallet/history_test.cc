@@ -155,6 +155,7 @@ TEST(History, PagesStayRightWhileRowsCome) {
 
 TEST(History, OfSeveralWalletsAreInOneOrder) {
   HistoryWorld w(1000);
+  must(w.owner.exec("insert into wallets (tenant, currency) values ($1, 'USD')", {w.tenant}));  // of an earlier plan
   w.api.credit("dollars", 500, "USD");
   w.use("a", "sms", 2, kNow);
   w.api.credit("more", 500, "USD");

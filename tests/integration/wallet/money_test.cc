@@ -35,6 +35,69 @@ TEST(Adjustment, NeedsReasonAndActorAndIsAudited) {
   EXPECT_FALSE(w.api.call("adjust_wallet($1, 'x', null, null, 5, 'r', 'a', '', $2)", {w.tenant, kNow}));
 }
 
+// A plan priced in GBP: a typing error opens no wallet.
+TEST(Credits, OpenAWalletInACurrencyOfThePlanAlone) {
+  WalletWorld w(1000);
+  must(w.owner.exec(
+      "insert into tenant_meters (tenant, meter, settlement, currency, per_units, tiers, stripe_customer_id) "
+      "values ($1, 'sms', 'wallet', 'GBP', 1, '[{\"price_micros\": 40000}]', '')",
+      {w.tenant}));
+  for (const char* currency : {"GPB", "EUR", "JPY"}) {
+    const Answer no = w.api.credit(std::string("c-") + currency, 500, currency);
+    EXPECT_FALSE(no.success);
+    EXPECT_EQ(no.reason, "CurrencyNotDeclared");
+  }
+  WalletCaller admin(w.tenant, "set role tallygate_admin");
+  const auto adjust = [&](const char* key, const char* currency, int64_t amount) {
+    return must(
+        admin.call("adjust_wallet($1, $2, null, $3, $4, 'r', 'ann', '', $5)", {w.tenant, key, currency, amount, kNow}));
+  };
+  EXPECT_EQ(adjust("a1", "CHF", 1).reason, "CurrencyNotDeclared");
+  EXPECT_EQ(adjust("a1", "CHF", -1).reason, "NoWallet");
+  EXPECT_EQ(w.number("select count(*) from wallets where tenant = $1", {w.tenant}), 1);
+  EXPECT_TRUE(w.api.credit("c-GBP", 500).success);
+  must(w.owner.exec("update tenant_meters set currency = 'USD' where tenant = $1", {w.tenant}));
+  EXPECT_TRUE(w.api.credit("c-USD", 500, "USD").success) << "the plan's now";
+  EXPECT_TRUE(w.api.credit("c-GBP2", 500, "GBP").success) << "and the wallet of before is still there";
+}
+
+TEST(Wallet, ThatIsEmptyCanBeClosedAndACreditOpensItAgain) {
+  WalletWorld w(1000);
+  ASSERT_TRUE(w.api.credit("typo", 500, "GPB").success) << "as before currencies were looked at";
+  must(w.owner.exec(
+      "insert into tenant_meters (tenant, meter, settlement, currency, per_units, tiers, stripe_customer_id) "
+      "values ($1, 'sms', 'wallet', 'GBP', 1, '[{\"price_micros\": 40000}]', '')",
+      {w.tenant}));
+  WalletCaller admin(w.tenant, "set role tallygate_admin");
+  const auto close = [&](const ledger::Param& currency, const char* reason = "typed wrongly") {
+    return must(admin.call("close_wallet($1, $2, $3, 'ann', $4)", {w.tenant, currency, reason, kNow}));
+  };
+  const auto adjust = [&](const char* key, int64_t amount) {
+    return must(
+        admin.call("adjust_wallet($1, $2, null, 'GPB', $3, 'r', 'ann', '', $4)", {w.tenant, key, amount, kNow}));
+  };
+  EXPECT_EQ(close("GPB").reason, "WalletInUse");
+  EXPECT_EQ(close(std::nullopt).reason, "CurrencyRequired");
+  ASSERT_TRUE(adjust("back", -500).success);
+  EXPECT_EQ(close("GPB", " ").reason, "ReasonRequired");
+  EXPECT_FALSE(w.api.call("close_wallet($1, 'GPB', 'r', 'a', $2)", {w.tenant, kNow})) << "not for the API's role";
+  EXPECT_TRUE(close("GPB").success);
+  EXPECT_TRUE(close("GPB").duplicate);
+  EXPECT_EQ(w.api.facts().balance, 1000) << "no currency is asked for any more";
+  EXPECT_TRUE(w.api.purchase("p", 100).success);
+  EXPECT_EQ(w.number("select count(*) from audit_log where tenant = $1 and action = 'wallet.close' and actor = 'ann'",
+                     {w.tenant}),
+            1);
+  EXPECT_EQ(adjust("more", 5).reason, "CurrencyNotDeclared");
+  must(admin.call("adjust_wallet($1, 'empty', null, 'GBP', -900, 'r', 'ann', '', $2)", {w.tenant, kNow}));
+  EXPECT_EQ(close("GBP").reason, "WalletInUse") << "of the plan";
+  EXPECT_EQ(close("EUR").reason, "NoWallet");
+  // Money that comes all the same opens it: a refund's dispute, won.
+  must(w.owner.exec("update wallets set balance_micros = 7 where tenant = $1 and currency = 'GPB'", {w.tenant}));
+  EXPECT_EQ(w.api.facts().reason, "CurrencyRequired");
+  must(w.owner.exec("update wallets set balance_micros = 0 where tenant = $1 and currency = 'GPB'", {w.tenant}));
+}
+
 TEST(Refund, OnceByItsOwnIdAndBelowTheFloor) {
   WalletWorld w(100, 50);
   WalletCaller loop(w.tenant, kLoop);

@@ -88,7 +88,8 @@ class Thread {
       case 3: {
         what = "reserve " + call + " " + std::to_string(amount);
         if (const auto at = m.calls.find(call); at != m.calls.end()) {
-          expected = at->second.hold == amount ? Expected{true, true} : Expected{false, false};
+          const bool held = at->second.state == ModelCall::kHeld && at->second.cost < 0;
+          expected = held && at->second.hold == amount ? Expected{true, true} : Expected{false, false};
         } else {
           expected.success = amount <= m.effective();
           if (expected.success) m.calls[call].hold = amount, m.reserved += amount;
@@ -121,7 +122,7 @@ class Thread {
       case 6: {
         what = "release " + call;
         const auto at = m.calls.find(call);
-        if (at == m.calls.end() || at->second.state == ModelCall::kCommitted) {
+        if (at == m.calls.end() || at->second.cost >= 0) {
           expected.success = false;
         } else if (at->second.state != ModelCall::kHeld) {
           expected.duplicate = true;

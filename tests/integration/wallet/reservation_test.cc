@@ -91,7 +91,7 @@ TEST(Reservation, DirectBillingWithoutAHoldOnce) {
   WalletWorld w(1000);
   EXPECT_EQ(w.api.commit("c", 300).balance, 700);
   EXPECT_TRUE(w.api.commit("c", 300, "again").duplicate);
-  EXPECT_EQ(w.api.reserve("c", 300).reason, "IdempotencyMismatch");
+  EXPECT_EQ(w.api.reserve("c", 300).reason, "AlreadyCommitted");
   EXPECT_EQ(w.api.facts().balance, 700);
 }
 
@@ -113,6 +113,88 @@ TEST(Reservation, ExpiryFreesTheHoldAndALateCommitBillsDirectly) {
   EXPECT_TRUE(late.success);
   EXPECT_EQ(late.balance, 700);
   EXPECT_TRUE(w.api.commit("c", 300, "again").duplicate);
+  EXPECT_EQ(w.api.release("c").reason, "AlreadyCommitted") << "its cost was taken: nothing of it comes back";
+}
+
+// Whoever hears "pending" counts on a hold.
+TEST(Reservation, WhoseHoldIsGoneGetsNoneUnderAnotherKey) {
+  WalletWorld w(1000);
+  w.api.reserve("freed", 400, "f1");
+  w.api.release("freed");
+  w.api.reserve("paid", 100, "p1");
+  w.api.commit("paid", 50);
+  w.api.reserve("late", 200, "l1");
+  w.api.reserve("unkeyed", 10);
+  w.api.release("unkeyed");
+  const auto reserve_at = [&](const char* call, const ledger::Param& key, int64_t amount, const std::string& now) {
+    return must(w.api.call("reserve_call_credits($1, $2, null, null, $3, $4, '2026-11-21 15:00:00+00', '', $5)",
+                           {w.tenant, key, call, amount, now}));
+  };
+  EXPECT_TRUE(reserve_at("late", "l2", 200, "2026-11-21 12:59:59.999999+00").duplicate);
+  EXPECT_EQ(reserve_at("late", "l3", 200, kLater).reason, "AlreadyReleased")
+      << "at its expiry, before anybody frees it";
+  w.number("select count(*) from cleanup_expired_reservations($1, 100)", {kLater});
+  EXPECT_EQ(reserve_at("late", "l4", 200, kLater).reason, "AlreadyReleased");
+  for (const int64_t amount : {400, 401}) {
+    const Answer no = w.api.reserve("freed", amount, "f2");
+    EXPECT_FALSE(no.success || no.duplicate);
+    EXPECT_EQ(no.reason, "AlreadyReleased");
+    EXPECT_EQ(no.state, "released");
+  }
+  EXPECT_EQ(w.api.reserve("paid", 100, "p2").reason, "AlreadyCommitted");
+  EXPECT_EQ(w.api.reserve("unkeyed", 10).reason, "AlreadyReleased")
+      << "the ledger's own key says no more than a new one";
+  EXPECT_TRUE(w.api.reserve("freed", 400, "f1").duplicate) << "the answer that this key was given";
+  EXPECT_EQ(w.api.facts().reserved, 0);
+  EXPECT_EQ(w.api.facts().balance, 950);
+}
+
+// A key was answered: a wallet that was opened since changes nothing of it.
+TEST(Reservation, AKeyIsAnsweredBeforeACurrencyIsAskedFor) {
+  WalletWorld w(1000);
+  const Answer bought = w.api.purchase("d1", 100);
+  w.api.reserve("c", 50, "r1");
+  w.api.commit("c", 30, "c1");
+  w.api.reserve("open", 50, "r2");
+  ASSERT_TRUE(w.api.credit("usd", 500, "USD").success);
+  const Answer again = w.api.purchase("d1", 100);
+  EXPECT_TRUE(again.success && again.duplicate);
+  EXPECT_EQ(again.transaction, bought.transaction);
+  EXPECT_EQ(w.api.purchase("d1", 101).reason, "IdempotencyMismatch");
+  EXPECT_EQ(w.api.purchase("d2", 100).reason, "CurrencyRequired");
+  EXPECT_TRUE(w.api.reserve("c", 50, "r1").duplicate);
+  EXPECT_TRUE(w.api.commit("c", 30, "c1").duplicate);
+  EXPECT_TRUE(w.api.commit("open", 20, "c2").success) << "in the currency of its hold";
+  WalletCaller admin(w.tenant, "set role tallygate_admin");
+  const auto adjust = [&](const char* key, const ledger::Param& currency, int64_t amount) {
+    return must(
+        admin.call("adjust_wallet($1, $2, null, $3, $4, 'r', 'ann', '', $5)", {w.tenant, key, currency, amount, kNow}));
+  };
+  WalletWorld one(1000);
+  WalletCaller other(one.tenant, "set role tallygate_admin");
+  const auto first = [&] {
+    return must(other.call("adjust_wallet($1, 'a1', null, null, 5, 'r', 'ann', '', $2)", {one.tenant, kNow}));
+  };
+  EXPECT_FALSE(first().duplicate);
+  ASSERT_TRUE(one.api.credit("usd", 500, "USD").success);
+  EXPECT_TRUE(first().duplicate);
+  EXPECT_EQ(adjust("a2", std::nullopt, 5).reason, "CurrencyRequired");
+}
+
+TEST(Reservation, ACallThatIsUnderWayKeepsTheWalletOfItsHold) {
+  WalletWorld w(1000);
+  w.api.reserve("live", 1000);
+  ASSERT_TRUE(w.api.credit("usd", 500, "USD").success);
+  const auto check = [&](const char* call, const ledger::Param& currency) {
+    const auto rows =
+        must(w.api.session.exec("select end_call, reason, currency, call_hold_micros from status_check($1, $2, $3)",
+                                {w.tenant, currency, call}));
+    return std::string(rows.text(0, 0)) + " " + std::string(rows.text(0, 1)) + " " + std::string(rows.text(0, 2)) +
+           " " + std::string(rows.text(0, 3));
+  };
+  EXPECT_EQ(check("live", std::nullopt), "f  GBP 1000");
+  EXPECT_EQ(check("live", "USD"), "f  USD 0");
+  EXPECT_EQ(check("none", std::nullopt), "t CurrencyRequired  0");
 }
 
 TEST(Reservation, ACommitWithinItsHoldIsAlwaysTaken) {

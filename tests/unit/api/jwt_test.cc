@@ -236,6 +236,8 @@ TEST(Jwt, ScopesAreOursByTheirPrefix) {
     EXPECT_EQ(scopes(member + R"("openid  tallygate:wallet:read admin tallygate:usage:write")", kRules),
               "wallet:read usage:write ");
     EXPECT_EQ(scopes(member + R"(["openid","tallygate:wallet:read","admin"])", kRules), "wallet:read ");
+    EXPECT_EQ(scopes(member + R"(["tallygate:wallet:read x"," tallygate:usage:write  "])", kRules),
+              "wallet:read usage:write ");
     EXPECT_EQ(scopes(member + R"("tallygate:admin tallygate:lease:write lease:write")", kRules), "");
     JwtRules privileged = kRules;
     privileged.privileged = true;

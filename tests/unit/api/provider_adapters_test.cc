@@ -178,6 +178,30 @@ TEST(TwilioAdapter, VerifiesItsPublishedExample) {
   EXPECT_FALSE(known(*adapter, sent));
 }
 
+// Twilio signs with the port or without, and who set publicUrl need not know which.
+TEST(TwilioAdapter, TheDefaultPortMayBeSignedOrNot) {
+  const std::string path = "/v1/providers/sms/events";
+  const auto fits = [&](const std::string& configured, const std::string& signed_url) {
+    const auto adapter = made(kTwilioAdapter, {kTwilioToken}, R"({"publicUrl":")" + configured + "\"}");
+    const std::string signature = twilio_signature(kTwilioToken, signed_url + "?a=1", {{"MessageSid", "SM1"}});
+    auto sent = request("MessageSid=SM1", {{"x-twilio-signature", signature}}, "application/x-www-form-urlencoded");
+    sent.query = "a=1";
+    return known(*adapter, sent);
+  };
+  const std::string plain = "https://billing.example.com" + path, port = "https://billing.example.com:443" + path;
+  const std::string other = "https://billing.example.com:8443" + path;
+  EXPECT_TRUE(fits(plain, plain));
+  EXPECT_TRUE(fits(plain, port));
+  EXPECT_TRUE(fits(port, plain));
+  EXPECT_TRUE(fits(port, port));
+  EXPECT_TRUE(fits(other, other));
+  EXPECT_TRUE(fits(other, plain)) << "it signs the host alone, wherever it sends";
+  EXPECT_FALSE(fits(plain, other));
+  EXPECT_FALSE(fits(plain, "http://billing.example.com" + path));
+  EXPECT_TRUE(fits("https://[2001:db8::7]" + path, "https://[2001:db8::7]:443" + path));
+  EXPECT_TRUE(fits("https://user:pass@billing.example.com" + path, "https://user:pass@billing.example.com:443" + path));
+}
+
 TEST(TwilioAdapter, ReadsStatusesAndWhoseHoldItIs) {
   const auto adapter = made(kTwilioAdapter, {kTwilioToken}, R"({"publicUrl":")" + kPublicUrl + "\"}");
   const auto from = [&](const std::string& body, const std::string& query = "") {
