@@ -177,7 +177,7 @@ std::optional<http::Response> close_other(Call& call, ledger::Rows other) {
     if (!opened) return std::move(opened.error());
     other = std::move(*opened);
   }
-  const auto closed = call.services.payments->checkout.close(std::string(other.text(0, kSession)), call.until_ms);
+  const auto closed = call.services.payments->checkout.close(std::string(other.text(0, kSession)), new_key(call, "expire"), call.until_ms);
   if (!closed) return failed_at_stripe(call, closed.error());
   const auto noted = note(call, "topup_closed($1, $2, $3, '', $4)",
                           {call.tenant, other.text(0, kId), state_of(*closed), ledger::timestamp_text(call.services.env.wall_ns())});

@@ -63,11 +63,14 @@ Result<Session> Checkout::open(const TopUp& topup, int64_t until_ms) {
   return session;
 }
 
-Result<Session> Checkout::close(const std::string& session, int64_t until_ms) {
+Result<Session> Checkout::close(const std::string& session, const std::string& key, int64_t until_ms) {
   const std::string path = "/v1/checkout/sessions/" + percent_encode(session);
-  auto closed = session_of(client_.post(path + "/expire", {}, "tallygate-expire-" + session, until_ms));
-  if (closed || closed.error().errc != Errc::kInvalid) return closed;
-  return session_of(client_.get(path, until_ms));
+  auto closed = session_of(client_.post(path + "/expire", {}, key, until_ms));
+  if (closed || (closed.error().errc != Errc::kInvalid && closed.error().errc != Errc::kInternal)) return closed;
+  // It was closed before, or is complete, or Stripe failed inside: how it stands is to be seen.
+  closed = session_of(client_.get(path, until_ms));
+  if (closed && closed->status == "open") return fail(Errc::kUnavailable, "Stripe has not closed the session yet");
+  return closed;
 }
 
 Result<std::string> Checkout::make_customer(const std::string& tenant, const std::string& email, const std::string& key,

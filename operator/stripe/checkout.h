@@ -28,8 +28,9 @@ class Checkout {
  public:
   explicit Checkout(Client& client) : client_(client) {}
   Result<Session> open(const TopUp& topup, int64_t until_ms);
-  // Nobody can pay it any more; or, where it was complete already, how it stands.
-  Result<Session> close(const std::string& session, int64_t until_ms);
+  // Nobody can pay it any more; or, where it was complete already, how it stands. `key` is new each time: a failure that
+  // Stripe keeps under it would be told for a day.
+  Result<Session> close(const std::string& session, const std::string& key, int64_t until_ms);
   Result<std::string> make_customer(const std::string& tenant, const std::string& email, const std::string& key,
                                     int64_t until_ms);
   // The URL of Stripe's page where a customer sees its payments and keeps its cards.

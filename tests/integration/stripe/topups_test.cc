@@ -77,6 +77,20 @@ TEST(TopUp, OfAnotherAmountClosesTheFirst) {
   EXPECT_EQ(other.member("reason"), "IdempotencyMismatch");
 }
 
+TEST(TopUp, OfAnotherAmountClosesTheFirstThoughStripeFailsAtIt) {
+  for (const char* kind : {"500_before", "500_after", "reset_after"}) {
+    SCOPED_TRACE(kind);
+    PaymentsWorld world;
+    const Answer first = world.begin("20.00", "k1");
+    world.emulator.fault(std::string(R"({"kind":")") + kind + R"(","count":4,"path":"/expire"})");
+    Answer second;
+    for (int i = 0; i < 20 && second.status != 201; ++i) second = world.begin("30.00", "k2");
+    EXPECT_EQ(second.status, 201) << second.body;
+    EXPECT_EQ(world.session(first.member("sessionId"))["status"], "expired");
+    EXPECT_EQ(world.session(second.member("sessionId"))["status"], "open");
+  }
+}
+
 TEST(TopUp, ThatIsPaidWhileAnotherIsBegunIsCreditedToo) {
   PaymentsWorld world;
   const Answer first = world.begin("20.00", "k1");
