@@ -74,9 +74,10 @@ begin
       returning tenant into o_tenant;
     o_verdict := 'done';
   exception when others then
-    -- What the data is to blame for counts. All else is an outage of ours: it waits, so that it is in nobody's way, and nothing is counted.
+    -- An outage of ours (connections, transactions, resources, locks, operators, the system) counts nothing: it waits, so that it is in
+    -- nobody's way. All else is the event's fault, or will not go by itself either.
     o_result := left(sqlstate || ': ' || sqlerrm, 500);
-    if left(sqlstate, 2) in ('22', '23', 'P0') then
+    if left(sqlstate, 2) not in ('08', '25', '40', '53', '55', '57', '58') then
       o_verdict := fault_stripe_event(e.id, o_result, p_now);
     else
       update webhook_events set status = 'waiting', attempts = attempts + 1, last_error = o_result,

@@ -52,6 +52,7 @@ create table stripe_payments (
   tenant text not null references tenants,
   currency text not null,
   credited_micros bigint not null check (credited_micros > 0),
+  pay_currency text not null,                           -- what the customer paid in
   paid_minor bigint not null check (paid_minor >= 0),   -- by the customer in all, tax included, in units of Stripe
   taken_micros bigint not null default 0 check (taken_micros between 0 and credited_micros),
   created_at timestamptz not null
@@ -64,8 +65,10 @@ create table stripe_takings (
   kind text not null check (kind in ('refund', 'dispute')),
   payment_intent text not null,
   amount_minor bigint not null check (amount_minor >= 0),
+  currency text not null,
   taken boolean not null default false,             -- a refund: it is there. A dispute: funds were withdrawn
-  given_back boolean not null default false,        -- it failed or was cancelled; funds were reinstated
+  given_back boolean not null default false,        -- it failed or was cancelled; it was won, and funds were reinstated
+  reinstated boolean not null default false,        -- of a dispute: at least some. Of one that is lost, what had been refunded before it
   counted boolean not null default false,           -- in the payment's taken_micros
   outcome text not null default '',                 -- of a dispute that is closed
   suspends boolean not null default false,
@@ -143,7 +146,8 @@ begin
   end if;
   if not exists (select from wallet_topups where tenant = p_tenant and state = 'paid' and closed_at <= p_now - interval '24 hours')
      and p_new.pay_micros + (select coalesce(sum(pay_micros), 0) from wallet_topups
-                              where tenant = p_tenant and pay_currency = p_new.pay_currency and state in ('processing', 'paid'))
+                              where tenant = p_tenant and pay_currency = p_new.pay_currency and id is distinct from o_topup.id
+                                and state in ('opening', 'open', 'processing', 'paid'))
          > p_first_day_max_micros then
     o_verdict := 'TopUpLimit'; o_limit := 'first_day'; return;
   end if;
@@ -221,6 +225,9 @@ begin
     update stripe_takings set tenant = p.tenant where id = k.id;
     return 'nothing more';
   end if;
+  if k.currency <> p.pay_currency then
+    raise exception '% % is in %, and its payment was in %: how much of it is gone cannot be told', k.kind, k.id, k.currency, p.pay_currency;
+  end if;
   update stripe_takings set counted = not k.counted, tenant = p.tenant where id = k.id;
   select coalesce(sum(amount_minor), 0) into v_sum from stripe_takings where payment_intent = p.payment_intent and counted;
   v_target := case when v_sum = 0 then 0 when v_sum >= p.paid_minor then p.credited_micros
@@ -281,8 +288,8 @@ begin
     insert into quoted_amounts (transaction, tenant, quote, amount_micros) values (r.transaction_id, t.tenant, t.quote, t.pay_micros);
   end if;
   if v_payment is null then return 'credited'; end if;
-  insert into stripe_payments (payment_intent, tenant, currency, credited_micros, paid_minor, created_at)
-    values (v_payment, t.tenant, t.currency, t.amount_micros, coalesce((p_session ->> 'amount_total')::bigint, t.pay_minor), p_now);
+  insert into stripe_payments (payment_intent, tenant, currency, credited_micros, pay_currency, paid_minor, created_at)
+    values (v_payment, t.tenant, t.currency, t.amount_micros, t.pay_currency, coalesce((p_session ->> 'amount_total')::bigint, t.pay_minor), p_now);
   perform stripe_settle(k.id, p_now) from (select id from stripe_takings where payment_intent = v_payment order by id) k;
   perform stripe_dispute_lost(k.id, p_now) from (select id from stripe_takings where payment_intent = v_payment order by id) k;
   return 'credited';
@@ -294,7 +301,13 @@ declare
 begin
   perform stripe_lock_payment(o);
   select * into t from wallet_topups where session_id = o ->> 'id' for update;
-  if not found then return 'foreign'; end if;
+  if not found then
+    -- It names a top-up as this ledger makes them, and is paid: the ledger may have lost it (a restore). It credits nothing, and a person sees it.
+    if o ->> 'client_reference_id' ~ '^tu_[0-9a-f]{32}$' and o ->> 'payment_status' = 'paid' and o #>> '{metadata,tallygate_topup}' is not null then
+      raise exception 'session % was paid for top-up %, which this ledger does not have', o ->> 'id', o ->> 'client_reference_id';
+    end if;
+    return 'foreign';
+  end if;
   update webhook_events set tenant = t.tenant where id = e.id;
   if o ->> 'payment_status' = 'paid' or e.type = 'checkout.session.async_payment_succeeded' then return stripe_topup_paid(t, o, p_now); end if;
   if t.state = 'paid' then return 'nothing more'; end if;
@@ -318,8 +331,8 @@ declare
   k stripe_takings;
 begin
   if stripe_ref(o -> 'payment_intent') is null then return null; end if;
-  insert into stripe_takings (id, kind, payment_intent, amount_minor, suspends, seen_at)
-    values (o ->> 'id', p_kind, stripe_ref(o -> 'payment_intent'), (o ->> 'amount')::bigint, p_kind = 'dispute' and p_suspends, p_now)
+  insert into stripe_takings (id, kind, payment_intent, amount_minor, currency, suspends, seen_at)
+    values (o ->> 'id', p_kind, stripe_ref(o -> 'payment_intent'), (o ->> 'amount')::bigint, upper(o ->> 'currency'), p_kind = 'dispute' and p_suspends, p_now)
     on conflict (id) do nothing;
   select * into k from stripe_takings where id = o ->> 'id' for update;
   update webhook_events set tenant = (select tenant from stripe_payments where payment_intent = k.payment_intent) where id = e.id;
@@ -359,9 +372,12 @@ begin
   k := stripe_taking(e, 'dispute', o, p_suspends, p_now);
   if k.id is null then return 'foreign'; end if;
   update stripe_takings
-     set taken = taken or e.type = 'charge.dispute.funds_withdrawn', given_back = given_back or e.type = 'charge.dispute.funds_reinstated',
-         outcome = case when e.type = 'charge.dispute.closed' then coalesce(o ->> 'status', '') else outcome end
+     set taken = taken or e.type = 'charge.dispute.funds_withdrawn', reinstated = reinstated or e.type = 'charge.dispute.funds_reinstated',
+         outcome = case when o ->> 'status' in ('won', 'lost') then o ->> 'status' else outcome end
    where id = k.id;
+  -- Of a payment that was refunded in part before it was disputed, that part comes back whoever wins; what both take together is never
+  -- more than the payment brought (stripe_settle), so that nothing is to be done for it.
+  update stripe_takings set given_back = true where id = k.id and reinstated and outcome = 'won';
   v_result := stripe_settle(k.id, p_now);
   perform stripe_dispute_lost(k.id, p_now);
   return v_result;

@@ -10,8 +10,7 @@ local function ledger_word(key, id, generation, mark)
   local l = redis.call('HMGET', key, 'gen', 'mark', 'cgen', 'claimed', 'behind', 'all', 'id', 'cid', 'odd')
   -- What is no count was written by nobody who knows this: it is dropped, and told anew.
   for i, field in pairs({'gen', 'mark', 'cgen', 'claimed', [6] = 'all'}) do
-    local n = l[i] and tonumber(l[i])
-    if l[i] and not (n and n >= 0 and n < 9007199254740992) then
+    if l[i] and not (string.match(l[i], '^%d+$') and tonumber(l[i]) < 9007199254740992) then
       redis.call('HDEL', key, field)
       redis.call('HSET', key, 'odd', field .. ' is no count')
       l[i], l[9] = false, field .. ' is no count'

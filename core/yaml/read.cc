@@ -10,6 +10,8 @@
 namespace tallygate::yaml {
 namespace {
 
+constexpr size_t kExpandedBytesMax = size_t{16} << 20;
+
 // Leaves the parser from within an event; caught below, in this file.
 struct Stop : std::exception {
   Stop(int at, std::string what, std::string remedy) : line(at), message(std::move(what)), fix(std::move(remedy)) {}
@@ -74,6 +76,11 @@ class Builder final : public YAML::EventHandler {
       throw Stop(mark.line + 1, "an alias to the collection that it is in", "write the value out");
     }
     count(size_of(found->second), mark.line + 1);
+    expanded_bytes_ += bytes_of(found->second);
+    if (expanded_bytes_ > kExpandedBytesMax) {
+      throw Stop(mark.line + 1, "aliases that make the file many times as long",
+                 "write values out instead of nesting aliases");
+    }
     put(Node(found->second), 0);
   }
 
@@ -132,6 +139,13 @@ class Builder final : public YAML::EventHandler {
     return size;
   }
 
+  static size_t bytes_of(const Node& node) {
+    size_t bytes = node.text.size();
+    for (const Node& item : node.items) bytes += bytes_of(item);
+    for (const Member& member : node.members) bytes += member.key.size() + bytes_of(member.value);
+    return bytes;
+  }
+
   static void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
     throw Stop(mark.line + 1, "the tag \"" + tag.substr(0, 60) + "\" is not supported",
                "remove the tag; quote a string");
@@ -176,7 +190,7 @@ class Builder final : public YAML::EventHandler {
   std::vector<Open> stack_;
   std::map<YAML::anchor_t, Node> anchors_;
   Node root_;
-  size_t nodes_ = 0;
+  size_t nodes_ = 0, expanded_bytes_ = 0;
 };
 
 }  // namespace

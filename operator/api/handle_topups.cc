@@ -1,5 +1,5 @@
-// Top-ups: a customer pays on a page of Stripe's, and the wallet is credited once Stripe says that it was paid. The ledger
-// knows of it before Stripe does, so that whatever is repeated, by whoever died in between, is the same session.
+// Top-ups: a customer pays on a page of Stripe's, and the wallet is credited once Stripe says that it was paid. The
+// ledger knows of it before Stripe does, so that whatever is repeated, by whoever died in between, is the same session.
 #include "core/telemetry/log.h"
 #include "operator/api/call.h"
 #include "operator/api/quotes.h"
@@ -29,8 +29,25 @@ struct Wanted {
 
 // Columns of kColumns.
 enum Column : size_t {
-  kId, kState, kCurrency, kAmount, kPayCurrency, kPay, kPayMinor, kQuote, kCustomer, kSuccess, kCancel, kSession, kUrl,
-  kExpiresAt, kExpires_s, kTenant, kAttemptKey, kVerdict, kLimit  // the last two of topup_begin alone
+  kId,
+  kState,
+  kCurrency,
+  kAmount,
+  kPayCurrency,
+  kPay,
+  kPayMinor,
+  kQuote,
+  kCustomer,
+  kSuccess,
+  kCancel,
+  kSession,
+  kUrl,
+  kExpiresAt,
+  kExpires_s,
+  kTenant,
+  kAttemptKey,
+  kVerdict,
+  kLimit  // the last two of topup_begin alone
 };
 constexpr char kColumns[] =
     "(t).id, (t).state, (t).currency, (t).amount_micros, (t).pay_currency, (t).pay_micros, (t).pay_minor, (t).quote, "
@@ -41,17 +58,22 @@ http::Response stripe_away(const Call& call, const Error& error) {
   static log::Throttle throttle(10);
   log::warn(throttle, "Stripe was asked for a top-up in vain",
             {{"request_id", call.request_id}, {"tenant", call.tenant}, {"error", error.message}});
-  return http::problem_response({503, "Unavailable", "Stripe does not answer. Repeat the request with the same key.", "", {}},
-                                {{"Retry-After", "2"}});
+  return http::problem_response(
+      {503, "Unavailable", "Stripe does not answer. Repeat the request with the same key.", "", {}},
+      {{"Retry-After", "2"}});
 }
 
 http::Response stripe_refuses(const Call& call, const Error& error) {
-  log::error("Stripe refuses a top-up", {{"request_id", call.request_id}, {"tenant", call.tenant}, {"error", error.message}});
+  log::error("Stripe refuses a top-up",
+             {{"request_id", call.request_id}, {"tenant", call.tenant}, {"error", error.message}});
   for (const char* code : {"amount_too_small", "amount_too_large"}) {
     if (error.message.starts_with(code)) return faulty_fields({{"amount", "is refused by Stripe: " + error.message}});
   }
-  return http::problem_response(
-      {502, "PaymentRefused", "Stripe does not open a payment for this. The request's id names why in our logs.", "", {}});
+  return http::problem_response({502,
+                                 "PaymentRefused",
+                                 "Stripe does not open a payment for this. The request's id names why in our logs.",
+                                 "",
+                                 {}});
 }
 
 http::Response failed_at_stripe(const Call& call, const Error& error) {
@@ -92,10 +114,27 @@ http::Response answer(int status, const ledger::Rows& rows, bool duplicate) {
 tl::expected<std::string, http::Response> own_currency(Call& call) {
   const plan::TenantBilling* billing = call.snapshot->billing(call.tenant);
   if (billing != nullptr && billing->wallet) return billing->wallet->currency;
-  const auto rows = select_as_tenant(call, "select min(currency) from wallets where tenant = $1 having count(*) = 1", {call.tenant});
+  const auto rows =
+      select_as_tenant(call, "select min(currency) from wallets where tenant = $1 having count(*) = 1", {call.tenant});
   if (!rows) return tl::unexpected(failure_response(call, rows.error()));
-  if (rows->empty()) return tl::unexpected(faulty_fields({{"currency", "is required: which wallet is meant is not clear"}}));
+  if (rows->empty())
+    return tl::unexpected(faulty_fields({{"currency", "is required: which wallet is meant is not clear"}}));
   return std::string(rows->text(0, 0));
+}
+
+// Money opens no wallet that neither the manifest nor the ledger has: it would come with a debt limit of its own, and
+// leave calls that name no currency without one.
+std::optional<http::Response> other_wallet(Call& call, const std::string& currency) {
+  const plan::TenantBilling* billing = call.snapshot->billing(call.tenant);
+  if (billing != nullptr && ((billing->wallet && billing->wallet->currency == currency) ||
+                             (!billing->wallet && billing->currency == currency)))
+    return std::nullopt;
+  const auto rows =
+      select_as_tenant(call, "select 1 from wallets where tenant = $1 and currency = $2", {call.tenant, currency});
+  if (!rows) return failure_response(call, rows.error());
+  if (!rows->empty()) return std::nullopt;
+  return faulty_fields(
+      {{"currency", "is of no wallet of this tenant; ask for a quote from " + currency + " to its own"}});
 }
 
 std::string new_key(const Call& call, const char* what) {
@@ -110,8 +149,9 @@ tl::expected<std::string, http::Response> customer_of(Call& call) {
   if (billing != nullptr && !billing->stripe_customer_id.empty()) return billing->stripe_customer_id;
   stripe::Checkout& checkout = call.services.payments->checkout;
   const std::string now = ledger::timestamp_text(call.now_ns);
-  auto row = select_as_tenant(call, "select o_id, o_key, extract(epoch from o_attempted_at)::bigint from stripe_customer($1, $2, $3)",
-                              {call.tenant, new_key(call, "customer"), now});
+  auto row = select_as_tenant(
+      call, "select o_id, o_key, extract(epoch from o_attempted_at)::bigint from stripe_customer($1, $2, $3)",
+      {call.tenant, new_key(call, "customer"), now});
   if (!row) return tl::unexpected(failure_response(call, row.error()));
   if (!row->is_null(0, 0)) return std::string(row->text(0, 0));
   std::string key(row->text(0, 1));
@@ -153,13 +193,16 @@ std::string state_of(const stripe::Session& session) {
 // Has Stripe make the session of a row that is `opening`; the row as it is then.
 tl::expected<ledger::Rows, http::Response> open_at_stripe(Call& call, const ledger::Rows& rows) {
   const auto text = [&](Column column) { return std::string(rows.text(0, column)); };
-  const stripe::TopUp topup{text(kId),           text(kAttemptKey), text(kTenant), text(kCustomer),           text(kPayCurrency),
-                            text(kSuccess), text(kCancel),     rows.integer(0, kPayMinor), rows.integer(0, kExpires_s)};
+  const stripe::TopUp topup{text(kId),       text(kAttemptKey),          text(kTenant),
+                            text(kCustomer), text(kPayCurrency),         text(kSuccess),
+                            text(kCancel),   rows.integer(0, kPayMinor), rows.integer(0, kExpires_s)};
   const auto session = call.services.payments->checkout.open(topup, call.until_ms);
   const std::string now = ledger::timestamp_text(call.services.env.wall_ns());
-  if (session) return note(call, "topup_opened($1, $2, $3, $4, $5)", {call.tenant, topup.id, session->id, session->url, now});
+  if (session)
+    return note(call, "topup_opened($1, $2, $3, $4, $5)", {call.tenant, topup.id, session->id, session->url, now});
   if (session.error().errc == Errc::kInvalid) {
-    const auto closed = note(call, "topup_closed($1, $2, 'failed', $3, $4)", {call.tenant, topup.id, session.error().message, now});
+    const auto closed =
+        note(call, "topup_closed($1, $2, 'failed', $3, $4)", {call.tenant, topup.id, session.error().message, now});
     if (!closed) return tl::unexpected(closed.error());
   }
   if (session.error().errc == Errc::kInternal) {
@@ -179,8 +222,9 @@ std::optional<http::Response> close_other(Call& call, ledger::Rows other) {
   }
   const auto closed = call.services.payments->checkout.close(std::string(other.text(0, kSession)), new_key(call, "expire"), call.until_ms);
   if (!closed) return failed_at_stripe(call, closed.error());
-  const auto noted = note(call, "topup_closed($1, $2, $3, '', $4)",
-                          {call.tenant, other.text(0, kId), state_of(*closed), ledger::timestamp_text(call.services.env.wall_ns())});
+  const auto noted =
+      note(call, "topup_closed($1, $2, $3, '', $4)",
+           {call.tenant, other.text(0, kId), state_of(*closed), ledger::timestamp_text(call.services.env.wall_ns())});
   if (!noted) return noted.error();
   return std::nullopt;
 }
@@ -194,8 +238,8 @@ http::Response limited(std::string_view limit) {
       {422, "TopUpLimit", "This is more than may be paid in until a day after the first payment.", "", {}});
 }
 
-std::string row_json(const Wanted& wanted, const std::string& id, const std::string& tenant, const std::string& customer,
-                     const std::string& attempt_key, int64_t expires_ns) {
+std::string row_json(const Wanted& wanted, const std::string& id, const std::string& tenant,
+                     const std::string& customer, const std::string& attempt_key, int64_t expires_ns) {
   JsonWriter json;
   json.begin_object();
   const auto put = [&](const char* name, const auto& value) {
@@ -222,8 +266,8 @@ std::string row_json(const Wanted& wanted, const std::string& id, const std::str
 http::Response begin(Call& call, const Wanted& wanted, const std::string& fingerprint, const std::string& customer) {
   const stripe::PaymentSettings& settings = call.services.payments->settings;
   const std::string id = "tu_" + call.services.env.random_hex(kIdBytes);
-  const std::string row = row_json(wanted, id, call.tenant, customer, new_key(call, "topup"),
-                                   (call.now_ns / kNano + kLifetime_s) * kNano);
+  const std::string row =
+      row_json(wanted, id, call.tenant, customer, new_key(call, "topup"), (call.now_ns / kNano + kLifetime_s) * kNano);
   for (int round = 0; round < kRounds; ++round) {
     auto rows = select_as_tenant(
         call,
@@ -252,24 +296,29 @@ http::Response begin(Call& call, const Wanted& wanted, const std::string& finger
     }
     return answer(201, topup, verdict == "known");
   }
-  return http::problem_response({503, "Unavailable", "Several top-ups are begun at once. Repeat the request with the same key.", "", {}},
-                                {{"Retry-After", "1"}});
+  return http::problem_response(
+      {503, "Unavailable", "Several top-ups are begun at once. Repeat the request with the same key.", "", {}},
+      {{"Retry-After", "1"}});
 }
 
 void check_urls(Fields& fields, const Call& call, const Wanted& wanted) {
   const auto& hosts = call.services.payments->settings.url_hosts;
-  for (const auto& [name, url] : {std::pair{"successUrl", &wanted.success_url}, std::pair{"cancelUrl", &wanted.cancel_url}}) {
+  for (const auto& [name, url] :
+       {std::pair{"successUrl", &wanted.success_url}, std::pair{"cancelUrl", &wanted.cancel_url}}) {
     if (url->empty()) continue;  // told already
     if (std::string fault = stripe::url_fault(*url, hosts); !fault.empty()) fields.refuse(name, fault);
   }
 }
 
-http::Response no_payments() { return http::problem_response({404, "NotFound", "Stripe is not enabled here.", "", {}}); }
+http::Response no_payments() {
+  return http::problem_response({404, "NotFound", "Stripe is not enabled here.", "", {}});
+}
 
 // What this key has begun already: its quote may have expired since.
 Result<std::string> begun_with(Call& call) {
-  const auto rows = select_as_tenant(call, "select fingerprint from wallet_topup_keys where tenant = $1 and idempotency_key = $2",
-                                     {call.tenant, call.idempotency_key});
+  const auto rows =
+      select_as_tenant(call, "select fingerprint from wallet_topup_keys where tenant = $1 and idempotency_key = $2",
+                       {call.tenant, call.idempotency_key});
   if (!rows) return tl::unexpected(rows.error());
   return rows->empty() ? std::string() : std::string(rows->text(0, 0));
 }
@@ -291,7 +340,8 @@ http::Response create_topup(Call& call) {
   const auto begun = begun_with(call);
   if (!begun) return failure_response(call, begun.error());
   if (!begun->empty()) return begin(call, wanted, fingerprint, "");
-  const auto price = price_of(call, "amount", amount, currency, wanted.quote);
+  // No key: those of top-ups are kept apart (begun_with), and another transaction's revives no quote.
+  const auto price = price_of(call, "amount", amount, currency, wanted.quote, "", "");
   if (!price) return price.error();
   wanted.amount = price->amount;
   if (price->currency) {
@@ -306,6 +356,7 @@ http::Response create_topup(Call& call) {
   const auto minor = stripe::to_minor(wanted.pay, wanted.pay_currency);
   if (!minor) return faulty_fields({{"amount", minor.error().message}});
   wanted.pay_minor = *minor;
+  if (auto refused = other_wallet(call, wanted.currency)) return std::move(*refused);
   const auto customer = customer_of(call);
   if (!customer) return customer.error();
   return begin(call, wanted, fingerprint, *customer);
@@ -318,7 +369,8 @@ http::Response get_topup(Call& call) {
   const std::string id(call.request.param("topup_id"));
   if (!is_clean_text(id)) return http::problem_response({404, "UnknownTopUp", "There is no such top-up.", "", {}});
   const auto rows = select_as_tenant(
-      call, std::string("select ") + kColumns + " from wallet_topups t where t.tenant = $1 and t.id = $2", {call.tenant, id});
+      call, std::string("select ") + kColumns + " from wallet_topups t where t.tenant = $1 and t.id = $2",
+      {call.tenant, id});
   if (!rows) return failure_response(call, rows.error());
   if (rows->empty()) return http::problem_response({404, "UnknownTopUp", "There is no such top-up.", "", {}});
   return answer(200, *rows, false);

@@ -19,10 +19,16 @@ std::string read_quote_id(Fields& fields) { return fields.text("quoteId", kQuote
 tl::expected<Price, http::Response> price_of(Call& call, const char* name, Micros amount,
                                              std::optional<std::string> currency, const std::string& quote_id,
                                              const std::string& committed_call) {
+  return price_of(call, name, amount, std::move(currency), quote_id, committed_call, call.idempotency_key);
+}
+
+tl::expected<Price, http::Response> price_of(Call& call, const char* name, Micros amount,
+                                             std::optional<std::string> currency, const std::string& quote_id,
+                                             const std::string& committed_call, const std::string& idempotency_key) {
   if (quote_id.empty()) return Price{amount, std::move(currency), std::nullopt};
-  const auto rows = select_as_tenant(
-      call, "select * from find_quote($1, $2, $3, $4, $5)",
-      {call.tenant, quote_id, call.idempotency_key, committed_call, ledger::timestamp_text(call.now_ns)});
+  const auto rows =
+      select_as_tenant(call, "select * from find_quote($1, $2, $3, $4, $5)",
+                       {call.tenant, quote_id, idempotency_key, committed_call, ledger::timestamp_text(call.now_ns)});
   if (!rows) return tl::unexpected(failure_response(call, rows.error()));
   if (rows->empty()) return tl::unexpected(faulty("quoteId", "is no quote of this tenant"));
   enum Column : size_t { kFrom, kTo, kRate, kExpiresAt, kHolds };

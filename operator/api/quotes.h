@@ -25,7 +25,11 @@ struct Price {
 std::string read_quote_id(Fields& fields);
 // `amount` of the member `name` as a price. With a quote it is of the quote's `from`, which `currency` may repeat, and
 // is converted by the quote's rate to micros, rounded half to even; an expired quote holds for a commit of
-// `committed_call` that was reserved under it. Without a quote it is of the wallet's own currency.
+// `committed_call` that was reserved under it, and for a repetition: where a transaction with `idempotency_key` is
+// there already, which is all that the ledger will answer. Without a quote it is of the wallet's own currency.
+tl::expected<Price, http::Response> price_of(Call& call, const char* name, Micros amount,
+                                             std::optional<std::string> currency, const std::string& quote_id,
+                                             const std::string& committed_call, const std::string& idempotency_key);
 tl::expected<Price, http::Response> price_of(Call& call, const char* name, Micros amount,
                                              std::optional<std::string> currency, const std::string& quote_id,
                                              const std::string& committed_call = "");

@@ -23,6 +23,7 @@ constexpr double kFiguresPerSecond = 10, kNewsPerSecond = 50, kNewsBurst = 100;
 constexpr int64_t kRetryMin_ms = 1'000, kRetryMax_ms = 60'000;
 constexpr int64_t kLastRecords_ms = 10'000;  // sidecars form records each second, and send them at once
 constexpr int64_t kLastUsageMax_ms = 300'000;
+constexpr char kNotBelieved[] = "the source is not believed: the tenant stays in force";
 
 std::vector<std::string> finalizers_of(std::string_view object_json) {
   std::vector<std::string> names;
@@ -327,7 +328,7 @@ bool Controller::waits_for_usage(const Key& key, Entry& entry) {
     return false;
   }
   if (!observed_.newest().lost.empty()) {
-    entry.let_go_why = "the source is not believed: the tenant stays in force";
+    entry.let_go_why = kNotBelieved;
     return false;
   }
   if (!observed_.in_force().compiled || observed_.tenant(key.second.str()) != nullptr) {
@@ -336,10 +337,8 @@ bool Controller::waits_for_usage(const Key& key, Entry& entry) {
     return false;
   }
   const int64_t now_ms = env_.mono_ms();
-  if (entry.gone_at_ms == 0) {
-    entry.gone_at_ms = now_ms;
-    entry.let_go_why.clear();  // of a source that was not believed, and is now
-  }
+  if (entry.let_go_why == kNotBelieved) entry.let_go_why.clear();  // and is now
+  if (entry.gone_at_ms == 0) entry.gone_at_ms = now_ms;
   return entry.let_go_why.empty() && now_ms >= entry.gone_at_ms + kLastRecords_ms && now_ms >= entry.not_before_ms;
 }
 

@@ -41,11 +41,15 @@ Result<LedgerView> LedgerWatch::look() {
   const auto pulses = pulse(*past);
   if (!pulses) return tl::unexpected(pulses.error());
   LedgerView view;
-  const auto foreign = is_foreign(*pulses, past->id);
-  if (!foreign) return tl::unexpected(foreign.error());
-  if (*foreign) {
+  const std::vector<int> odd = odd_shards(*pulses, *past);
+  if (is_foreign(*pulses, odd, past->id)) {
     view.in_order = false;
     return view;
+  }
+  if (!odd.empty()) {
+    if (Result<void> done = forget_ledger(redis_, odd); !done) return tl::unexpected(done.error());
+    for (int shard = 0; shard < kShards; ++shard) view.wait.insert(shard);
+    return view;  // the next look tells them
   }
   // After what Redis said: whatever was told there had been committed here.
   auto numbers = epochs_.numbers();
@@ -107,34 +111,38 @@ Result<std::vector<LedgerWatch::Pulse>> LedgerWatch::pulse(const ledger::Past& p
   return pulses;
 }
 
-// Whether Redis serves another ledger: two that publish and fund over each other would sell each other's quota. Where
-// only some shards say so, and more of them know this one, somebody has written there: these are told anew.
-Result<bool> LedgerWatch::is_foreign(const std::vector<Pulse>& pulses, const std::string& id) {
-  std::vector<int> others;
-  int ours = 0;
+// Shards whose notes of the ledger no ledger has made: of another one, or further than this one can have gone.
+std::vector<int> LedgerWatch::odd_shards(const std::vector<Pulse>& pulses, const ledger::Past& past) {
+  std::vector<int> odd;
   for (size_t shard = 0; shard < pulses.size(); ++shard) {
-    if (!pulses[shard].id.empty() && pulses[shard].id != id) others.push_back(static_cast<int>(shard));
-    ours += pulses[shard].id == id ? 1 : 0;
+    const Pulse& p = pulses[shard];
+    const bool other = !p.id.empty() && p.id != past.id;
+    if (other || !is_plausible(p.known, past.mark) || !is_plausible({p.told_generation, 0}, past.mark))
+      odd.push_back(static_cast<int>(shard));
   }
-  const bool foreign = !others.empty() && ours <= static_cast<int>(others.size());
-  if (!foreign) {
+  return odd;
+}
+
+// Whether Redis serves another ledger: two that publish and fund over each other would sell each other's quota. Where
+// only some shards say odd things, and more of them know this one, somebody has written there: these are told anew.
+bool LedgerWatch::is_foreign(const std::vector<Pulse>& pulses, const std::vector<int>& odd, const std::string& id) {
+  const auto ours = std::ranges::count_if(pulses, [&](const Pulse& p) { return p.id == id; });
+  const auto other = std::ranges::find_if(pulses, [&](const Pulse& p) { return !p.id.empty() && p.id != id; });
+  static log::Throttle throttle(10);
+  if (other == pulses.end() || ours > static_cast<int64_t>(odd.size())) {
     history_.set_foreign("");
-    if (others.empty()) return false;
+    if (odd.empty()) return false;
     history_.refused_claim();
-    static log::Throttle throttle(10);
     log::error(
         throttle,
-        "some shards of Redis name another ledger than the others: somebody has written there. They are told anew",
-        {{"shards", others.size()}, {"first", others[0]}, {"ledger", id}});
-    if (Result<void> done = forget_ledger(redis_, others); !done) return tl::unexpected(done.error());
+        "some shards of Redis say of the ledger what none has said: somebody has written there. They are told anew",
+        {{"shards", odd.size()}, {"first", odd[0]}, {"ledger", id}});
     return false;
   }
-  const std::string why = "this Redis serves another ledger (" + pulses[static_cast<size_t>(others[0])].id +
-                          "; this one is " + id +
+  const std::string why = "this Redis serves another ledger (" + other->id + "; this one is " + id +
                           "): give each one its own, empty this one where that other one is no more, or, where this is "
                           "that ledger from before it had an id, run `tallygate-operator ledger recover --force`";
   history_.set_foreign(why);
-  static log::Throttle throttle(10);
   log::error(throttle, "nothing is leased, booked or submitted", {{"error", why}});
   return true;
 }

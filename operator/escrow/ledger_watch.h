@@ -38,7 +38,8 @@ class LedgerWatch {
     std::string id;  // of the ledger that Redis was told of before
   };
   Result<std::vector<Pulse>> pulse(const ledger::Past& past);
-  Result<bool> is_foreign(const std::vector<Pulse>& pulses, const std::string& id);
+  static std::vector<int> odd_shards(const std::vector<Pulse>& pulses, const ledger::Past& past);
+  bool is_foreign(const std::vector<Pulse>& pulses, const std::vector<int>& odd, const std::string& id);
   Result<std::string> what_is_known(const std::vector<Pulse>& pulses, const std::vector<ledger::ShardEpoch>& numbers,
                                     ledger::Past& past);
   Result<void> seal(const std::string& why, int64_t generation);

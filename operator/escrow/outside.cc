@@ -16,8 +16,7 @@ using redis_contract::kShards;
 
 constexpr size_t kPipelined = 1000;
 
-// What is no count is none (ledger_guard.lua).
-int64_t count_of(int64_t value) { return value < 0 || value > kMaxInteger ? 0 : value; }
+constexpr int64_t kMostSteps = int64_t{1} << 40, kMostGenerations = int64_t{1} << 20;  // as ledger_guard.lua has them
 
 // Takes a number off the front of `text`, and the separator after it.
 bool take_number(std::string_view& text, std::string_view separator, int64_t* value) {
@@ -177,7 +176,12 @@ Result<void> seal_all(redis::Client& redis, int64_t generation) {
   return {};
 }
 
-Result<ledger::Past> known_past(redis::Client& redis) {
+bool is_plausible(const ledger::Mark& known, const ledger::Mark& ours) {
+  return known.generation >= 0 && known.mark >= 0 && known.generation <= ours.generation + kMostGenerations &&
+         known.mark <= ours.mark + kMostSteps;
+}
+
+Result<ledger::Past> known_past(redis::Client& redis, const ledger::Mark& ours) {
   std::vector<redis::Command> commands;
   for (int shard = 0; shard < kShards; ++shard)
     commands.push_back({"HMGET", redis_contract::ledger_key(shard), "gen", "mark", "cgen", "claimed", "id", "cid"});
@@ -198,10 +202,12 @@ Result<ledger::Past> known_past(redis::Client& redis) {
     most = std::max(most, shards);
   }
   for (const auto& result : results) {
-    const auto at = [&](size_t i) { return count_of(result->elements[i].to_integer()); };
+    const auto at = [&](size_t i) { return result->elements[i].to_integer(); };
     const std::string &told = result->elements[4].text, &claimed_of = result->elements[5].text;
-    if (told.empty() || told == known.id) known.mark = std::max(known.mark, ledger::Mark{at(0), at(1)});
-    if (claimed_of.empty() || claimed_of == known.id) known.mark = std::max(known.mark, ledger::Mark{at(2), at(3)});
+    const ledger::Mark said{at(0), at(1)}, claimed{at(2), at(3)};
+    if ((told.empty() || told == known.id) && is_plausible(said, ours)) known.mark = std::max(known.mark, said);
+    if ((claimed_of.empty() || claimed_of == known.id) && is_plausible(claimed, ours))
+      known.mark = std::max(known.mark, claimed);
   }
   return known;
 }
@@ -216,9 +222,10 @@ Result<void> forget_ledger(redis::Client& redis, std::span<const int> shards) {
   return {};
 }
 
-Result<KnownOutside> known_outside(redis::Client& redis, std::span<const ledger::ShardEpoch> ours, int64_t now_s) {
+Result<KnownOutside> known_outside(redis::Client& redis, std::span<const ledger::ShardEpoch> ours,
+                                   const ledger::Mark& mark, int64_t now_s) {
   KnownOutside known;
-  const auto past = known_past(redis);
+  const auto past = known_past(redis, mark);
   if (!past) return tl::unexpected(past.error());
   known.mark = past->mark;
   if (Result<void> done = ask_shards(redis, known, ours, now_s); !done) return tl::unexpected(done.error());

@@ -33,19 +33,23 @@ struct KnownOutside {
   std::array<KnownShard, redis_contract::kShards> shards;
   int64_t refused = 0;          // claims that no sidecar can have made in good faith
   std::string refused_example;  // one of them
-  std::string json() const;  // as ledger_recover() takes it
+  std::string json() const;     // as ledger_recover() takes it
 };
 
 // Ends all leasing until the ledger tells that it is in order (core/lua/seal.lua). `generation`: the highest that is
 // known.
 Result<void> seal_all(redis::Client& redis, int64_t generation);
-// How far the ledger was, and which it is: of several ids, that of most shards; empty: none.
-Result<ledger::Past> known_past(redis::Client& redis);
+// Whether a ledger that is at `ours` now can ever have been at `known`: the bounds of core/lua/ledger_guard.lua.
+bool is_plausible(const ledger::Mark& known, const ledger::Mark& ours);
+// How far the ledger, which is at `ours`, was, and which it is: of several ids, that of most shards; empty: none. What
+// is not plausible is not counted.
+Result<ledger::Past> known_past(redis::Client& redis, const ledger::Mark& ours);
 // Redis forgets which ledger it served, and what was claimed of it: whoever pulses next tells it anew.
 Result<void> forget_ledger(redis::Client& redis, std::span<const int> shards);
 // After seal_all(). What lies idle in the buckets of the sealed epochs is taken out of them, and counts as recalled. Of
 // windows that are over at `now_s` (Unix time) nothing is looked at. `ours`: the ledger's epochs. Whoever may lease may
 // also write what sidecars claim: claims far above what the ledger and Redis have opened or booked are not believed.
-Result<KnownOutside> known_outside(redis::Client& redis, std::span<const ledger::ShardEpoch> ours, int64_t now_s);
+Result<KnownOutside> known_outside(redis::Client& redis, std::span<const ledger::ShardEpoch> ours,
+                                   const ledger::Mark& mark, int64_t now_s);
 
 }  // namespace tallygate::escrow

@@ -81,13 +81,13 @@ void print_done(const std::string& text) {
 }
 
 // Everything is looked at after it has been sealed, and after sidecars have had time to say what they know.
-Result<escrow::KnownOutside> hear(Env& env, ledger::Session& session, redis::Client& redis, int64_t generation,
-                                  int64_t hear_ms) {
+Result<escrow::KnownOutside> hear(Env& env, ledger::Session& session, redis::Client& redis, const Mark& ours,
+                                  int64_t generation, int64_t hear_ms) {
   const auto epochs = ledger::EscrowStore(env, session).numbers();
   if (!epochs) return tl::unexpected(epochs.error());
   if (Result<void> done = escrow::seal_all(redis, generation); !done) return tl::unexpected(done.error());
   env.sleep_ms(hear_ms);
-  return escrow::known_outside(redis, *epochs, env.wall_s());
+  return escrow::known_outside(redis, *epochs, ours, env.wall_s());
 }
 
 Result<std::string> recover(Env& env, ledger::Session& session, const escrow::KnownOutside& known,
@@ -112,10 +112,10 @@ int ledger_status(Env& env, const LedgerSettings& settings) {
   ledger::Session session(settings.database.url.text);
   ledger::HistoryStore store(env, session);
   redis::Client redis(env, settings.redis);
-  const auto known = escrow::known_past(redis);
-  if (!known) return failed(known.error().message);
   const auto past = store.look();
   if (!past) return failed(past.error().message);
+  const auto known = escrow::known_past(redis, past->mark);
+  if (!known) return failed(known.error().message);
   print_marks(*past, known->mark);
   if (is_foreign(*past, *known)) {
     std::printf("another        this Redis serves ledger %s, and this is %s\n", known->id.c_str(), past->id.c_str());
@@ -136,10 +136,10 @@ int ledger_recover(Env& env, const LedgerSettings& settings) {
   if (const auto schema = ledger::check_schema(session); !schema) return failed(schema.error().message);
   ledger::HistoryStore store(env, session);
   redis::Client redis(env, settings.redis);
-  const auto before = escrow::known_past(redis);
-  if (!before) return failed(before.error().message);
   auto past = store.look();
   if (!past) return failed(past.error().message);
+  const auto before = escrow::known_past(redis, past->mark);
+  if (!before) return failed(before.error().message);
   if (is_foreign(*past, *before) && !settings.force) {
     return failed("this Redis serves ledger " + before->id + ", and this is " + past->id +
                   ". Where that is the same from before it had an id, repeat with --force: all that is known there is "
@@ -155,7 +155,8 @@ int ledger_recover(Env& env, const LedgerSettings& settings) {
   const std::string why =
       past->behind.empty() ? "more is known outside, or so `ledger recover` was told" : past->behind;
   if (const auto told = store.found_behind(why); !told) return failed(told.error().message);
-  const auto known = hear(env, session, redis, std::max(past->mark, before->mark).generation, settings.hear_ms);
+  const auto known =
+      hear(env, session, redis, past->mark, std::max(past->mark, before->mark).generation, settings.hear_ms);
   if (!known) return failed(known.error().message);
   print_marks(*past, known->mark);
   const auto done = recover(env, session, *known, settings);

@@ -127,8 +127,10 @@ Result<Reply> Client::attempt(HttpRequest& request, int64_t until_ms, bool& agai
   }
   read_error(reply);
   again = is_to_be_repeated(*response);
-  // Redirects and refused keys are the deployment's fault, not the request's.
-  const bool ours = reply.status < 400 || reply.status == 401 || reply.status == 403;
+  // Redirects and refused keys are the deployment's fault, not the request's. That it is not to be repeated as it is says nothing of
+  // whether it was done, or would be later.
+  const bool ours = reply.status < 400 || reply.status == 401 || reply.status == 403 || reply.status == 409 ||
+                    reply.status == 429 || reply.status >= 500;
   if (!again && !ours) {
     refused_.add();
     return reply;

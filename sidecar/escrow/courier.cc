@@ -198,9 +198,7 @@ void Courier::acknowledged(Outbox* outbox, int shard, int64_t generation, int64_
       std::ranges::all_of(outbox->shards(), [&](const auto& s) { return s.second.generation >= generation; }))
     parcel->kept.clear();
   const size_t before = outbox->size();
-  // Of one that is finished more may be booked than is here, where its folder is an older copy: then all of it is.
-  const int64_t last = queue->second.last_seq();
-  outbox->acknowledge(shard, parcel->kind == Kind::kLive ? watermark : std::min(watermark, last));
+  outbox->acknowledge(shard, watermark);
   if (outbox->size() == before) return;
   count(counters_.acknowledged, before - outbox->size());
   if (parcel->kind == Kind::kLive && parcel->fn) parcel->fn();

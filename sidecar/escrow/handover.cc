@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kSliceBuckets = 500;
 constexpr int64_t kAskAgainMs = 200;
+constexpr int64_t kAwaitMs = 5;
 
 }  // namespace
 
@@ -24,6 +25,13 @@ Handover::~Handover() { *alive_ = false; }
 Handover::Estate* Handover::find(const Predecessor* predecessor) {
   for (auto& estate : estates_) {
     if (estate->predecessor.get() == predecessor) return estate.get();
+  }
+  return nullptr;
+}
+
+Handover::Estate* Handover::find(const std::string& incarnation) {
+  for (auto& estate : estates_) {
+    if (estate->predecessor->incarnation() == incarnation) return estate.get();
   }
   return nullptr;
 }
@@ -60,22 +68,33 @@ void Handover::take(std::unique_ptr<Predecessor> owned) {
   estates_.push_back(std::make_unique<Estate>(Estate{std::move(owned), false, {}}));
   Estate* estate = estates_.back().get();
   if (predecessor->torn()) {
-    estate->returned = true;  // what it spent is not known: its units stay held
-  } else {
-    for (const auto& [shard, queue] : predecessor->outbox().shards()) estate->unheard.insert(shard);
-    loop_.defer([this, alive = alive_, predecessor] {
-      if (*alive) hear_booked(predecessor);
-    });
+    estate->returned = estate->checked = true;  // what it spent is not known: its units stay held
+    return send(predecessor);
   }
+  std::vector<int> shards;
+  for (const auto& [shard, queue] : predecessor->outbox().shards()) shards.push_back(shard);
+  estate->unheard = {shards.begin(), shards.end()};
+  // What the ledger has lent goes back at once, Redis or not; what Redis has lent once it is known that the log is
+  // whole.
+  give_back(predecessor->incarnation(), {predecessor->spent(), predecessor->forgotten_until_s()},
+            LedgerLeases::read_notes(predecessor->folder()), std::move(shards), [this, predecessor] {
+              if (Estate* e = find(predecessor)) e->returned = true;
+              finish(predecessor);
+            });
+  hear_booked(predecessor);
+}
+
+void Handover::send(Predecessor* predecessor) {
   courier_.add_finished(&predecessor->outbox(), predecessor->folder(), [this, predecessor] { finish(predecessor); });
 }
 
-// Until it is known of every shard.
+// Until it is known of every shard how much is booked: before anything of it is sent, which would be booked as well.
 void Handover::hear_booked(Predecessor* predecessor) {
   const Estate* estate = find(predecessor);
   if (estate == nullptr || estate->checked) return;
   if (estate->unheard.empty()) return heard_booked(predecessor);
-  for (const int shard : std::set(estate->unheard)) {
+  const bool connected = redis_.connected();
+  for (const int shard : std::set(connected ? estate->unheard : std::set<int>{})) {
     escrow_.ask_watermark(shard, predecessor->incarnation(), [this, predecessor, shard](int64_t, int64_t watermark) {
       Estate* heard = find(predecessor);
       if (heard == nullptr || heard->unheard.erase(shard) == 0) return;
@@ -83,31 +102,30 @@ void Handover::hear_booked(Predecessor* predecessor) {
       if (heard->unheard.empty()) heard_booked(predecessor);
     });
   }
-  loop_.after_ms(kAskAgainMs, [this, alive = alive_, predecessor] {
+  loop_.after_ms(connected ? kAskAgainMs : kAwaitMs, [this, alive = alive_, predecessor] {
     if (*alive) hear_booked(predecessor);
   });
 }
 
 void Handover::heard_booked(Predecessor* predecessor) {
   Estate* estate = find(predecessor);
-  estate->checked = true;
-  if (estate->outdated) {
-    if (on_outdated_) on_outdated_(*predecessor);
-    estate->returned = true;
-    return finish(predecessor);
+  if (estate == nullptr || estate->checked) return;
+  if (estate->outdated && on_outdated_ && !on_outdated_(*predecessor)) {
+    loop_.after_ms(kAskAgainMs, [this, alive = alive_, predecessor] {
+      if (*alive) heard_booked(predecessor);
+    });
+    return;
   }
-  std::vector<int> shards;
-  for (const auto& [shard, queue] : predecessor->outbox().shards()) shards.push_back(shard);
-  give_back(predecessor->incarnation(), {predecessor->spent(), predecessor->forgotten_until_s()},
-            LedgerLeases::read_notes(predecessor->folder()), std::move(shards), [this, predecessor] {
-              if (Estate* e = find(predecessor)) e->returned = true;
-              finish(predecessor);
-            });
+  estate->checked = true;
+  if (!estate->outdated) return send(predecessor);
+  estate->returned = true;
+  finish(predecessor);
 }
 
 void Handover::finish(Predecessor* predecessor) {
   Estate* estate = find(predecessor);
-  if (estate == nullptr || !estate->returned || !courier_.finished(&predecessor->outbox())) return;
+  if (estate == nullptr || !estate->checked || !estate->returned) return;
+  if (!estate->outdated && !courier_.finished(&predecessor->outbox())) return;
   courier_.remove(&predecessor->outbox());
   if (keep_)
     DataFolder::keep(predecessor->folder());
@@ -166,6 +184,10 @@ void Handover::again(std::shared_ptr<Return> r, int64_t after_ms) {
 
 // First closed, so that nothing more can be leased in its name; then what it held is known and final.
 void Handover::step(std::shared_ptr<Return> r) {
+  if (const Estate* estate = find(r->incarnation); estate != nullptr) {
+    if (estate->outdated) return;  // nothing of it goes back
+    if (!estate->checked) return again(r, kAwaitMs);
+  }
   const int64_t epoch = escrow_.epoch(r->shard);
   if (epoch == 0 || !redis_.connected()) return again(r, 10);
   redis_.eval(rc::kClose,

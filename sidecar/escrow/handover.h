@@ -34,8 +34,9 @@ class Handover {
   // all.
   void resend(const std::vector<std::string>& kept_folders, std::function<void()> done);
   // Called for a predecessor of which more is booked than its log has: an older copy was put in the place of the folder.
-  // What it spent is not known, so that its units stay held.
-  void on_outdated(std::function<void(const Predecessor&)> fn) { on_outdated_ = std::move(fn); }
+  // What it spent is not known, so that its units stay held, and nothing of it is sent. False: it cannot be told now, and
+  // is called again.
+  void on_outdated(std::function<bool(const Predecessor&)> fn) { on_outdated_ = std::move(fn); }
   // Sees a recovered predecessor through; deletes its folder when everything is done.
   void take(std::unique_ptr<Predecessor> predecessor);
   size_t pending() const { return estates_.size(); }
@@ -60,6 +61,7 @@ class Handover {
     int shard;
     std::function<void()> done;
   };
+  void send(Predecessor* predecessor);
   void hear_booked(Predecessor* predecessor);
   void heard_booked(Predecessor* predecessor);
   void give_back_to_redis(const std::string& incarnation, const Spending& spending, const std::vector<int>& shards,
@@ -69,13 +71,14 @@ class Handover {
   void give_slice(std::shared_ptr<Return> r, int64_t epoch, std::shared_ptr<const redis::Reply> members, size_t from);
   void finish(Predecessor* predecessor);
   Estate* find(const Predecessor* predecessor);
+  Estate* find(const std::string& incarnation);
 
   EventLoop& loop_;
   redis::Connection& redis_;
   Escrow& escrow_;
   Courier& courier_;
   LedgerLeases* ledger_;
-  std::function<void(const Predecessor&)> on_outdated_;
+  std::function<bool(const Predecessor&)> on_outdated_;
   bool keep_ = false;
   std::vector<std::unique_ptr<Outbox>> resending_;
   std::vector<std::unique_ptr<Estate>> estates_;

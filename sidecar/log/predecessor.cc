@@ -78,6 +78,7 @@ class Recovery {
       if (read && has_head_ && head_.names_sound()) head_.finish(head_.batch(), true);
       return read;
     }
+    for (const auto& [shard, queue] : found_->outbox_.shards()) found_->written_[shard] = queue.last_seq();
     return !read || head_.finished() ? read : complete();
   }
 
@@ -269,7 +270,6 @@ Result<Recovery::Sums> Recovery::sum_unbooked() {
 // that commits them: a crash before that leaves everything as it was found.
 Result<void> Recovery::complete() {
   const uint32_t committed = head_.batch();
-  for (const auto& [shard, queue] : found_->outbox_.shards()) found_->written_[shard] = queue.last_seq();
   auto sums = sum_unbooked();
   if (!sums) return tl::unexpected(sums.error());
   std::string bytes;

@@ -34,8 +34,8 @@ class Predecessor {
   bool unread() const { return unread_; }
   Outbox& outbox() { return outbox_; }
   const Outbox& outbox() const { return outbox_; }
-  // The last record of a shard that it had written itself: more than that cannot be booked of it. Where more is, the
-  // folder is older than what was sent from it.
+  // The last record of a shard that was in its files when it was found: before this process sends anything of it, more
+  // than that cannot be booked. Where more is, the folder is older than what was sent from it.
   int64_t written(int shard) const {
     const auto found = written_.find(shard);
     return found == written_.end() ? 0 : found->second;

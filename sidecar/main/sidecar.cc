@@ -137,7 +137,7 @@ Result<void> Sidecar::start() {
     directory_->refresh();
     courier_->kick();
   });
-  handover_->on_outdated([this](const Predecessor& predecessor) { condemn(predecessor); });
+  handover_->on_outdated([this](const Predecessor& predecessor) { return condemn(predecessor); });
   for (auto& predecessor : predecessors_) {
     if (predecessor->torn() && !predecessor->is_copy()) {
       for (const auto& [shard, queue] : predecessor->outbox().shards()) {
@@ -167,17 +167,19 @@ Result<void> Sidecar::start() {
 }
 
 // Its folder is an older copy of itself: the ledger has booked more of it than its log knows of.
-void Sidecar::condemn(const Predecessor& predecessor) {
-  log::error(
-      "a predecessor's log is older than what the ledger has booked of it: an older copy was put in its place. What it "
-      "had leased stays on hold until its windows end",
-      {{"incarnation", predecessor.incarnation()}, {"folder", predecessor.folder()}});
+bool Sidecar::condemn(const Predecessor& predecessor) {
+  static log::Throttle throttle(10);
+  log::error(throttle,
+             "a predecessor's log is older than what the ledger has booked of it: an older copy was put in its place. "
+             "What it had leased stays on hold until its windows end",
+             {{"incarnation", predecessor.incarnation()}, {"folder", predecessor.folder()}});
   for (const auto& [shard, queue] : predecessor.outbox().shards()) {
     if (auto told = log_->report_torn(shard, predecessor.incarnation()); !told) {
-      log::error("the ledger cannot be told of a torn log", {{"error", told.error().message}});
-      return;
+      log::error(throttle, "the ledger cannot be told of a torn log", {{"error", told.error().message}});
+      return false;
     }
   }
+  return true;
 }
 
 void Sidecar::find_app() {

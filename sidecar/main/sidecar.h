@@ -59,7 +59,7 @@ class Sidecar {
   void begin_drain();
   void examine_log();
   void remember_ledger();
-  void condemn(const Predecessor& predecessor);
+  bool condemn(const Predecessor& predecessor);
   void put_away(const std::string& folder) const;
   void drained();
   void give_back();

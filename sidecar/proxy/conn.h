@@ -38,6 +38,7 @@ struct RequestBlock {
   std::unique_ptr<char[]> large;  // a head that does not fit
   size_t capacity = kInlineBytes;
   size_t size = 0;
+  size_t collected = 0;  // of a body that the gate has seen: counted until the block is free again
   char* data() { return large ? large.get() : inline_bytes.data(); }
 };
 

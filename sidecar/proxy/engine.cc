@@ -187,6 +187,7 @@ void Engine::close(Conn& conn, bool reset) {
 
 void Engine::forget(Client& client) {
   counters_.clients_active.set(--clients_active_);
+  release_block(client);
   release_watched(client);
   note_busy(client);
   if (client.origin != nullptr && --client.origin->clients == 0) origins_.erase(client.origin->address);

@@ -64,8 +64,7 @@ void Engine::refuse_collecting(Client& client, Reason reason, std::string_view d
 void Engine::end_collecting(Client& client, bool whole) {
   wheel_.clear(client);
   if (denial_.status != 0) denial_.clear();
-  const Verdict verdict =
-      gate_.with_body(client.ticket(), client.admission, client.watched->body, whole, denial_);
+  const Verdict verdict = gate_.with_body(client.ticket(), client.admission, client.watched->body, whole, denial_);
   TG_ASSERT(verdict != Verdict::kBody);
   if (verdict == Verdict::kWait) return begin_waiting(client);
   decided(client, verdict);
@@ -97,8 +96,8 @@ void Engine::decided(Client& client, Verdict verdict) {
   dispatch(client, nullptr, 0);
 }
 
-// Adds what was read of the body, as the app is to get it: behind the head in the client's block, so that it can be sent
-// again.
+// Adds what was read of the body, as the app is to get it: behind the head in the client's block, so that it can be
+// sent again.
 void Engine::add_collected(Client& client) {
   const std::string& body = client.watched->body;
   Gather gather;
@@ -124,7 +123,8 @@ void Engine::add_collected(Client& client) {
     std::memcpy(block.data() + block.size, gather.parts()[i].iov_base, gather.parts()[i].iov_len);
     block.size += gather.parts()[i].iov_len;
   }
-  release_watched(client);
+  block.collected += body.size();
+  client.watched.reset();
 }
 
 void Engine::release_watched(Client& client) {

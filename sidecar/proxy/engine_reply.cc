@@ -68,6 +68,8 @@ void Engine::detach_upstream(Client& client) {
 void Engine::release_block(Client& client) {
   if (client.block == nullptr) return;
   client.block->large.reset();
+  if (const size_t collected = std::exchange(client.block->collected, 0); collected > 0)
+    counters_.collected_bytes.set(collected_bytes_ -= collected);
   if (free_blocks_.size() < kFreeBlocksMax) free_blocks_.push_back(std::move(client.block));
   client.block.reset();
 }

@@ -228,7 +228,10 @@ void Engine::on_upstream_eof(Upstream& upstream, bool failed) {
       offer(client, nullptr, 0, true, gather);
       if (client.upstream == nullptr) return;
       send_watched(client, gather, false);
-      if (!end_watched(upstream)) return;  // paused
+      if (!end_watched(upstream)) {  // paused
+        arm(client);
+        return arm(upstream);
+      }
     } else if (client.chunk_response) {
       Gather gather;
       gather.add("0\r\n\r\n");

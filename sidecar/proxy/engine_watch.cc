@@ -99,8 +99,8 @@ bool Engine::end_watched(Upstream& upstream) {
   return true;
 }
 
-// The gate has ended it: nothing more is read of the app, which is told by the end of its connection. It is settled now:
-// what passed is on its way.
+// The gate has ended it: nothing more is read of the app, which is told by the end of its connection. It is settled
+// now: what passed is on its way.
 void Engine::cut_response(Client& client, std::string_view tail, Gather& gather) {
   const bool well_formed = tail.data() != nullptr && client.watched->may_grow;
   if (well_formed) gather.add_payload(tail.data(), tail.size());
@@ -132,7 +132,10 @@ void Engine::go_on(Upstream& upstream) {
   const bool goes_on = offer(client, nullptr, 0, upstream.body.done(), gather, true);
   if (client.upstream == nullptr) return;
   send_watched(client, gather, false);
-  if (!goes_on) return;
+  if (!goes_on) {
+    arm(client);
+    return arm(upstream);
+  }
   if (end_watched(upstream)) return response_complete(upstream, !upstream.in.empty());
   if (!upstream.in.empty()) {
     const size_t used = consume_upstream(upstream, upstream.in.data(), upstream.in.size());

@@ -96,7 +96,7 @@ TEST(Loops, ClaimsThatNoSidecarCanHaveMadeAreNotBelieved) {
                       "c:1048578:z:" + bucket,
                       "1"}));
   const std::vector<ledger::ShardEpoch> ours{{.shard = 4, .number = 1}};
-  const auto known = must(escrow::known_outside(w.client, ours, w.env.wall_s()));
+  const auto known = must(escrow::known_outside(w.client, ours, {}, w.env.wall_s()));
   const auto& shard = known.shards[4];
   EXPECT_EQ(known.refused, 7) << known.refused_example;
   EXPECT_EQ(shard.incarnations.at("a"), 4294967303);

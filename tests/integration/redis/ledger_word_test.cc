@@ -79,7 +79,7 @@ TEST_F(LedgerWord, AClaimThatIsNoNumberOfALedgerStopsNobody) {
 TEST_F(LedgerWord, WhatIsNoCountIsDroppedAndToldAnew) {
   pulse(0, 5, 5);
   for (const std::string field : {"gen", "mark", "cgen", "claimed", "all"}) {
-    for (const std::string text : {"abc", "", "-1", "nan", "inf", "1e30", "9007199254740992"}) {
+    for (const std::string text : {"abc", "", "-1", "nan", "inf", "1e30", "0.5", "0x10", " 7 ", "9007199254740992"}) {
       s.call({"HSET", ledger, field, text});
       lease(0, 5);  // finds it first
       EXPECT_EQ(pulse(0, 6, 6)[2], 0) << field << " = " << text;

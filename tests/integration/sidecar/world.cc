@@ -245,6 +245,10 @@ Pod::Pod(World& world, Options options)
   });
   courier = std::make_unique<Courier>(world.loop, redis, *escrow);
   handover = std::make_unique<Handover>(world.loop, redis, *escrow, *courier, ledger.get());
+  handover->on_outdated([](const sidecar::Predecessor& p) {
+    ADD_FAILURE() << "the log of " << p.incarnation() << " is taken for an older copy";
+    return true;
+  });
   handover->keep_booked(options.log.keep_booked);
   directory = std::make_unique<Directory>(world.loop, redis, notices, options.policy);
   admission = std::make_unique<Admission>(world.loop, *directory, *escrow, *log, spent_before_, options.space,

@@ -264,6 +264,7 @@ TEST(TopUp, BadRequestsAreRefusedWithTheirFieldAndNothingIsWritten) {
                            {"no URLs", R"({"amount":"20.00"})", "successUrl"},
                            {"a member too many", body_of("20.00", R"(,"metadata":{})"), "metadata"},
                            {"a quote that is none", body_of("20.00", R"(,"quoteId":"qt_00000000000000000000000000000000")"), "quoteId"},
+                           {"a currency of no wallet of its own", body_of("20.00", R"(,"currency":"EUR")"), "currency"},
                            {"a currency that is none", body_of("20.00", R"(,"currency":"pounds")"), "currency"}};
   for (const char* amount : {"0", "0.29", "-1", "0.001", "20.001", "1000000", "999999.999", "1e3", "", "NaN", "20,00"}) {
     rows.push_back({std::string("the amount ") + amount, body_of(amount), "amount"});
