@@ -1,7 +1,7 @@
 # Writes OUT, a .cc that defines one Script per file of core/lua. Called as cmake -DDIR=… -DOUT=… -P embed_lua.cmake.
 set(text "#include \"core/redis_contract/all_scripts.h\"\n\nnamespace tallygate::redis_contract {\n\n")
 set(all "")
-foreach(name open renew register lease close give_back stat fund recall ack pulse seal tell void)
+foreach(name open renew register lease close give_back stat fund recall ack pulse seal tell void try_out)
   file(READ ${DIR}/${name}.lua body)
   foreach(guard epoch_guard ledger_guard)
     file(READ ${DIR}/${guard}.lua text_of_guard)

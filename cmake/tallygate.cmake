@@ -81,7 +81,7 @@ endfunction()
 
 add_custom_target(unit_tests)
 
-# tg_test(NAME LABEL unit|integration SRCS a.cc ... [DEPS lib ...]): one gtest binary, one ctest entry with the label.
+# tg_test(NAME LABEL unit|integration|environments SRCS a.cc ... [DEPS lib ...]): one gtest binary, one ctest entry with the label.
 function(tg_test name)
   cmake_parse_arguments(A "" "LABEL" "SRCS;DEPS" ${ARGN})
   add_executable(${name} ${A_SRCS})

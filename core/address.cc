@@ -54,7 +54,7 @@ std::optional<Network> Network::parse(std::string_view text) {
   unsigned bits = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), bits);
   if (error != std::errc() || end != digits.data() + digits.size() || digits.size() > 3 ||
-      bits > (has_colon ? 128u : 32u)) {
+      (digits.size() > 1 && digits[0] == '0') || bits > (has_colon ? 128u : 32u)) {
     return std::nullopt;
   }
   network.bits_ = has_colon ? bits : bits + 8 * kMappedBytes;

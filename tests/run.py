@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """All tests, in the order of their speed, with one summary at the end. Called by `make test`.
 
-    python3 tests/run.py                 documents, unit, emulator, sanitizer, integration, end to end
+    python3 tests/run.py                 documents, unit, emulator, sanitizer, integration, environments, end to end
     python3 tests/run.py unit e2e        only these stages
+    python3 tests/run.py environments    databases, Redis and settings as they are found: barred commands, replicas, no memory,
+                                         clients' certificates, too few connections, others' schemas
 
 A test that cannot run here says why and counts as skipped. Exit code 1 if any test failed or a stage could not run.
 """
@@ -18,7 +20,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-STAGES = ("docs", "unit", "emulator", "integration", "e2e", "sanitizer")
+STAGES = ("docs", "unit", "emulator", "integration", "environments", "e2e", "sanitizer")
 BINARY_SECONDS_MAX = 900
 
 
@@ -161,6 +163,8 @@ def main():
         kubernetes_parts()
     if "integration" in chosen:
         gtest_stage(totals, "integration tests", "release", "integration", 1)
+    if "environments" in chosen:
+        gtest_stage(totals, "environments as they are found", "release", "environments", 1)
     if "e2e" in chosen:
         python_stage(totals, "end to end", [python, "tests/run_e2e.py"])
     if "sanitizer" in chosen:

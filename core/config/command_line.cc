@@ -21,6 +21,23 @@ std::string first_words(std::span<const std::string> args, size_t count) {
   return out;
 }
 
+// The setting that a variable may have been meant for; empty: it is none of ours.
+std::string_view meant_by(const std::string& name, const std::vector<std::string>& known) {
+  static const std::vector<std::string> kPrefixes = {"TALLYGATE_", "STRIPE_"};
+  std::string upper = name;
+  for (char& c : upper) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  const auto setting = [&](std::string_view text) -> std::string_view {
+    const auto found = std::find(known.begin(), known.end(), text);
+    return found == known.end() ? std::string_view() : *found;
+  };
+  if (const auto same = setting(upper); !same.empty()) return same;
+  const std::string first = upper.substr(0, upper.find('_') + 1);
+  if (first == kPrefixes[0]) {
+    if (const auto rest = setting(upper.substr(first.size())); !rest.empty()) return rest;
+  }
+  return first.size() < 5 || nearest(first, kPrefixes).empty() ? std::string_view() : nearest(upper, known);
+}
+
 }  // namespace
 
 CommandLine::CommandLine(std::string program, std::string summary, std::string version)
@@ -141,8 +158,8 @@ std::vector<std::string> CommandLine::misspelled(std::span<const std::string> na
   }
   std::vector<std::string> out;
   for (const std::string& name : names) {
-    if (!name.starts_with("TALLYGATE_") || std::find(known.begin(), known.end(), name) != known.end()) continue;
-    const std::string_view meant = nearest(name, known);
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    const std::string_view meant = meant_by(name, known);
     if (!meant.empty())
       out.push_back("environment " + name + ": is no setting; did you mean " + std::string(meant) + "?");
   }

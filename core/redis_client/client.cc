@@ -1,5 +1,7 @@
 #include "core/redis_client/client.h"
 
+#include "core/redis_client/advice.h"
+
 namespace tallygate::redis {
 
 struct Client::State {
@@ -75,7 +77,7 @@ std::vector<Result<Reply>> Client::eval_all(std::vector<Eval> evals) {
 }
 
 Result<Reply> Client::check(Result<Reply> result) {
-  if (result && result->is_error()) return fail(Errc::kInternal, "Redis: " + result->text);
+  if (result && result->is_error()) return fail(Errc::kInternal, "Redis: " + with_advice(result->text));
   return result;
 }
 

@@ -29,7 +29,7 @@ class Client {
   std::vector<Result<Reply>> eval_all(std::vector<Eval> evals);
   bool connected() const;
 
-  // An error reply of Redis as an Error (kInternal), everything else unchanged.
+  // An error reply of Redis as an Error (kInternal), with what to do about it; everything else unchanged.
   static Result<Reply> check(Result<Reply> result);
 
  private:

@@ -27,6 +27,30 @@ struct Transport::Tls {
   }
 };
 
+namespace {
+
+// Ours, where the server is to see one. What is wrong with it; empty: nothing is.
+std::string show_certificate(SSL_CTX* context, const Endpoint& endpoint) {
+  if (endpoint.certificate_file.empty()) return "";
+  if (SSL_CTX_use_certificate_chain_file(context, endpoint.certificate_file.c_str()) != 1) {
+    return "cannot read the client's certificate " + endpoint.certificate_file;
+  }
+  if (SSL_CTX_use_PrivateKey_file(context, endpoint.key_file.c_str(), SSL_FILETYPE_PEM) != 1) {
+    return "cannot use " + endpoint.key_file + ": it is no key, or not that of " + endpoint.certificate_file;
+  }
+  return "";
+}
+
+// Which alerts a server sends that wants to see a certificate, or another one.
+bool is_about_certificate(unsigned long error) {
+  const int reason = ERR_GET_REASON(error);
+  return reason == SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED || reason == SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE ||
+         reason == SSL_R_SSLV3_ALERT_BAD_CERTIFICATE || reason == SSL_R_TLSV1_ALERT_UNKNOWN_CA ||
+         reason == SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN || reason == SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED;
+}
+
+}  // namespace
+
 // Shared with the resolving thread; `owner` goes null when the transport does.
 struct Transport::Resolving {
   Transport* owner = nullptr;
@@ -155,6 +179,7 @@ void Transport::connected() {
                          ? SSL_CTX_set_default_verify_paths(tls_->context) == 1
                          : SSL_CTX_load_verify_locations(tls_->context, endpoint_.ca_file.c_str(), nullptr) == 1;
   if (!trust) return lost("TLS: cannot read the certificate authorities " + endpoint_.ca_file);
+  if (const std::string why = show_certificate(tls_->context, endpoint_); !why.empty()) return lost("TLS: " + why);
   tls_->ssl = SSL_new(tls_->context);
   SSL_set_bio(tls_->ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
   SSL_set_connect_state(tls_->ssl);
@@ -171,8 +196,14 @@ void Transport::tls_failed(int result) {
   if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) return;
   if (error == SSL_ERROR_ZERO_RETURN) return lost("TLS closed by " + endpoint_.display());
   char text[256] = {};
-  ERR_error_string_n(ERR_get_error(), text, sizeof text);
-  lost("TLS with " + endpoint_.display() + " failed: " + text);
+  const unsigned long cause = ERR_get_error();
+  ERR_error_string_n(cause, text, sizeof text);
+  std::string why = "TLS with " + endpoint_.display() + " failed: " + text;
+  if (is_about_certificate(cause)) {
+    why += endpoint_.certificate_file.empty() ? ": it wants a certificate of its clients"
+                                              : ": it does not take " + endpoint_.certificate_file;
+  }
+  lost(why);
 }
 
 // Moves TLS on by what has arrived: handshake, plain text out, cipher text to the socket.

@@ -17,6 +17,8 @@ struct Endpoint {
   std::string password;  // never logged
   int db = 0;
   std::string ca_file;  // TLS: empty for the system's trust store
+  // TLS: our certificate with its chain, and its key; empty: none. Read for each new connection.
+  std::string certificate_file, key_file;
   std::string scheme;   // for people, of an endpoint that is no Redis; empty: redis or rediss
 
   std::string display() const;  // without credentials

@@ -25,6 +25,7 @@ std::string watermark_key(int shard) { return shard_prefix(shard) + "wm"; }
 std::string heard_key(int shard) { return shard_prefix(shard) + "heard"; }
 std::string ledger_key(int shard) { return shard_prefix(shard) + "ledger"; }
 std::string claims_key(int shard) { return shard_prefix(shard) + "claims"; }
+std::string try_out_key(int shard) { return shard_prefix(shard) + "try"; }
 std::string first_claim(int64_t generation, std::string_view incarnation) {
   return "f:" + std::to_string(generation) + ":" + std::string(incarnation);
 }

@@ -35,6 +35,8 @@ std::string ledger_key(int shard);
 // HASH of what sidecars know while the ledger is behind: "l:<incarnation>" → its last record, first_claim() → the first
 // that it can still send, "c:<epoch>:<incarnation>:<member()>" → the most units it will ever report there.
 std::string claims_key(int shard);
+// Anything, for a moment: whether this server takes what is asked of it is tried out here (try_out.lua).
+std::string try_out_key(int shard);
 // Of one generation of the ledger: a later recovery, from an older backup, may lack more than this sidecar was asked for.
 std::string first_claim(int64_t generation, std::string_view incarnation);
 // STRING the tenant's document (core/tenant/wire.h).

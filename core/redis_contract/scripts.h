@@ -26,5 +26,6 @@ extern const Script kPulse;
 extern const Script kSeal;
 extern const Script kTell;
 extern const Script kVoid;
+extern const Script kTryOut;
 
 }  // namespace tallygate::redis_contract

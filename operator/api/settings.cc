@@ -172,7 +172,7 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
   options.add("api-connections", &s.connections, config::integer(1, 256))
       .env()
       .fallback("16")
-      .help("most connections to the database");
+      .help("most connections to the database, of the API alone");
   options.add("api-workers", &s.workers, config::integer(1, 1024))
       .env()
       .fallback("128")

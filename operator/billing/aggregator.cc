@@ -26,6 +26,7 @@ Aggregator::Aggregator(Env& env, std::string database_url, AggregatorOptions opt
       is_leader_(std::move(is_leader)),
       session_(std::move(database_url)),
       loop_(env),
+      standing_(env),
       records_(registry.counter("tallygate_operator_aggregated_records_total", "Usage records aggregated.")),
       aggregates_(
           registry.counter("tallygate_operator_aggregates_total", "Aggregates made, further revisions included.")),
@@ -83,12 +84,13 @@ bool Aggregator::run_and_report() {
   const auto done = run_once();
   if (!done) {
     failures_.add();
+    standing_.failed(done.error().message);
     static log::Throttle throttle(10);
     log::warn(throttle, "aggregation failed", {{"error", done.error().message}});
     return false;
   }
   seconds_.observe(static_cast<double>(env_.mono_ns() - begin_ns) / 1e9);
-  last_success_s_ = env_.wall_s();
+  standing_.succeeded();
   if (done->records > 0) {
     log::debug("usage aggregated", {{"records", done->records}, {"aggregates", done->aggregates}});
   }
@@ -109,6 +111,7 @@ void Aggregator::run() {
   int64_t next_ms = env_.mono_ms();
   while (!stopping_) {
     if (!is_leader_()) {
+      standing_.rests();
       loop_.run_once(kStandbyMs);
       continue;
     }

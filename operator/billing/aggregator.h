@@ -17,6 +17,7 @@
 
 #include "core/env.h"
 #include "core/io/event_loop.h"
+#include "core/standing.h"
 #include "core/telemetry/metrics.h"
 #include "operator/ledger/session.h"
 
@@ -45,8 +46,7 @@ class Aggregator {
 
   // Everything that is due now, batch by batch. For the thread and for tests, which do not start it.
   Result<AggregateRun> run_once();
-  // Unix seconds of the last run without an error; 0: none. Any thread.
-  int64_t last_success_s() const { return last_success_s_.load(std::memory_order_relaxed); }
+  const Standing& standing() const { return standing_; }
 
  private:
   void run();
@@ -58,7 +58,7 @@ class Aggregator {
   ledger::Session session_;
   EventLoop loop_;
   std::atomic<bool> stopping_ = false;
-  std::atomic<int64_t> last_success_s_ = 0;
+  Standing standing_;
   std::thread thread_;
   metrics::Counter records_, aggregates_, too_large_, failures_;
   metrics::Histogram seconds_;

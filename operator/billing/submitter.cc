@@ -66,6 +66,13 @@ Submitter::Status Submitter::status() const {
   return status;
 }
 
+std::optional<Standing::Trouble> Submitter::trouble() const {
+  for (const Standing* step : {&taking_over_, &enqueueing_, &claiming_, &recording_}) {
+    if (auto trouble = step->trouble()) return trouble;
+  }
+  return std::nullopt;
+}
+
 // --- the owner of the connection
 
 void Submitter::run() {
@@ -98,6 +105,7 @@ void Submitter::run() {
 bool Submitter::lead() {
   if (!is_leader_()) {
     taken_over_ = false;
+    for (Standing* step : {&taking_over_, &enqueueing_, &claiming_, &recording_}) step->rests();
     return false;
   }
   if (taken_over_) return true;
@@ -107,6 +115,7 @@ bool Submitter::lead() {
     if (!queue_.empty() || !busy_keys_.empty() || !finished_.empty() || !unrecorded_.empty()) return false;
   }
   const auto rows = outbox_.take_over();
+  rows ? taking_over_.succeeded() : taking_over_.failed(rows.error().message);
   if (!rows) return false;
   if (*rows > 0) log::info("submissions taken over from a predecessor", {{"events", *rows}});
   taken_over_ = true;
@@ -124,10 +133,12 @@ void Submitter::enqueue_due() {
       metrics_->failures.add();
       static log::Throttle throttle(10);
       const auto& error = !enqueued ? enqueued.error() : !released ? released.error() : corrected.error();
+      enqueueing_.failed(error.message);
       log::warn(throttle, "submissions not enqueued", {{"error", error.message}});
       next_enqueue_ms_ = env_.mono_ms() + std::min<int64_t>(options_.interval_ms, 1'000);
       return;
     }
+    enqueueing_.succeeded();
     metrics_->enqueued.add(static_cast<double>(enqueued->taken));
     metrics_->held.add(static_cast<double>(enqueued->held));
     if (enqueued->held > 0) {
@@ -150,6 +161,7 @@ void Submitter::claim_due() {
   // What could not be recorded yet must not be claimed again and again in the meantime.
   if (now_ms < next_claim_ms_ || now_ms < blocked_until_ms_ || !unrecorded_.empty() || !room()) return;
   auto claimed = outbox_.claim(options_.claim_limit, options_.claim_per_key, options_.claim_lease_ms);
+  claimed ? claiming_.succeeded() : claiming_.failed(claimed.error().message);
   if (!claimed) {
     metrics_->failures.add();
     static log::Throttle throttle(10);
@@ -218,6 +230,7 @@ void Submitter::record_finished() {
   if (env_.mono_ms() < blocked_until_ms_) give_back_queued();
   if (unrecorded_.empty()) return;
   const auto delivered = outbox_.record(unrecorded_);
+  delivered ? recording_.succeeded() : recording_.failed(delivered.error().message);
   if (!delivered) {
     metrics_->failures.add();
     static log::Throttle throttle(10);

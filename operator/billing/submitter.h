@@ -30,6 +30,7 @@
 
 #include "core/env.h"
 #include "core/io/event_loop.h"
+#include "core/standing.h"
 #include "core/telemetry/metrics.h"
 #include "operator/billing/answer.h"
 #include "operator/billing/meter_event.h"
@@ -85,6 +86,8 @@ class Submitter {
     std::string doubtful;  // what would be, or may have been, on no invoice: the last, for a while; empty: nothing
   };
   Status status() const;
+  // What the ledger keeps it from doing. Any thread.
+  std::optional<Standing::Trouble> trouble() const;
 
  private:
   struct Finished {
@@ -122,6 +125,7 @@ class Submitter {
   Outbox outbox_;
   EventLoop loop_;
   std::unique_ptr<Metrics> metrics_;
+  Standing taking_over_{env_}, enqueueing_{env_}, claiming_{env_}, recording_{env_};
   std::atomic<bool> stopping_ = false;
   int64_t next_enqueue_ms_ = 0, next_claim_ms_ = 0, next_backlog_ms_ = 0, blocked_until_ms_ = 0;
   int64_t next_look_back_ms_ = 0, doubted_ms_ = 0;

@@ -9,6 +9,7 @@
 #include "core/redis_contract/scripts.h"
 #include "core/telemetry/log.h"
 #include "operator/escrow/absentees.h"
+#include "operator/escrow/fitness.h"
 #include "operator/escrow/ledger_watch.h"
 #include "operator/ledger/escrow_store.h"
 
@@ -143,6 +144,10 @@ struct EpochKeeper::Worker {
     *current = std::move(*in_redis);
     std::vector<int> to_register;
     if (!stale.empty()) {
+      // A number that is spent on a server which cannot take it is spent again with the next turn, without end.
+      const auto why = unfit(redis, Trial::kWhole);
+      if (!why) return tl::unexpected(why.error());
+      if (!why->empty()) return fail(Errc::kConflict, "Redis cannot be used: " + *why);
       auto opened = store.open(stale);
       if (!opened) return tl::unexpected(opened.error());
       std::erase_if(*opened, [](const ShardEpoch& e) { return e.number == 0; });
@@ -161,6 +166,14 @@ struct EpochKeeper::Worker {
     return register_members(to_register);
   }
 
+  // A command that Redis refuses is told of as what is wrong with the server, where something is.
+  Result<void> explained(Result<void> done) {
+    if (done || !done.error().message.starts_with("Redis: ")) return done;
+    const auto why = unfit(redis, Trial::kQuiet);
+    if (!why || why->empty()) return done;
+    return fail(Errc::kConflict, "Redis cannot be used: " + *why);
+  }
+
   // A round counts what was heard since the one before: after anything that kept them from coming, the next one only
   // begins to count.
   Result<std::vector<ShardEpoch>> look_for_absentees(std::span<const int64_t> current) {
@@ -175,7 +188,8 @@ struct EpochKeeper::Worker {
   }
 };
 
-EpochKeeper::EpochKeeper(Env& env, EpochKeeperOptions options) : env_(env), options_(std::move(options)) {}
+EpochKeeper::EpochKeeper(Env& env, EpochKeeperOptions options)
+    : env_(env), options_(std::move(options)), standing_(env) {}
 EpochKeeper::~EpochKeeper() { stop(); }
 
 void EpochKeeper::start() {
@@ -217,7 +231,7 @@ void EpochKeeper::run() {
         std::lock_guard lock(mutex_);
         lost = lost_;
       }
-      Result<void> done = worker.run_turn(lost, &current);
+      Result<void> done = worker.explained(worker.run_turn(lost, &current));
       if (done) {
         const auto to_reopen = worker.look_for_absentees(current);
         if (!to_reopen) done = tl::unexpected(to_reopen.error());
@@ -225,6 +239,7 @@ void EpochKeeper::run() {
         for (const ShardEpoch& e : to_reopen ? *to_reopen : std::vector<ShardEpoch>())
           lost_.emplace_back(e.shard, e.number);
       }
+      done ? standing_.succeeded() : standing_.failed(done.error().message);
       wait_ms = done ? options_.interval_ms : backoff_ms;
       backoff_ms = done ? options_.interval_ms : std::min(kBackoffMax_ms, backoff_ms * 2);
       if (!done) {
@@ -237,6 +252,7 @@ void EpochKeeper::run() {
         std::erase_if(lost_, [&](const auto& e) { return current[static_cast<size_t>(e.first)] > e.second; });
       }
     } else {
+      standing_.rests();
       worker.turn = 0;  // a new leader registers all members first
       worker.watch.rest();
     }

@@ -1,11 +1,12 @@
 // Keeps every shard's epoch in Redis the one that the ledger has, and its members registered.
 //
 // Each turn: how far the ledger is (ledger_watch.h), then `renew` for all shards in one round trip. Where Redis may
-// act under another epoch or none (it was wiped, restarted, promoted), the next one is opened: a compare-and-set in the
-// ledger, then `open`, sent once and never retried (rule 3), then `register` with the members read after it (rule 5).
-// Redis is told how far its clock is from the ledger's, so that the scripts know the ledger's time; that Env's wall
-// clock is meant to be (core/ledger_clock.h). Incarnations that are not heard of for an hour are declared gone
-// (absentees.h). A thread and connections of its own; backs off while PostgreSQL or Redis is away.
+// act under another epoch or none (it was wiped, restarted, promoted), the next one is opened, if the server is fit for
+// it (fitness.h): a compare-and-set in the ledger, then `open`, sent once and never retried (rule 3), then `register`
+// with the members read after it (rule 5). Redis is told how far its clock is from the ledger's, so that the scripts
+// know the ledger's time; that Env's wall clock is meant to be (core/ledger_clock.h). Incarnations that are not heard
+// of for an hour are declared gone (absentees.h). A thread and connections of its own; backs off while PostgreSQL or
+// Redis is away.
 #pragma once
 
 #include <array>
@@ -20,6 +21,7 @@
 #include "core/env.h"
 #include "core/redis_client/url.h"
 #include "core/redis_contract/keys.h"
+#include "core/standing.h"
 #include "operator/ledger/escrow_store.h"
 #include "operator/ledger/history.h"
 
@@ -56,6 +58,7 @@ class EpochKeeper {
   // The epoch that Redis acts under, as of the last turn; 0 where that is none or not known. Any thread.
   int64_t current(int shard) const { return current_[static_cast<size_t>(shard)].load(std::memory_order_acquire); }
   const EpochKeeperCounters& counters() const { return counters_; }
+  const Standing& standing() const { return standing_; }
 
  private:
   struct Worker;
@@ -63,6 +66,7 @@ class EpochKeeper {
   Env& env_;
   EpochKeeperOptions options_;
   EpochKeeperCounters counters_;
+  Standing standing_;
   std::array<std::atomic<int64_t>, redis_contract::kShards> current_{};
   std::mutex mutex_;
   std::vector<std::pair<int, int64_t>> lost_;  // under mutex_

@@ -339,7 +339,7 @@ struct Funder::Worker {
 };
 
 Funder::Funder(Env& env, FunderOptions options, EpochKeeper& keeper)
-    : env_(env), options_(std::move(options)), keeper_(keeper) {}
+    : env_(env), options_(std::move(options)), keeper_(keeper), standing_(env) {}
 Funder::~Funder() { stop(); }
 
 void Funder::start() {
@@ -373,6 +373,7 @@ void Funder::run() {
   int64_t next_scan_ms = env_.mono_ms();
   while (!worker.stopping) {
     if (!options_.is_leader()) {
+      standing_.rests();
       worker.pending.clear();
       worker.loop.run_once(kFollowerInterval_ms);
       continue;
@@ -391,6 +392,7 @@ void Funder::run() {
       next_scan_ms = env_.mono_ms() + options_.scan_interval_ms;
       done = worker.scan();
     }
+    done ? standing_.succeeded() : standing_.failed(done.error().message);
     if (done) continue;
     ++counters_.failures;
     static log::Throttle throttle(10);

@@ -17,6 +17,7 @@
 
 #include "core/env.h"
 #include "core/redis_client/url.h"
+#include "core/standing.h"
 #include "operator/escrow/epoch_keeper.h"
 
 namespace tallygate::escrow {
@@ -51,6 +52,7 @@ class Funder {
   // Any thread: this tenant's plan changed; look at all its buckets again now.
   void kick(std::string_view tenant);
   const FunderCounters& counters() const { return counters_; }
+  const Standing& standing() const { return standing_; }
 
  private:
   struct Worker;
@@ -59,6 +61,7 @@ class Funder {
   FunderOptions options_;
   EpochKeeper& keeper_;
   FunderCounters counters_;
+  Standing standing_;
   std::mutex mutex_;
   std::vector<std::string> kicked_;  // under mutex_
   std::unique_ptr<Worker> worker_;

@@ -10,12 +10,14 @@ namespace {
 constexpr int64_t kRetryMs = 5'000;
 constexpr int64_t kDayNs = int64_t{24} * 3600 * 1'000'000'000;
 constexpr size_t kDifferencesLogged = 20;
+constexpr const char* kJobs[] = {"expire", "settle", "write off", "audit", "retain", "drop quotes", "trim leases"};
 
 }  // namespace
 
 Housekeeper::Housekeeper(Env& env, std::string database_url, HousekeeperOptions options,
                          std::function<bool()> is_leader, metrics::Registry& registry)
     : env_(env), options_(options), is_leader_(std::move(is_leader)), session_(std::move(database_url)), loop_(env) {
+  for (const char* job : kJobs) standings_.try_emplace(job, env);
   expired_ = registry.counter("tallygate_operator_reservations_expired_total", "Holds freed because they expired.");
   settled_ = registry.counter("tallygate_operator_unpaid_calls_settled_total", "Providers' calls charged after all.");
   unpaid_ = registry.gauge("tallygate_operator_unpaid_calls", "Providers' calls that took place and could not be charged yet.");
@@ -143,9 +145,21 @@ Result<int64_t> Housekeeper::audit() {
   return static_cast<int64_t>(rows->size());
 }
 
+std::optional<Standing::Trouble> Housekeeper::trouble() const {
+  for (const auto& [job, standing] : standings_) {
+    auto trouble = standing.trouble();
+    if (!trouble) continue;
+    trouble->why.insert(0, "\"" + job + "\": ");
+    return trouble;
+  }
+  return std::nullopt;
+}
+
 void Housekeeper::attempt(Job& job) {
   const auto done = (this->*job.run)();
   job.next_ms = env_.mono_ms() + (done ? job.interval_ms : std::min(kRetryMs, job.interval_ms));
+  Standing& standing = standings_.at(job.name);
+  done ? standing.succeeded() : standing.failed(done.error().message);
   if (done) return;
   failures_.add();
   static log::Throttle throttle(10);
@@ -153,13 +167,13 @@ void Housekeeper::attempt(Job& job) {
 }
 
 void Housekeeper::run() {
-  Job jobs[] = {{"expire", options_.expiry_interval_ms, &Housekeeper::expire},
-                {"settle", options_.settle_interval_ms, &Housekeeper::settle},
-                {"write off", options_.write_off_interval_ms, &Housekeeper::write_off},
-                {"audit", options_.audit_interval_ms, &Housekeeper::audit},
-                {"retain", options_.retention_interval_ms, &Housekeeper::retain},
-                {"drop quotes", options_.retention_interval_ms, &Housekeeper::drop_quotes},
-                {"trim leases", options_.retention_interval_ms, &Housekeeper::trim_leases}};
+  Job jobs[] = {{kJobs[0], options_.expiry_interval_ms, &Housekeeper::expire},
+                {kJobs[1], options_.settle_interval_ms, &Housekeeper::settle},
+                {kJobs[2], options_.write_off_interval_ms, &Housekeeper::write_off},
+                {kJobs[3], options_.audit_interval_ms, &Housekeeper::audit},
+                {kJobs[4], options_.retention_interval_ms, &Housekeeper::retain},
+                {kJobs[5], options_.retention_interval_ms, &Housekeeper::drop_quotes},
+                {kJobs[6], options_.retention_interval_ms, &Housekeeper::trim_leases}};
   while (!stopping_) {
     for (Job& job : jobs) {
       if (!stopping_ && is_leader_() && env_.mono_ms() >= job.next_ms) attempt(job);

@@ -8,11 +8,14 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <thread>
 
 #include "core/env.h"
 #include "core/io/event_loop.h"
+#include "core/standing.h"
 #include "core/telemetry/metrics.h"
 #include "operator/ledger/escrow_store.h"
 #include "operator/ledger/session.h"
@@ -52,6 +55,8 @@ class Housekeeper {
   Result<int64_t> drop_quotes();
   Result<int64_t> trim_leases();
   Result<int64_t> audit();
+  // Of a job whose last run failed, named in front. Any thread.
+  std::optional<Standing::Trouble> trouble() const;
 
  private:
   struct Job {
@@ -66,6 +71,7 @@ class Housekeeper {
   const HousekeeperOptions options_;
   std::function<bool()> is_leader_;
   ledger::Session session_;
+  std::map<std::string, Standing, std::less<>> standings_;  // by job
   EventLoop loop_;
   std::atomic<bool> stopping_ = false;
   std::thread thread_;

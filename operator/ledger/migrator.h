@@ -19,8 +19,12 @@ struct Migration {
 // Those of the source tree, in order, embedded at build time.
 std::span<const Migration> embedded_migrations();
 
+// Whether the server takes writes: kConflict with why not, and the fix. Changes nothing.
+Result<void> check_writable(Session& session);
+
 // Returns the names it applied. kConflict: a file that was applied has changed, or the database has a migration that
-// this program does not know (it is older than the schema).
+// this program does not know (it is older than the schema), or nothing can be made there (read-only, no right to,
+// another application's tables): the reason first, then what to do.
 Result<std::vector<std::string>> migrate(Session& session,
                                          std::span<const Migration> migrations = embedded_migrations());
 

@@ -41,6 +41,11 @@ std::string no_connection(const std::string& why) {
   if (why.find("authentication failed") != std::string::npos || why.find("pg_hba.conf") != std::string::npos) {
     return "PostgreSQL refuses: " + why + ": mend the database's URL, or what the server lets in";
   }
+  for (const char* full : {"too many clients", "too many connections", "remaining connection slots"}) {
+    if (why.find(full) == std::string::npos) continue;
+    return "PostgreSQL refuses: " + why +
+           ": raise max_connections, or the CONNECTION LIMIT of the role or the database";
+  }
   return "PostgreSQL is away: " + why;
 }
 

@@ -70,7 +70,8 @@ void declare_database(config::OptionSet& options, DatabaseSettings& target) {
       .required()
       .help(
           "the ledger: postgresql://[user@]host[:port]/database?sslmode=verify-full; a password goes into the "
-          "environment or a file");
+          "environment or a file. Of its connections `run` needs 2, and 6 for the pipeline, 1 for Stripe, 3 for the "
+          "controller, 1 in a cluster, --stripe-webhook-workers and 2, and --api-connections");
   options.add("database-insecure", &target.insecure, config::boolean())
       .env()
       .fallback("false")

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "operator/main/operator.h"
 
 namespace tallygate::operator_main {
@@ -64,6 +66,21 @@ void collect_history(metrics::Scrape& scrape, const ledger::History& history) {
                  static_cast<double>(history.lost_records()));
 }
 
+// How long each part has failed at what it is for.
+void collect_failing(metrics::Scrape& scrape, const Parts& parts) {
+  const auto failing = [&](const char* part, const std::optional<Standing::Trouble>& trouble) {
+    scrape.gauge("tallygate_operator_failing_seconds",
+                 "How long a part of the background has failed at what it does; 0: it does it, or stands by.",
+                 {{"part", part}}, trouble ? std::max(0.001, static_cast<double>(trouble->for_ms) / 1000) : 0);
+  };
+  if (parts.keeper) failing("epochs", parts.keeper->standing().trouble());
+  if (parts.funder) failing("funding", parts.funder->standing().trouble());
+  if (parts.pump) failing("booking", parts.pump->standing().trouble());
+  if (parts.aggregator) failing("aggregation", parts.aggregator->standing().trouble());
+  if (parts.submitter) failing("submission", parts.submitter->trouble());
+  if (parts.housekeeper) failing("jobs", parts.housekeeper->trouble());
+}
+
 }  // namespace
 
 std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& registry, const Parts& parts,
@@ -77,6 +94,7 @@ std::shared_ptr<metrics::Registry::Collector> collect_parts(metrics::Registry& r
                  "How far this machine's clock is ahead of the ledger's, which is followed.", {},
                  static_cast<double>(clock.machine_ahead_ms()) / 1000);
     collect_history(scrape, *parts.history);
+    collect_failing(scrape, parts);
     if (parts.keeper) collect_keeper(scrape, parts.keeper->counters());
     if (parts.funder) collect_funder(scrape, parts.funder->counters());
     if (parts.pump) collect_pump(scrape, parts.pump->counters());

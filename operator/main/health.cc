@@ -16,33 +16,56 @@ ServiceHealth health_of(const WatchedService& service) {
   return {ServiceState::kDown, service.error()};
 }
 
+// So long nothing may be booked before this instance is not ready; one that has booked nothing yet is not ready at once.
+constexpr int64_t kUnbookedMax_ms = 60'000;
+
+void add(std::string& troubles, const std::string& trouble) {
+  if (trouble.empty()) return;
+  if (!troubles.empty()) troubles += "; ";
+  troubles += trouble;
+}
+
+std::string told(const char* what, const std::optional<Standing::Trouble>& trouble) {
+  if (!trouble) return "";
+  return std::string(what) + " since " + std::to_string(trouble->for_ms / 1000) + " s: " + trouble->why;
+}
+
+std::string epochs_trouble(const escrow::EpochKeeper& keeper) {
+  if (const auto trouble = keeper.standing().trouble()) return told("epochs cannot be kept", trouble);
+  return keeper.counters().shards_ready.load() < kAllShards ? "epochs: not all shards are ready" : "";
+}
+
+std::string submission_trouble(const billing::Submitter& submitter) {
+  std::string troubles = told("nothing can be submitted", submitter.trouble());
+  const auto status = submitter.status();
+  if (!status.blocked.empty()) add(troubles, "Stripe: " + status.blocked);
+  if (status.backlog.dead > 0) {
+    add(troubles, "Stripe: " + std::to_string(status.backlog.dead) + " meter events are put aside");
+  }
+  if (!status.doubtful.empty()) add(troubles, "Stripe: " + status.doubtful);
+  return troubles;
+}
+
 // What keeps the background from doing its work; empty: nothing.
-std::string background_trouble(const Parts& parts, Env& env, const RunSettings& settings) {
+std::string background_trouble(const Parts& parts) {
   if (parts.leadership->is_standby()) return "";
   if (!parts.leadership->is_leader()) return "who leads is not known: the ledger does not answer";
   if (!parts.history->in_order()) return "";  // told as the ledger's
+  std::string troubles;
   if (parts.publisher) {
-    if (const auto status = parts.publisher->status(); !status.error.empty()) return "publication: " + status.error;
+    if (const auto status = parts.publisher->status(); !status.error.empty()) troubles = "publication: " + status.error;
   }
-  if (parts.keeper && parts.keeper->counters().shards_ready.load() < kAllShards)
-    return "epochs: not all shards are ready";
-  if (parts.aggregator) {
-    const int64_t last_s = parts.aggregator->last_success_s();
-    const int64_t allowed_s = 60 + 3 * settings.aggregate_interval_ms / 1000;
-    if (last_s > 0 && env.wall_s() - last_s > allowed_s) return "aggregation: none succeeded lately";
-  }
-  if (parts.submitter) {
-    const auto status = parts.submitter->status();
-    if (!status.blocked.empty()) return "Stripe: " + status.blocked;
-    if (status.backlog.dead > 0)
-      return "Stripe: " + std::to_string(status.backlog.dead) + " meter events are put aside";
-    if (!status.doubtful.empty()) return "Stripe: " + status.doubtful;
-  }
-  return "";
+  if (parts.keeper) add(troubles, epochs_trouble(*parts.keeper));
+  if (parts.funder) add(troubles, told("buckets are not funded", parts.funder->standing().trouble()));
+  if (parts.pump) add(troubles, told("usage is not booked", parts.pump->standing().trouble()));
+  if (parts.aggregator) add(troubles, told("usage is not aggregated", parts.aggregator->standing().trouble()));
+  if (parts.submitter) add(troubles, submission_trouble(*parts.submitter));
+  if (parts.housekeeper) add(troubles, told("a periodic job fails", parts.housekeeper->trouble()));
+  return troubles;
 }
 
-ServiceHealth background_health(const Parts& parts, Env& env, const RunSettings& settings) {
-  std::string trouble = background_trouble(parts, env, settings);
+ServiceHealth background_health(const Parts& parts) {
+  std::string trouble = background_trouble(parts);
   if (!trouble.empty()) return {ServiceState::kDegraded, std::move(trouble)};
   return {ServiceState::kOk, parts.leadership->is_leader() ? "leader" : "standby"};
 }
@@ -99,6 +122,10 @@ std::optional<std::string> unless(bool ready, std::string reason) {
 void declare_readiness(telemetry::Health& health, const Parts& parts) {
   health.add_readiness("database",
                        [&] { return unless(parts.probe->database().up(), parts.probe->database().error()); });
+  health.add_readiness("connections", [&] {
+    const auto fault = parts.probe->connections_fault();
+    return unless(fault.empty() || parts.probe->had_connections(), fault);
+  });
   health.add_readiness("redis", [&] { return unless(parts.probe->redis().up(), parts.probe->redis().error()); });
   health.add_readiness("redisEviction", [&]() -> std::optional<std::string> {
     return unless(parts.probe->eviction() != Eviction::kAnything, parts.probe->eviction_fault());
@@ -126,7 +153,14 @@ void declare_readiness(telemetry::Health& health, const Parts& parts) {
   if (parts.keeper) {
     health.add_readiness("epochs", [&] {
       const bool ready = parts.leadership->is_standby() || parts.keeper->counters().shards_ready.load() == kAllShards;
-      return unless(ready, "not every shard has an open epoch");
+      const auto trouble = parts.keeper->standing().trouble();
+      return unless(ready, "not every shard has an open epoch" + (trouble ? ": " + trouble->why : ""));
+    });
+  }
+  if (parts.pump) {
+    health.add_readiness("booking", [&] {
+      const Standing& pump = parts.pump->standing();
+      return unless(!pump.fails_for_good(kUnbookedMax_ms), told("usage is not booked", pump.trouble()));
     });
   }
 }
@@ -134,15 +168,21 @@ void declare_readiness(telemetry::Health& health, const Parts& parts) {
 }  // namespace
 
 void declare_health(telemetry::Health& health, const Parts& parts, LedgerClock& clock, const RunSettings& settings) {
-  health.add_service("database", [&] { return health_of(parts.probe->database()); });
+  health.add_service("database", [&]() -> ServiceHealth {
+    if (!parts.probe->database().up()) return health_of(parts.probe->database());
+    std::string fault = parts.probe->connections_fault();
+    if (fault.empty()) return {};
+    return {ServiceState::kDegraded, std::move(fault)};
+  });
   health.add_service("redis", [&]() -> ServiceHealth {
     if (!parts.probe->redis().up()) return health_of(parts.probe->redis());
     std::string fault = parts.probe->eviction_fault();
+    if (fault.empty()) fault = parts.probe->subscription_fault();
     if (fault.empty() && parts.keeper) fault = redis_clock_fault(parts.keeper->counters().redis_behind_ms.load());
     if (fault.empty()) return {};
     return {ServiceState::kDegraded, std::move(fault)};
   });
-  health.add_service("backgroundJobs", [&] { return background_health(parts, clock, settings); });
+  health.add_service("backgroundJobs", [&] { return background_health(parts); });
   health.add_service("clock", [&] { return clock_health(clock); });
   health.add_service("ledger", [&] { return ledger_health(*parts.history); });
   health.add_service("webhookQueue", [&] { return webhook_health(parts); });

@@ -9,6 +9,7 @@
 #include "operator/billing/stripe_api.h"
 #include "operator/billing/stripe_watch.h"
 #include "operator/ledger/fault.h"
+#include "operator/main/connections.h"
 #include "operator/main/signals.h"
 #include "operator/source/folder_source.h"
 #include "operator/source/kube_source.h"
@@ -52,7 +53,7 @@ Operator::Operator(Env& env, const RunSettings& settings)
       env_,
       ProbeOptions{database_url_, settings_.redis,
                    settings_.api.listen && !settings_.api.database_pooled ? settings_.api.database_url.text : "",
-                   settings_.migrate, parts_.history},
+                   settings_.migrate, connections_needed(settings_), parts_.history},
       [this](const Result<void>& answer) { loop_.post([this, answer] { schema_checked(answer); }); }, registry_);
   parts_.leadership = std::make_unique<ledger::Leadership>(clock_, database_url_);
   build_kube();

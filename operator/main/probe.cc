@@ -1,14 +1,19 @@
 #include "operator/main/probe.h"
 
+#include "core/redis_client/advice.h"
 #include "core/redis_client/client.h"
 #include "core/redis_contract/keys.h"
+#include "operator/escrow/fitness.h"
 #include "operator/ledger/migrator.h"
 #include "operator/ledger/pooler.h"
+#include "operator/main/connections.h"
 
 namespace tallygate::operator_main {
 namespace {
 
 constexpr int64_t kIntervalMs = 1'000;
+constexpr int64_t kTrialMs = 5'000;   // between two trials of a Redis that was fit
+constexpr int64_t kCountMs = 10'000;  // between two counts of connections that were enough
 
 constexpr std::string_view kPolicyField = "maxmemory_policy:";
 
@@ -29,6 +34,12 @@ Result<void> prepare_schema(ledger::Session& session, bool migrate) {
 
 // Whether waiting may help.
 bool is_away(const Error& error) { return error.errc == Errc::kUnavailable || error.errc == Errc::kTimeout; }
+
+// It is there, and does not do what it is asked: waiting alone does not help.
+bool is_refusal(const Error& error) {
+  return !is_away(error) || error.message.find(" refuses: ") != std::string::npos ||
+         error.message.find(" refused: ") != std::string::npos;
+}
 
 }  // namespace
 
@@ -56,7 +67,9 @@ void WatchedService::set(const Result<void>& answer) {
   }
   if (answer && (!was_up || !told_)) log::info("service answers", {{"service", name_}});
   if (!answer) {
-    log::warn(throttle_, "service is away; waiting for it", {{"service", name_}, {"error", answer.error().message}});
+    const char* what = is_refusal(answer.error()) ? "service cannot be used as it is; asking it again"
+                                                  : "service is away; waiting for it";
+    log::warn(throttle_, what, {{"service", name_}, {"error", answer.error().message}});
   }
   told_ = true;
 }
@@ -98,7 +111,11 @@ void Probe::pause(EventLoop& loop) {
 
 // Whoever leads looks more closely (escrow/ledger_watch.h); a standby, or an API alone, knows by this.
 Result<void> Probe::ask_database(ledger::Session& session) {
-  if (Result<void> writes = ledger::refuse_read_only(session); !writes) return writes;
+  if (auto writes = ledger::check_writable(session); !writes) {
+    session.close();  // of several servers, another one may be the primary by now
+    return writes;
+  }
+  if (env_.mono_ms() >= next_count_ms_) look_at_connections(session);
   ledger::HistoryStore store(env_, session);
   const ledger::Mark known = options_.history->known();  // before the ledger is asked: others go on meanwhile
   auto past = store.look();
@@ -125,22 +142,74 @@ void Probe::watch_database() {
       if (!answer) return;
       schema_told = true;
     }
+    if (!answer && answer.error().message.find("max_connections") != std::string::npos) {
+      answer.error().message += "; this operator needs " + std::to_string(options_.connections_needed);
+    }
     database_.set(answer);
     pause(database_loop_);
   }
 }
 
+void Probe::look_at_connections(ledger::Session& session) {
+  const auto lack = lack_of_connections(session, options_.connections_needed);
+  if (!lack) {
+    log::warn("connections cannot be counted", {{"error", lack.error().message}});
+    next_count_ms_ = env_.mono_ms() + kCountMs;
+    return;
+  }
+  if (lack->empty()) {
+    had_connections_ = true;
+    next_count_ms_ = env_.mono_ms() + kCountMs;
+  }
+  const std::lock_guard lock(mutex_);
+  if (connections_fault_.empty() && !lack->empty()) log::warn("PostgreSQL has too few connections", {{"error", *lack}});
+  connections_fault_ = *lack;
+}
+
+std::string Probe::connections_fault() const {
+  const std::lock_guard lock(mutex_);
+  return connections_fault_;
+}
+
 void Probe::watch_redis() {
   redis::Client client(env_, options_.redis);
   while (!stopping_) {
-    const auto info = redis::Client::check(client.call({"INFO", "memory"}));
-    redis_.set(info.map([](const auto&) {}));
-    if (info) {
-      look_at_eviction(info->text);
-      hear_ledger(client);
-    }
+    redis_.set(ask_redis(client));
     pause(redis_loop_);
   }
+}
+
+Result<void> Probe::ask_redis(redis::Client& client) {
+  const auto info = client.call({"INFO", "memory"});
+  if (!info) return tl::unexpected(info.error());
+  if (!info->is_error()) look_at_eviction(info->text);
+  hear_ledger(client);
+  if (!info->is_error() && fit_ && env_.mono_ms() < next_trial_ms_) return {};
+  const auto why = escrow::unfit(client, fit_ ? escrow::Trial::kQuiet : escrow::Trial::kWhole);
+  if (!why) return tl::unexpected(why.error());
+  if (why->empty() && (!fit_ || !subscription_fault().empty())) look_at_subscription();
+  fit_ = why->empty();
+  next_trial_ms_ = env_.mono_ms() + kTrialMs;
+  if (!fit_) return fail(Errc::kConflict, *why);
+  return {};
+}
+
+// On a connection of its own: one that has subscribed takes no other commands.
+void Probe::look_at_subscription() {
+  redis::Client subscriber(env_, options_.redis);
+  const auto answer = subscriber.call({"SUBSCRIBE", redis_contract::want_channel()});
+  if (!answer) return;
+  const std::string fault = answer->is_error() ? "sidecars' requests for units are heard up to a second late: " +
+                                                     redis::with_advice(answer->text)
+                                               : "";
+  const std::lock_guard lock(mutex_);
+  if (subscription_fault_.empty() && !fault.empty()) log::warn("Redis lets nobody subscribe", {{"error", fault}});
+  subscription_fault_ = fault;
+}
+
+std::string Probe::subscription_fault() const {
+  const std::lock_guard lock(mutex_);
+  return subscription_fault_;
 }
 
 // How far the ledger was by what an operator has told Redis, so that a process which has just started does not serve

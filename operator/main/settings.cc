@@ -47,12 +47,18 @@ config::Parser<std::string> stripe_version() {
 }
 
 std::optional<Refusal> check_redis(const config::Url& url, bool insecure, const std::string& ca_file,
-                                   redis::Endpoint& out) {
+                                   const std::string& cert_file, const std::string& key_file, redis::Endpoint& out) {
+  if (cert_file.empty() != key_file.empty()) {
+    return Refusal{"a client's certificate and its key come together",
+                   "give both --redis-cert-file and --redis-key-file"};
+  }
   auto endpoint = redis::parse_url(url.text);
   if (!endpoint) return Refusal{endpoint.error().message, "write redis://[user@]host[:port][/db]"};
   if (!insecure && endpoint->is_plain_off_this_machine()) return Refusal{redis::kPlainProblem, redis::kPlainFix};
   out = std::move(*endpoint);
   out.ca_file = ca_file;
+  out.certificate_file = cert_file;
+  out.key_file = key_file;
   return std::nullopt;
 }
 
@@ -65,11 +71,20 @@ void declare_redis(OptionSet& options, Settings& s) {
   options.add("redis-ca-file", &s.redis_ca_file, config::file(config::Must::kExist))
       .env()
       .help("certificate authorities for rediss://; default: the system's");
+  options.add("redis-cert-file", &s.redis_cert_file, config::file(config::Must::kExist))
+      .env()
+      .help(
+          "our certificate, with its chain, for a Redis that asks its clients for one; read again for each connection");
+  options.add("redis-key-file", &s.redis_key_file, config::file(config::Must::kExist))
+      .env()
+      .help("its key; both in PEM");
   options.add("redis-insecure", &s.redis_insecure, config::boolean())
       .env()
       .fallback("false")
       .help("speak to Redis in plain text off this machine too");
-  options.check("redis-url", [&s] { return check_redis(s.redis_url, s.redis_insecure, s.redis_ca_file, s.redis); });
+  options.check("redis-url", [&s] {
+    return check_redis(s.redis_url, s.redis_insecure, s.redis_ca_file, s.redis_cert_file, s.redis_key_file, s.redis);
+  });
 }
 
 void declare_sources(OptionSet& options, RunSettings& s) {

@@ -27,7 +27,7 @@ struct RunSettings {
   source::AcceptanceOptions acceptance;
   std::vector<std::string> secret_namespaces;
   config::Url redis_url;
-  std::string redis_ca_file;
+  std::string redis_ca_file, redis_cert_file, redis_key_file;
   bool redis_insecure = false;
   ledger::DatabaseSettings database;
   std::vector<Role> roles;
@@ -61,7 +61,7 @@ void declare_migrate(config::OptionSet& options, MigrateSettings& settings);
 
 struct LedgerSettings {
   config::Url redis_url;
-  std::string redis_ca_file;
+  std::string redis_ca_file, redis_cert_file, redis_key_file;
   bool redis_insecure = false;
   ledger::DatabaseSettings database;
   std::string actor, reason;
@@ -78,7 +78,7 @@ enum class Output : uint8_t { kTable, kJson };
 
 struct VerifySettings {
   config::Url redis_url;
-  std::string redis_ca_file;
+  std::string redis_ca_file, redis_cert_file, redis_key_file;
   bool redis_insecure = false;
   ledger::DatabaseSettings database;
   Stripe stripe = Stripe::kEnabled;

@@ -28,6 +28,10 @@ struct Sink {
   void fault(int line, std::string field, Reason reason, std::string message, std::string fix) {
     faults->push_back({file, line, object, std::move(field), reason, std::move(message), std::move(fix)});
   }
+  // What is accepted, and hardly meant.
+  void warning(int line, std::string field, Reason reason, std::string message, std::string fix) {
+    warnings->push_back({file, line, object, std::move(field), reason, std::move(message), std::move(fix)});
+  }
   // A feature that is accepted and has no effect in this version.
   void not_in_force(int line, std::string field, std::string feature) {
     warnings->push_back({file, line, object, std::move(field), Reason::kNotInForceYet,

@@ -116,6 +116,11 @@ void decode_cidrs(Fields& f, std::vector<std::string>* cidrs) {
       return;
     }
     names.add(f.sink(), *cidr, item.line, path);
+    if (cidr->ends_with("/0")) {
+      f.sink().warning(item.line, path, Reason::kTrustsEveryone,
+                       "fromCIDRs has " + *cidr + ": whoever reaches the sidecar may pass for any tenant",
+                       "name the addresses of your proxies only");
+    }
     cidrs->push_back(*cidr);
   });
 }

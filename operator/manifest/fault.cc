@@ -53,6 +53,8 @@ const char* to_string(Reason reason) {
       return "UnsupportedFeature";
     case Reason::kNotInForceYet:
       return "NotInForceYet";
+    case Reason::kTrustsEveryone:
+      return "TrustsEveryone";
   }
   return "Unknown";
 }

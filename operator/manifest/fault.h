@@ -22,6 +22,7 @@ enum class Reason : uint8_t {
   kTooMany,             // a list or map past its bound
   kUnsupportedFeature,  // refused by this version
   kNotInForceYet,       // a warning: accepted, without effect in this version
+  kTrustsEveryone,      // a warning: accepted, and hardly meant
 };
 
 // "UnknownField" and so on: stable, for conditions, logs and metrics.

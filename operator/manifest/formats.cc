@@ -146,7 +146,8 @@ Result<std::string> canonical_cidr(std::string_view text) {
   }
   if (!network) {
     return fail(Errc::kInvalid, std::string("use a prefix length from 0 to ") +
-                                    (text.find(':') == std::string_view::npos ? "32" : "128"));
+                                    (text.find(':') == std::string_view::npos ? "32" : "128") +
+                                    ", without leading zeros");
   }
   if (slash == std::string_view::npos) return fail(Errc::kInvalid, "add the prefix length: " + network->text());
   if (!network->is_canonical()) {

@@ -35,7 +35,7 @@ struct FileContent {
   int64_t generation = 0;       // of the one object of a cluster that this is; 0: a file
   std::vector<Object> objects;  // those without a fault of their own, in the order of the file
   Faults faults;
-  Faults warnings;  // NotInForceYet
+  Faults warnings;  // NotInForceYet, TrustsEveryone
 };
 
 // Shared, since most of a source's files are the same from one look to the next.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/redis_client/advice.h"
 #include "core/redis_client/client.h"
 #include "core/redis_contract/keys.h"
 #include "core/redis_contract/scripts.h"
@@ -77,7 +78,7 @@ class Pump::Worker {
     for (auto& result : redis_.pipeline(commands)) {
       if (!result) return tl::unexpected(result.error());
       if (result->is_error() && !result->text.starts_with("BUSYGROUP"))
-        return fail(Errc::kInternal, "Redis: " + result->text);
+        return fail(Errc::kInternal, "Redis: " + redis::with_advice(result->text));
     }
     groups_made_ = true;
     return {};
@@ -183,7 +184,7 @@ class Pump::Worker {
   size_t count_ = std::max<size_t>(1, options_.max_batch / kShards);
 };
 
-Pump::Pump(Env& env, PumpOptions options) : env_(env), options_(std::move(options)) {}
+Pump::Pump(Env& env, PumpOptions options) : env_(env), options_(std::move(options)), standing_(env) {}
 Pump::~Pump() { stop(); }
 
 void Pump::start() {
@@ -203,16 +204,19 @@ void Pump::run() {
   int64_t backoff_ms = kBackoffMin_ms;
   while (!stopping_) {
     if (!options_.is_leader()) {
+      standing_.rests();
       worker.forget();
       env_.sleep_ms(kFollowerInterval_ms);
       continue;
     }
     const Result<void> done = worker.run_turn();
     if (done) {
+      standing_.succeeded();
       backoff_ms = kBackoffMin_ms;
       continue;
     }
     ++counters_.failures;
+    standing_.failed(done.error().message);
     static log::Throttle throttle(10);
     log::warn(throttle, "usage cannot be pumped", {{"error", done.error().message}});
     worker.forget();

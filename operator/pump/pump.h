@@ -15,6 +15,7 @@
 
 #include "core/env.h"
 #include "core/redis_client/url.h"
+#include "core/standing.h"
 #include "operator/ledger/history.h"
 
 namespace tallygate::pump {
@@ -46,6 +47,7 @@ class Pump {
   void start();
   void stop();
   const PumpCounters& counters() const { return counters_; }
+  const Standing& standing() const { return standing_; }
 
  private:
   class Worker;
@@ -53,6 +55,7 @@ class Pump {
   Env& env_;
   PumpOptions options_;
   PumpCounters counters_;
+  Standing standing_;
   std::atomic<bool> stopping_ = false;
   std::thread thread_;
 };

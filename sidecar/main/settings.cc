@@ -164,6 +164,11 @@ void declare(config::OptionSet& options, Settings& s) {
   options.add("redis-ca-file", &s.redis_ca_file, file(Must::kExist))
       .env()
       .help("certificate authorities for rediss://; default: the system's");
+  options.add("redis-cert-file", &s.redis_cert_file, file(Must::kExist))
+      .env()
+      .help(
+          "our certificate, with its chain, for a Redis that asks its clients for one; read again for each connection");
+  options.add("redis-key-file", &s.redis_key_file, file(Must::kExist)).env().help("its key; both in PEM");
   options.add("redis-insecure", &s.redis_insecure, boolean())
       .env()
       .fallback("false")
@@ -247,6 +252,10 @@ void declare(config::OptionSet& options, Settings& s) {
                    "give the app's own port, another than --listen's"};
   });
   options.check("redis-url", [&s]() -> std::optional<Refusal> {
+    if (s.redis_cert_file.empty() != s.redis_key_file.empty()) {
+      return Refusal{"a client's certificate and its key come together",
+                     "give both --redis-cert-file and --redis-key-file"};
+    }
     auto endpoint = redis_endpoint(s);
     if (!endpoint) return Refusal{"the URL cannot be used", endpoint.error().message};
     if (s.redis_insecure || !endpoint->is_plain_off_this_machine()) return std::nullopt;
@@ -274,7 +283,10 @@ LogLimits log_limits(const Settings& settings) {
 
 Result<redis::Endpoint> redis_endpoint(const Settings& settings) {
   auto endpoint = redis::parse_url(settings.redis_url.text);
-  if (endpoint) endpoint->ca_file = settings.redis_ca_file;
+  if (!endpoint) return endpoint;
+  endpoint->ca_file = settings.redis_ca_file;
+  endpoint->certificate_file = settings.redis_cert_file;
+  endpoint->key_file = settings.redis_key_file;
   return endpoint;
 }
 

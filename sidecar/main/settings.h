@@ -21,7 +21,7 @@ struct Settings {
   config::ObjectName policy;
   config::Url redis_url;
   std::string redis_url_path;  // the file that it came from; empty: none
-  std::string redis_ca_file;
+  std::string redis_ca_file, redis_cert_file, redis_key_file;
   bool redis_insecure = false;
   std::optional<config::Url> ledger_url;  // absent: no leases from the ledger
   std::string ledger_token_file, ledger_ca_file;

@@ -78,6 +78,10 @@ key: {{ .what }}-url
 {{- if and .existingSecret.caKey (not .bundled.enabled) }}
 - {name: TALLYGATE_REDIS_CA_FILE, value: /etc/tallygate/redis/ca.crt}
 {{- end }}
+{{- if and .existingSecret.certKey (not .bundled.enabled) }}
+- {name: TALLYGATE_REDIS_CERT_FILE, value: /etc/tallygate/redis/tls.crt}
+- {name: TALLYGATE_REDIS_KEY_FILE, value: /etc/tallygate/redis/tls.key}
+{{- end }}
 {{- if or .insecure .bundled.enabled }}
 - {name: TALLYGATE_REDIS_INSECURE, value: "true"}
 {{- end }}
@@ -113,6 +117,10 @@ key: {{ .what }}-url
     - {key: {{ $secret.key }}, path: url}
     {{- with $secret.caKey }}
     - {key: {{ . }}, path: ca.crt}
+    {{- end }}
+    {{- if $secret.certKey }}
+    - {key: {{ $secret.certKey }}, path: tls.crt}
+    - {key: {{ required "redis.existingSecret.keyKey: name the key that belongs to certKey" $secret.keyKey }}, path: tls.key}
     {{- end }}
 {{- end }}
 {{- if .Values.stripe.enabled }}

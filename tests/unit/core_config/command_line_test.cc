@@ -63,11 +63,39 @@ TEST_F(CommandLineTest, AGroupOfCommandsIsListed) {
 }
 
 TEST_F(CommandLineTest, VariablesThatAreNearlyOneAreToldOf) {
-  const std::vector<std::string> names = {"PATH", "TALLYGATE_CONFG", "TALLYGATE_REDIS_URL", "TALLYGATE_SERVICE_HOST"};
+  const std::vector<std::string> names = {"PATH", "TALLYGATE_CONFG", "REDIS_URL", "TALLYGATE_SERVICE_HOST"};
   const auto lines = cli_.misspelled(names);
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_NE(lines[0].find("TALLYGATE_CONFG: is no setting; did you mean TALLYGATE_CONFIG?"), std::string::npos)
       << lines[0];
+}
+
+TEST_F(CommandLineTest, OtherPrefixesAndCasesAreToldOfToo) {
+  OptionSet& options = cli_.command("bill", "bills");
+  std::string key, units;
+  options.add("stripe-api-key", &key, text(0, 40)).env("STRIPE_API_KEY");
+  options.add("float-units", &units, text(0, 40)).env();
+  const std::pair<const char*, const char*> cases[] = {{"TALYGATE_FLOAT_UNITS", "TALLYGATE_FLOAT_UNITS"},
+                                                       {"tallygate_float_units", "TALLYGATE_FLOAT_UNITS"},
+                                                       {"STRIPE_APIKEY", "STRIPE_API_KEY"},
+                                                       {"TALLYGATE_STRIPE_API_KEY", "STRIPE_API_KEY"}};
+  for (const auto& [name, meant] : cases) {
+    const std::vector<std::string> names = {name};
+    const auto lines = cli_.misspelled(names);
+    ASSERT_EQ(lines.size(), 1u) << name;
+    EXPECT_NE(lines[0].find(std::string("did you mean ") + meant + "?"), std::string::npos) << lines[0];
+  }
+  const std::vector<std::string> others = {"PATH",
+                                           "HOME",
+                                           "STRIPE_WEBHOOK_SECRET",
+                                           "TALLYGATE_SERVICE_PORT_HTTP",
+                                           "FLOAT_UNITS",
+                                           "STRIPE_API_KEY",
+                                           "S",
+                                           "_",
+                                           "tally",
+                                           "LC_ALL"};
+  EXPECT_TRUE(cli_.misspelled(others).empty());
 }
 
 TEST_F(CommandLineTest, WrongSettingsEndWithTheUsageCode) {

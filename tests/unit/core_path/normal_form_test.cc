@@ -59,6 +59,7 @@ TEST(RoutePath, IsNormalisedWhereEveryReadingCanMatchIt) {
   EXPECT_EQ(route_path("/v1/chat%3Acomplete").value(), "/v1/chat:complete");
   EXPECT_EQ(route_path("/.well-known/x").value(), "/.well-known/x");
   EXPECT_EQ(route_path("/caf%c3%a9").value(), "/caf%C3%A9");
+  EXPECT_EQ(route_path("/v1/%ff").value(), "/v1/%FF") << "no UTF-8, and matched by a request for the same bytes";
   EXPECT_EQ(route_path("/a//b/../c/").value(), "/a/c/");
   for (const char* text : {"/a%2Fb", "/a%5cb", "/a;b", "/a%3Bb", "/a%25b", "/a%3Fb", "/a%23b"}) {
     const auto refused = route_path(text);

@@ -38,7 +38,7 @@ TEST(Formats, CidrsAreCanonicalOrSayHow) {
   EXPECT_NE(canonical_cidr("10.0.4.7/24").error().message.find("10.0.4.0/24"), std::string::npos);
   EXPECT_NE(canonical_cidr("10.0.4.7").error().message.find("10.0.4.7/32"), std::string::npos);
   for (const char* bad : {"", "/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "10.0.0.0/8x", "::/129", "10.0.0/8",
-                          "a/8", "10.0.0.0/+8"}) {
+                          "a/8", "10.0.0.0/+8", "::/08", "::/00", "10.0.0.0/08", "10.0.0.0/008"}) {
     EXPECT_FALSE(canonical_cidr(bad)) << bad;
   }
   EXPECT_FALSE(canonical_cidr(std::string_view("fd00::\0junk/8", 13))) << "everything of fd00::/8 would be trusted";

@@ -63,6 +63,25 @@ TEST(Read, ARoutesPathIsKeptInNormalForm) {
   EXPECT_EQ(path_of("/.well-known/x/"), "/.well-known/x/");
 }
 
+TEST(Read, TrustInEveryoneIsWarnedOf) {
+  const auto warned = [](const std::string& cidr) {
+    const FileContent content =
+        read_manifest("a.yaml",
+                      "apiVersion: billing.tallygate.dev/v1alpha1\nkind: BillingPolicy\nmetadata: {name: api, "
+                      "namespace: shop}\nspec:\n"
+                      "  identity: [{type: TrustedHeader, trustedHeader: {name: X-Tenant-Id, fromCIDRs: [\"" +
+                          cidr + "\"]}}]\n  defaultRoute: {action: Deny}\n");
+    EXPECT_EQ(all_of(content.faults), "");
+    return all_of(content.warnings);
+  };
+  EXPECT_EQ(warned("10.0.0.0/8"), "");
+  EXPECT_EQ(warned("::1/128"), "");
+  for (const char* everyone : {"0.0.0.0/0", "::/0"}) {
+    EXPECT_NE(warned(everyone).find("TrustsEveryone"), std::string::npos) << everyone;
+    EXPECT_NE(warned(everyone).find("may pass for any tenant"), std::string::npos) << everyone;
+  }
+}
+
 TEST(Read, WhatIsNotInForceIsWarnedOfOnceAFeature) {
   const Accepted accepted = accept({}, {read_manifest("resources.yaml", example())});
   EXPECT_EQ(all_of(accepted.faults), "");
