@@ -96,7 +96,7 @@ const std::vector<Case>& cases() {
       {{}, {}, "workers: 1\nworkers: 2\n", {":2 (workers)", "more than once", "write it once"}},
       {{}, {}, "a: {b: {c: {d: {e: 1}}}}\n", {":1 (a-b-c-d)", "too deeply", "flat keys"}},
       {{}, {}, "workers: [1\n", {"(config)", "not YAML", "check indentation"}},
-      {{}, {}, ",", {":1 (config)", "not YAML", "check indentation"}},
+      {{}, {}, ",", {":1 (config)", "more than 10000 values", "split the file"}},
       {{}, {}, "[]s\n? ", {":2 (config)", "more than 10000 values", "split the file"}},
       {{}, {}, "- a\n", {":1 (config)", "not one map", "write lines such as"}},
       {{}, {}, "a: 1\n---\nb: 2\n", {":1 (config)", "not one map", "write lines such as"}},
