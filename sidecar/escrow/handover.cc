@@ -118,6 +118,7 @@ void Handover::heard_booked(Predecessor* predecessor) {
   }
   estate->checked = true;
   if (!estate->outdated) return send(predecessor);
+  outdated_.insert(predecessor->incarnation());
   estate->returned = true;
   finish(predecessor);
 }
@@ -184,10 +185,8 @@ void Handover::again(std::shared_ptr<Return> r, int64_t after_ms) {
 
 // First closed, so that nothing more can be leased in its name; then what it held is known and final.
 void Handover::step(std::shared_ptr<Return> r) {
-  if (const Estate* estate = find(r->incarnation); estate != nullptr) {
-    if (estate->outdated) return;  // nothing of it goes back
-    if (!estate->checked) return again(r, kAwaitMs);
-  }
+  if (outdated_.contains(r->incarnation)) return;  // nothing of it goes back
+  if (const Estate* estate = find(r->incarnation); estate != nullptr && !estate->checked) return again(r, kAwaitMs);
   const int64_t epoch = escrow_.epoch(r->shard);
   if (epoch == 0 || !redis_.connected()) return again(r, 10);
   redis_.eval(rc::kClose,

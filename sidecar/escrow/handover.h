@@ -82,6 +82,7 @@ class Handover {
   bool keep_ = false;
   std::vector<std::unique_ptr<Outbox>> resending_;
   std::vector<std::unique_ptr<Estate>> estates_;
+  std::set<std::string> outdated_;  // incarnations, also when their estates are closed
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
