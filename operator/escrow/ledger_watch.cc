@@ -46,14 +46,15 @@ Result<LedgerView> LedgerWatch::look() {
     view.in_order = false;
     return view;
   }
-  if (!odd.empty()) {
-    if (Result<void> done = forget_ledger(redis_, odd); !done) return tl::unexpected(done.error());
-    for (int shard = 0; shard < kShards; ++shard) view.wait.insert(shard);
-    return view;  // the next look tells them
-  }
   // After what Redis said: whatever was told there had been committed here.
   auto numbers = epochs_.numbers();
   if (!numbers) return tl::unexpected(numbers.error());
+  if (!odd.empty()) {
+    if (Result<void> done = forget_ledger(redis_, odd); !done) return tl::unexpected(done.error());
+    view.numbers = std::move(*numbers);
+    for (int shard = 0; shard < kShards; ++shard) view.wait.insert(shard);
+    return view;  // the next look tells them
+  }
   auto why = what_is_known(*pulses, *numbers, *past);
   if (!why) return tl::unexpected(why.error());
   view.numbers = std::move(*numbers);
