@@ -303,7 +303,8 @@ begin
   select * into t from wallet_topups where session_id = o ->> 'id' for update;
   if not found then
     -- It names a top-up as this ledger makes them, and is paid: the ledger may have lost it (a restore). It credits nothing, and a person sees it.
-    if o ->> 'client_reference_id' ~ '^tu_[0-9a-f]{32}$' and o ->> 'payment_status' = 'paid' and o #>> '{metadata,tallygate_topup}' is not null then
+    if o ->> 'client_reference_id' ~ '^tu_[0-9a-f]{32}$' and o ->> 'payment_status' = 'paid' and o #>> '{metadata,tallygate_topup}' is not null
+       and not exists (select from wallet_topups where id = o ->> 'client_reference_id') then
       raise exception 'session % was paid for top-up %, which this ledger does not have', o ->> 'id', o ->> 'client_reference_id';
     end if;
     return 'foreign';

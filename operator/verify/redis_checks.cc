@@ -104,7 +104,7 @@ class RedisChecks {
   }
 
   // Epoch −1 is nobody's, so that every script refuses at its guard and changes nothing; `ack` is given no ids, and a
-  // generation of the ledger that never was.
+  // generation of the ledger that never was. `try_out` has no guard, and a key of its own.
   void check_scripts() {
     using namespace redis_contract;
     size_t good = 0;
@@ -119,6 +119,14 @@ class RedisChecks {
       if (!sha->is_text(script->sha1)) {
         report_.wrong(check, "its SHA-1 is " + sha->text + ", not " + std::string(script->sha1),
                       "what answers there is no Redis: use Redis 7 or later");
+        continue;
+      }
+      if (script == &kTryOut) {
+        const auto tried = Client::check(client_.eval(*script, {try_out_key(0)}, {}));
+        if (tried && tried->is_nil())
+          ++good;
+        else
+          report_.wrong(check, tried ? tried->text : "it does not run: " + tried.error().message, fix);
         continue;
       }
       const std::vector<std::string> keys{epoch_key(0),      registered_key(0, -1), closed_key(0, -1),
