@@ -13,7 +13,10 @@ constexpr const char* kLock = "select pg_advisory_xact_lock(7231498012563)";
 constexpr const char* kOwnDatabase = ": give the ledger a database of its own, and name it in --database-url";
 
 Result<void> takes_writes(Transaction& transaction) {
-  const auto rows = transaction.exec("select pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'");
+  // Not where this session itself has asked to write nothing (verify).
+  const auto rows = transaction.exec(
+      "select pg_is_in_recovery(), current_setting('transaction_read_only') = 'on' and "
+      "(select source <> 'session' from pg_settings where name = 'default_transaction_read_only')");
   if (!rows) return tl::unexpected(rows.error());
   if (rows->boolean(0, 0)) {
     return fail(Errc::kConflict,
