@@ -16,11 +16,6 @@ const kube::ResourceType kValidating{"admissionregistration.k8s.io", "v1", "vali
 const kube::ResourceType kMutating{"admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations",
                                    "MutatingWebhookConfiguration", false};
 
-Json parse(const std::string& text) {
-  Json value = Json::parse(text, nullptr, false);
-  return value.is_object() ? value : Json::object();
-}
-
 // One object by its name: what a role may be limited to.
 kube::ReflectorOptions only(const kube::ResourceType& type, const kube::ObjectName& name) {
   kube::ReflectorOptions options;
@@ -147,7 +142,7 @@ Result<void> CertificateKeeper::look_at_secret() {
   }
   const auto known = secrets_->known();
   const auto found = known->find(options_.secret);
-  const Json secret = found == known->end() ? Json::object() : parse(found->second->json);
+  const Json secret = found == known->end() ? Json::object() : parse_object(found->second->json);
   Certificates all = secret.empty() ? in_use_ : parse_certificates(data_of(secret));
   const auto changed = renew(&all, options_.dns_names, env_.wall_s(), options_.lives);
   if (!changed) return tl::unexpected(changed.error());
@@ -164,11 +159,13 @@ Result<void> CertificateKeeper::look_at_secret() {
     // Served once the watch has it too: what is known then is what is stored.
     return {};
   }
-  // Trust first: who is to be believed must be known before it is used.
-  if (auto mended = mend_bundles(all.bundle()); !mended) return mended;
+  // Trust first: who is to be believed must be known before it is used. But what is not told yet keeps nobody from
+  // listening: a webhook that does not answer is no better than one that is not believed.
+  const auto mended = mend_bundles(all.bundle());
+  if (!mended && !in_use_.certificate.empty()) return mended;
   if (auto served = serve(all.certificate, all.key); !served) return served;
   in_use_.authorities = std::move(all.authorities);
-  return {};
+  return mended;
 }
 
 Result<void> CertificateKeeper::serve(const std::string& certificate, const std::string& key) {
@@ -183,9 +180,19 @@ Result<void> CertificateKeeper::mend_bundles(const std::string& bundle) {
   const std::string wanted = base64_encode(bundle);
   Result<void> outcome;
   for (const auto& [reflector, type] : {std::pair(validating_.get(), &kValidating), {mutating_.get(), &kMutating}}) {
+    const kube::ReflectorHealth health = reflector->health();
     const auto known = reflector->known();
+    if (!health.synced || known->empty()) {
+      const std::string what = std::string(type->kind) + " " + options_.configuration;
+      outcome = fail(Errc::kUnavailable,
+                     health.synced ? "there is no " + what + ": the API server asks this webhook nothing of its kind; "
+                                     "install the chart's, or correct --webhook-configuration"
+                                   : "the " + what + " is not known yet, nor whether it trusts this webhook" +
+                                         (health.error.empty() ? "" : ": " + health.error));
+      continue;
+    }
     for (const auto& [name, object] : *known) {
-      const Json configuration = parse(object->json);
+      const Json configuration = parse_object(object->json);
       Json webhooks = at(configuration, "/webhooks");
       bool wrong = false;
       for (Json& webhook : webhooks) {

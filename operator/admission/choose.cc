@@ -119,8 +119,7 @@ Choice choose_policy(const PodReview& review) {
 
 std::optional<int64_t> choose_port(const Json& pod, const Choice& choice, std::string* refusal) {
   std::vector<int64_t> declared;  // in their order
-  Json copy = pod;
-  for_each_server(copy, [&](Json& container) {
+  for_each_server(pod, [&](const Json& container) {
     for (const Json& entry : at(container, "/ports")) {
       const int64_t port = entry.value("containerPort", int64_t{0});
       if (find_port(container, port) != nullptr && std::count(declared.begin(), declared.end(), port) == 0) {

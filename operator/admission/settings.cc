@@ -1,6 +1,7 @@
 #include "operator/admission/settings.h"
 
 #include "core/ids.h"
+#include "operator/admission/pod.h"
 
 namespace tallygate::admission {
 namespace {
@@ -28,15 +29,10 @@ Parser<std::string> object_name() {
           "NAME"};
 }
 
-// "10m", "0.5", "64Mi": what Kubernetes would refuse in each pod is refused here, once.
-Parser<std::string> quantity() {
+// What Kubernetes would refuse in each pod is refused here, once.
+Parser<std::string> resource_quantity() {
   return {[](std::string_view in) -> Parsed<std::string> {
-            const size_t digits = std::min(in.find_first_not_of("0123456789."), in.size());
-            const std::string_view unit = in.substr(digits);
-            bool known = false;
-            for (const std::string_view each : {"", "m", "k", "M", "G", "Ki", "Mi", "Gi"})
-              known = known || unit == each;
-            if (digits > 0 && in[0] != '.' && in.size() < 20 && known) return std::string(in);
+            if (in.size() < 20 && quantity(in) > 0) return std::string(in);
             return config::refuse(config::quoted(in) + " is no quantity", "write one such as 10m, 0.5 or 64Mi");
           },
           "QUANTITY"};
@@ -96,13 +92,13 @@ void declare_sidecar(config::OptionSet& options, InjectorSettings& s) {
   options.add("sidecar-admin-port", &s.admin_port, config::integer_as<uint16_t>(1024, 65535))
       .fallback("9902")
       .help("where sidecars have metrics, health, and the relay of the app's probes");
-  options.add("sidecar-cpu-request", &s.cpu_request, quantity()).env().fallback("10m").help("of each sidecar");
-  options.add("sidecar-cpu-limit", &s.cpu_limit, quantity())
+  options.add("sidecar-cpu-request", &s.cpu_request, resource_quantity()).env().fallback("10m").help("of each sidecar");
+  options.add("sidecar-cpu-limit", &s.cpu_limit, resource_quantity())
       .env()
       .fallback("200m")
       .help("request and limit in a pod of QoS class Guaranteed; others have no CPU limit");
-  options.add("sidecar-memory-request", &s.memory_request, quantity()).env().fallback("32Mi").help("of each sidecar");
-  options.add("sidecar-memory-limit", &s.memory_limit, quantity()).env().fallback("128Mi").help("of each sidecar");
+  options.add("sidecar-memory-request", &s.memory_request, resource_quantity()).env().fallback("32Mi").help("of each sidecar");
+  options.add("sidecar-memory-limit", &s.memory_limit, resource_quantity()).env().fallback("128Mi").help("of each sidecar");
   options.add("sidecar-log-mib", &s.log_mib, config::integer(16, 4096))
       .env()
       .fallback("64")

@@ -55,16 +55,23 @@ void add_file(const fs::path& path, std::vector<File>* files) {
   if (stat(path.c_str(), &info) == 0) files->push_back({path, info.st_mtim.tv_sec, info.st_size});
 }
 
+// The entries of a folder, as far as it can be read: one that goes meanwhile, or cannot be read, has none.
+std::vector<fs::path> entries(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) found.push_back(it->path());
+  return found;
+}
+
 // What may go: booked files anywhere, every file of a kept folder.
 std::vector<File> kept_files(const std::string& data_folder) {
   std::vector<File> files;
-  std::error_code error;
-  for (const auto& folder : fs::directory_iterator(data_folder, error)) {
-    const std::string name = folder.path().filename();
+  for (const fs::path& folder : entries(data_folder)) {
+    const std::string name = folder.filename();
     const bool kept = name.starts_with("kept-");
     if (!kept && !name.starts_with("inc-")) continue;
-    for (const auto& file : fs::directory_iterator(folder.path(), error)) {
-      if (kept || file.path().filename().string().starts_with("booked-")) add_file(file.path(), &files);
+    for (const fs::path& file : entries(folder)) {
+      if (kept || file.filename().string().starts_with("booked-")) add_file(file, &files);
     }
   }
   std::ranges::sort(files, {}, [](const File& f) { return f.changed_s; });
@@ -119,8 +126,8 @@ int64_t sweep_kept(const std::string& data_folder, const KeptBounds& bounds, int
     fs::remove(file.path, error);
     bytes -= file.bytes;
   }
-  for (const auto& folder : fs::directory_iterator(data_folder, error)) {
-    if (folder.path().filename().string().starts_with("kept-")) fs::remove(folder.path(), error);  // where it is empty
+  for (const fs::path& folder : entries(data_folder)) {
+    if (folder.filename().string().starts_with("kept-")) fs::remove(folder, error);  // where it is empty
   }
   return bytes;
 }
