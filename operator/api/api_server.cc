@@ -16,6 +16,14 @@ PoolOptions pool_options(std::string url, const ApiSettings& settings, std::shar
           .history = std::move(history)};
 }
 
+// Adjustments are few, and each is somebody's decision.
+PoolOptions admin_options(std::string url, const ApiSettings& settings, std::shared_ptr<const ledger::History> history) {
+  PoolOptions options = pool_options(std::move(url), settings, std::move(history));
+  options.connections_max = std::min<size_t>(options.connections_max, 2);
+  options.pooled = false;  // it is the operator's own way
+  return options;
+}
+
 // As many rounds at once as there are pairs of cores: each keeps one of PostgreSQL's processes busy, and leaves a core
 // to what asks. With more the rounds are smaller, an operation costs half as much again, and the slowest wait for
 // longer.
@@ -62,29 +70,34 @@ Result<std::unique_ptr<ApiServer>> ApiServer::create(Env& env, std::string datab
                                                      std::optional<redis::Endpoint> redis, const ApiSettings& settings,
                                                      metrics::Registry& registry,
                                                      std::shared_ptr<const ledger::History> history,
-                                                     stripe::Payments* payments) {
+                                                     stripe::Payments* payments, std::string admin_database_url) {
   if (const auto rates = ExchangeRates::of(settings.exchange_rates); !rates) return tl::unexpected(rates.error());
   auto server = std::unique_ptr<ApiServer>(
-      new ApiServer(env, std::move(database_url), std::move(redis), settings, registry, std::move(history), payments));
+      new ApiServer(env, std::move(database_url), std::move(redis), settings, registry, std::move(history), payments,
+                    std::move(admin_database_url)));
   if (auto loaded = server->load(registry); !loaded) return tl::unexpected(loaded.error());
   return server;
 }
 
 ApiServer::ApiServer(Env& env, std::string database_url, std::optional<redis::Endpoint> redis,
                      const ApiSettings& settings, metrics::Registry& registry,
-                     std::shared_ptr<const ledger::History> history, stripe::Payments* payments)
+                     std::shared_ptr<const ledger::History> history, stripe::Payments* payments,
+                     std::string admin_database_url)
     : env_(env),
       settings_(settings),
       credentials_(Credentials{}),
       rates_(ExchangeRates::of(settings.exchange_rates).value_or(ExchangeRates{})),
-      pool_(env, pool_options(std::move(database_url), settings, std::move(history))),
+      pool_(env, pool_options(std::move(database_url), settings, history)),
+      admin_pool_(admin_database_url.empty()
+                      ? nullptr
+                      : std::make_unique<Pool>(env, admin_options(std::move(admin_database_url), settings, history))),
       wallet_operations_(
           env, pool_, combiner_options("select (b.r).*, b.n from wallet_operate($1::wallet_operation[]) b", settings)),
       status_checks_(env, pool_, combiner_options("select * from status_checks($1::status_question[])", settings)),
       recaller_(env, std::move(redis)),
       operations_(registry),
-      front_(Services{env, pool_, wallet_operations_, status_checks_, directory_, recaller_, rates_,
-                      settings.quote_lifetime_ms, operations_, payments},
+      front_(Services{env, pool_, admin_pool_ ? *admin_pool_ : pool_, wallet_operations_, status_checks_, directory_,
+                      recaller_, rates_, settings.quote_lifetime_ms, operations_, payments},
              credentials_, front_options(settings)),
       requests_(registry),
       files_(env, settings.watch_interval_ms, registry),

@@ -28,13 +28,15 @@ namespace tallygate::api {
 class ApiServer {
  public:
   // Reads the credentials' files. `env` outlives it. Without `redis` no float is recalled. With `history`, nothing is
-  // answered from a ledger that has gone back to a backup. kInvalid: the settings or
-  // the files are wrong. `payments` outlives it; without it there is nothing of Stripe's.
+  // answered from a ledger that has gone back to a backup. `payments` outlives it; without it there is nothing of Stripe's.
+  // `admin_database_url`: the login that adjustments are made by, where `database_url`'s may not; empty: it may. kInvalid:
+  // the settings or the files are wrong.
   static Result<std::unique_ptr<ApiServer>> create(Env& env, std::string database_url,
                                                    std::optional<redis::Endpoint> redis, const ApiSettings& settings,
                                                    metrics::Registry& registry,
                                                    std::shared_ptr<const ledger::History> history = nullptr,
-                                                   stripe::Payments* payments = nullptr);
+                                                   stripe::Payments* payments = nullptr,
+                                                   std::string admin_database_url = "");
   ~ApiServer();
 
   // Takes what the manifests say from now on. Any thread.
@@ -54,7 +56,7 @@ class ApiServer {
  private:
   ApiServer(Env& env, std::string database_url, std::optional<redis::Endpoint> redis, const ApiSettings& settings,
             metrics::Registry& registry, std::shared_ptr<const ledger::History> history,
-            stripe::Payments* payments);
+            stripe::Payments* payments, std::string admin_database_url);
   Result<void> load(metrics::Registry& registry);
   void follow_files();
   void collect(metrics::Registry& registry);
@@ -65,6 +67,7 @@ class ApiServer {
   const ExchangeRates rates_;
   Directory directory_;
   Pool pool_;
+  std::unique_ptr<Pool> admin_pool_;  // null: pool_ serves adjustments too
   Combiner wallet_operations_, status_checks_;
   escrow::Recaller recaller_;
   const OperationMetrics operations_;

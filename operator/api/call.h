@@ -32,6 +32,7 @@ struct Provider;
 struct Services {
   Env& env;
   Pool& pool;
+  Pool& admin_pool;  // for Call::as_admin
   Combiner& wallet_operations;
   Combiner& status_checks;
   Directory& directory;

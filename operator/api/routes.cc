@@ -60,7 +60,8 @@ Result<void> as_tenant(Call& call, const std::function<Result<void>(ledger::Tran
     if (!chosen) return tl::unexpected(chosen.error());
     return body(transaction);
   };
-  return call.services.pool.run(within, call.until_ms, call.tenant);
+  Pool& pool = call.as_admin ? call.services.admin_pool : call.services.pool;
+  return pool.run(within, call.until_ms, call.tenant);
 }
 
 Result<ledger::Rows> select_as_tenant(Call& call, const std::string& sql, const ledger::Params& params) {

@@ -160,9 +160,8 @@ void declare_api(config::OptionSet& options, ApiSettings& s) {
   options.add("api-database-url", &s.database_url, config::url({"postgresql", "postgres"}))
       .env()
       .help(
-          "the same database by a login of the API's own, a member of tallygate_api alone (of tallygate_admin too "
-          "where "
-          "adjustments are made over the API); default: --database-url");
+          "the same database by a login of the API's own, a member of tallygate_api alone; adjustments alone go by "
+          "--database-url's; default: --database-url");
   options.add("api-database-pooled", &s.database_pooled, config::boolean())
       .env()
       .fallback("false")

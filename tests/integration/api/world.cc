@@ -230,7 +230,7 @@ ApiWorld::ApiWorld(Options options)
     payments = std::make_unique<stripe::Payments>(*options.payments, false, *stripe_client, *registry);
   }
   auto made = api::ApiServer::create(system_env(), api_url, std::move(options.redis), settings, *registry, nullptr,
-                                     payments.get());
+                                     payments.get(), api_url == url ? "" : url);
   if (!made) throw std::runtime_error(made.error().message);
   server = std::move(*made);
   if (options.offer) server->offer(manifests);
