@@ -59,6 +59,10 @@ std::string identity_key(std::string_view kind, std::string_view value) {
   key += value;
   return key;
 }
+std::string signature_key(std::string_view key) {
+  std::string out(key);
+  return out.insert(out.find("}:") + 2, "sig:");
+}
 std::string want_channel() { return "tg:want"; }
 std::string publish_channel() { return "tg:publish"; }
 

@@ -60,10 +60,13 @@ std::string bucket_key(int shard, int64_t epoch, std::string_view tenant, std::s
 std::string member(std::string_view tenant, std::string_view bucket);
 
 // Of the publication:
-std::string meta_key();                           // HASH generation, version
+std::string meta_key();                           // HASH generation, version, sig (signature.h)
 std::string changes_key();                        // ZSET "T<tenant>", "P<policy>", "I<kind>:<value>" → version
 std::string policy_key(std::string_view policy);  // STRING the policy's document
 std::string identity_key(std::string_view kind, std::string_view value);  // STRING the tenant's id
+// STRING the signature of what tenant_key(), policy_key() or identity_key() holds (signature.h), in the same slot: both are
+// written by one MSET and read by one MGET.
+std::string signature_key(std::string_view key);
 
 // Pub/sub: "NN tenant|bucket" when a bucket needs funding. A lost message heals: the funder scans `want` each second.
 std::string want_channel();

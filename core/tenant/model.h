@@ -225,6 +225,7 @@ struct Policy {
 };
 
 // A credential or name → tenant. `kind` is one of "apikey" (value: SHA-256 of the key, 64 lower-case hex digits),
+// "pepperedkey" (value: peppered_hash() of that, core/api_key.h),
 // "external" (a trusted header's or JWT claim's value) and "host" (lower case, no port).
 struct Identity {
   std::string kind;

@@ -6,15 +6,11 @@ namespace tallygate::admission {
 namespace {
 
 const kube::ResourceType kNamespaces{"", "v1", "namespaces", "Namespace", false};
+const kube::ResourceType kSecrets{"", "v1", "secrets", "Secret", true};
 const kube::ResourceType kPolicies{"billing.tallygate.dev", "v1alpha1", "billingpolicies", "BillingPolicy", true};
 
-Json parse(const std::string& text) {
-  Json value = Json::parse(text, nullptr, false);
-  return value.is_object() ? value : Json::object();
-}
-
 void add_metadata(const std::string& json, NamespaceView* view) {
-  const Json object = parse(json);
+  const Json object = parse_object(json);
   view->labels = strings_at(object, "/metadata/labels");
   view->annotations = strings_at(object, "/metadata/annotations");
 }
@@ -31,7 +27,7 @@ kube::ReflectorOptions slim_policies() {
   kube::ReflectorOptions options;
   options.type = kPolicies;
   options.transform = [](kube::Object& object) {
-    const Json whole = parse(object.json);
+    const Json whole = parse_object(object.json);
     Json slim = {{"metadata", at(whole, "/metadata")}, {"spec", Json::object()}};
     slim["metadata"].erase("managedFields");
     for (const char* part : {"selector", "ports", "injection"}) {
@@ -84,7 +80,7 @@ NamespaceView ClusterView::known(const std::string& name_space) const {
   const auto policies = policies_.known();
   for (auto each = policies->lower_bound({name_space, ""}); each != policies->end(); ++each) {
     if (each->first.name_space != name_space) break;
-    view.policies.push_back(policy_view(parse(each->second->json)));
+    view.policies.push_back(policy_view(parse_object(each->second->json)));
   }
   return view;
 }
@@ -100,10 +96,18 @@ Result<NamespaceView> ClusterView::fresh(const std::string& name_space) {
   do {
     const auto page = client_.list(request);
     if (!page) return tl::unexpected(page.error());
-    for (const kube::Object& object : page->objects) view.policies.push_back(policy_view(parse(object.json)));
+    for (const kube::Object& object : page->objects) view.policies.push_back(policy_view(parse_object(object.json)));
     request.continue_from = page->continue_from;
   } while (!request.continue_from.empty());
   return view;
+}
+
+bool ClusterView::has_foreign_secret(const std::string& name_space, const std::string& secret) {
+  const auto found = client_.get(kSecrets, {name_space, secret});
+  if (!found) return false;
+  const Json object = parse_object(found->json);
+  return text_at(object, credentials::kManagedByPath) != credentials::kOurs &&
+         !at(object, "/data").contains(kPublicationKey);
 }
 
 }  // namespace tallygate::admission

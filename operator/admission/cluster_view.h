@@ -37,6 +37,9 @@ class ClusterView {
   NamespaceView known(const std::string& name_space) const;
   // As the API server has it now. Blocks.
   Result<NamespaceView> fresh(const std::string& name_space);
+  // Whether the Secret is somebody else's and has no kPublicationKey, as the API server has it now; not where that cannot
+  // be told: a sidecar that waits for its key says so. Blocks.
+  bool has_foreign_secret(const std::string& name_space, const std::string& secret);
 
  private:
   kube::Client& client_;

@@ -46,11 +46,6 @@ bool enforce_alike(const Json& found, const Json& ours) {
          at(found, "/securityContext/capabilities/add") == at(ours, "/securityContext/capabilities/add");
 }
 
-Json parse(const std::string& text) {
-  Json value = Json::parse(text, nullptr, false);
-  return value.is_object() ? value : Json::object();
-}
-
 Injection refuse(std::string why) { return {Injection::Outcome::kRefused, std::move(why), {}}; }
 
 std::string port_taken(int64_t port, const std::string& whose) {
@@ -152,6 +147,8 @@ Injection add_sidecar(const PodReview& review, const Choice& choice, const Injec
   SidecarSpec spec;
   spec.policy = review.name_space + "/" + choice.policy;
   spec.app_port = *port;
+  const auto& keyed = settings.keyed_namespaces;
+  spec.verifies = !review.foreign_secret && std::find(keyed.begin(), keyed.end(), review.name_space) != keyed.end();
   spec.app_on_loopback = text_at(*pod, "/metadata/annotations/billing.tallygate.dev~1app-address") == "loopback";
   spec.relays = Json::object();
   refusal = rewrite_probes(pod, *port, settings.admin_port, &spec.relays);
@@ -205,12 +202,12 @@ void restore(Json* pod) {
   Json relays = Json::object();
   if (const Json* sidecar = find_sidecar(*pod)) {
     for (const Json& variable : at(*sidecar, "/env")) {
-      if (text_at(variable, "/name") == kProbesVariable) relays = parse(text_at(variable, "/value"));
+      if (text_at(variable, "/name") == kProbesVariable) relays = parse_object(text_at(variable, "/value"));
     }
   }
   const StringMap annotations = strings_at(*pod, "/metadata/annotations");
   const auto kept = annotations.find(kRecordAnnotation);
-  const Json record = kept == annotations.end() ? Json::object() : parse(kept->second);
+  const Json record = kept == annotations.end() ? Json::object() : parse_object(kept->second);
   remove_named(spec, "initContainers", is_ours);
   remove_named(spec, "containers", is_ours);
   remove_named(spec, "volumes", is_our_volume);

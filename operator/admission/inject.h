@@ -44,6 +44,8 @@ struct InjectorSettings {
   std::string image_pull_policy;                 // empty: Kubernetes' default
   std::vector<std::string> pull_secrets;         // in the pod's namespace
   std::string credentials = kCredentialsSecret;  // the Secret in the pod's namespace; see kRedisUrlKey
+  std::vector<std::string> keyed_namespaces;     // whose Secret the operator keeps, with kPublicationKey
+  bool peppered = false;                         // their Secrets have kPepperKey too
   std::string ledger_url;                        // empty: no leases from the ledger
   bool private_authority = false;                // kAuthorityKey of the Secret is trusted for Redis and the ledger
   bool redis_insecure = false;                   // as the operator's own: sidecars speak to Redis in plain text
@@ -60,6 +62,7 @@ struct PodReview {
   std::string name_space;
   StringMap namespace_labels, namespace_annotations;
   std::vector<PolicyView> policies;  // of the pod's namespace
+  bool foreign_secret = false;       // somebody else keeps its Secret, without kPublicationKey
 };
 
 struct Injection {

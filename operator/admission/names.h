@@ -1,6 +1,8 @@
 // The names that injection puts into pods, and those it looks at.
 #pragma once
 
+#include "operator/credentials/secret.h"
+
 namespace tallygate::admission {
 
 // Label of a namespace or a pod.
@@ -26,10 +28,9 @@ inline constexpr char kLogVolume[] = "tallygate-log";
 inline constexpr char kCredentialsVolume[] = "tallygate-credentials";
 inline constexpr char kNoTokenVolume[] = "tallygate-no-token";
 
-inline constexpr char kCredentialsSecret[] = "tallygate-sidecar";
-inline constexpr char kRedisUrlKey[] = "redis-url";        // in it
-inline constexpr char kLedgerTokenKey[] = "ledger-token";  // where leases from the ledger are on
-inline constexpr char kAuthorityKey[] = "ca.crt";
+inline constexpr const char* kCredentialsSecret = credentials::kSidecarSecret;
+using credentials::kAuthorityKey, credentials::kLedgerTokenKey, credentials::kPepperKey, credentials::kPublicationKey,
+    credentials::kRedisUrlKey;
 
 // The sidecar's relay of probes: what each path stands for is in the variable.
 inline constexpr char kProbesVariable[] = "TALLYGATE_APP_PROBES";

@@ -30,6 +30,10 @@ Json arguments(const SidecarSpec& spec, const InjectorSettings& settings) {
   const std::string authority = std::string(kCredentialsMount) + "/" + kAuthorityKey;
   if (settings.private_authority) args.push_back("--redis-ca-file=" + authority);
   if (settings.redis_insecure) args.push_back("--redis-insecure");
+  if (spec.verifies) args.push_back(std::string("--publication-key-file=") + kCredentialsMount + "/" + kPublicationKey);
+  if (spec.verifies && settings.peppered) {
+    args.push_back(std::string("--api-key-pepper-file=") + kCredentialsMount + "/" + kPepperKey);
+  }
   if (!settings.ledger_url.empty()) {
     args.push_back("--ledger-url=" + settings.ledger_url);
     args.push_back(std::string("--ledger-token-file=") + kCredentialsMount + "/" + kLedgerTokenKey);

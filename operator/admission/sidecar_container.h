@@ -14,6 +14,7 @@ struct SidecarSpec {
   bool app_on_loopback = false;
   Json request_port;  // its entry of `ports`: name, and hostPort where it was moved
   Json relays;        // see probes.h
+  bool verifies = false;  // by kPublicationKey of the Secret
 };
 Json sidecar_container(const SidecarSpec& spec, const Json& pod, const InjectorSettings& settings);
 Json init_container(int64_t app_port, const Json& pod, const InjectorSettings& settings);

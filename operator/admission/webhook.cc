@@ -1,5 +1,7 @@
 #include "operator/admission/webhook.h"
 
+#include <algorithm>
+
 #include "core/telemetry/log.h"
 #include "operator/admission/choose.h"
 #include "operator/admission/pod.h"
@@ -15,7 +17,7 @@ constexpr int kWorkers = 4;
 bool creates(const Review& review) { return review.operation == "CREATE" && review.sub_resource.empty(); }
 
 PodReview pod_review(const Review& review, const NamespaceView& view) {
-  return {review.object, review.name_space, view.labels, view.annotations, view.policies};
+  return {review.object, review.name_space, view.labels, view.annotations, view.policies, false};
 }
 
 Answer refuse(std::string message) {
@@ -126,7 +128,12 @@ Answer Webhook::inject_pod(const Review& review) {
   const auto view = look_at(review);
   if (!view) return refuse("it cannot be told whether the pod is to have a sidecar: " + view.error().message);
   Json pod;
-  Injection made = inject(pod_review(review, *view), settings_, &pod);
+  PodReview reviewed = pod_review(review, *view);
+  const auto& keyed = settings_.keyed_namespaces;
+  if (std::find(keyed.begin(), keyed.end(), review.name_space) != keyed.end() && choose_policy(reviewed).wanted) {
+    reviewed.foreign_secret = cluster_.has_foreign_secret(review.name_space, settings_.credentials);
+  }
+  Injection made = inject(reviewed, settings_, &pod);
   if (made.outcome == Injection::Outcome::kRefused) return refuse(std::move(made.refusal));
   Answer answer;
   answer.warnings = std::move(made.warnings);

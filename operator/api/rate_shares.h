@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "operator/api/rate_limiter.h"
+#include "core/rate_limiter.h"
 
 namespace tallygate::api {
 

@@ -20,8 +20,10 @@ std::string acl_user(const std::string& name_space);
 bool is_acl_user(const std::string& user);
 
 // The words after the user's name, complete: they begin with `reset`. `lent`: ids of tenants, of whatever
-// namespace, that policies of this one may bill beside its own. `passwords`: each is accepted; only their hashes are in the result.
+// namespace, that policies of this one may bill beside its own. `passwords`: each is accepted; only their hashes are in the
+// result. `former`: hashes, as Redis lists them, of others that are.
 std::vector<std::string> acl_rules(const std::string& name_space, const std::vector<std::string>& lent,
-                                   const std::vector<std::string>& passwords);
+                                   const std::vector<std::string>& passwords,
+                                   const std::vector<std::string>& former = {});
 
 }  // namespace tallygate::credentials

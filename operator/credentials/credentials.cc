@@ -6,6 +6,7 @@
 #include "core/base64.h"
 #include "core/config/parsers.h"
 #include "core/percent.h"
+#include "core/sha256.h"
 #include "core/telemetry/log.h"
 #include "operator/credentials/acl.h"
 
@@ -14,9 +15,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr char kManagedBy[] = "app.kubernetes.io/managed-by";
-constexpr char kOurs[] = "tallygate-operator";
-constexpr char kUrlKey[] = "redis-url", kAuthorityKey[] = "ca.crt";
 constexpr size_t kPasswordBytes = 24;
 constexpr int64_t kTurnMs = 100;
 
@@ -38,16 +36,21 @@ std::pair<std::string, std::string> parts_of(const redis::Endpoint& redis, const
 
 struct Found {
   bool ours = false;
-  std::string url;
+  std::string url, publication_keys, pepper;
 };
 
 Found read_secret(const std::string& json) {
   Found found;
   const Json secret = Json::parse(json, nullptr, false);
   if (!secret.is_object()) return found;
-  found.ours = secret.value(Json::json_pointer("/metadata/labels/app.kubernetes.io~1managed-by"), std::string()) == kOurs;
-  const std::string encoded = secret.value(Json::json_pointer(std::string("/data/") + kUrlKey), std::string());
-  found.url = base64_decode(encoded).value_or("");
+  found.ours = secret.value(Json::json_pointer(kManagedByPath), std::string()) == kOurs;
+  const auto entry = [&](const char* key) {
+    const std::string encoded = secret.value(Json::json_pointer(std::string("/data/") + key), std::string());
+    return base64_decode(encoded).value_or("");
+  };
+  found.url = entry(kRedisUrlKey);
+  found.publication_keys = entry(kPublicationKey);
+  found.pepper = entry(kPepperKey);
   return found;
 }
 
@@ -79,7 +82,11 @@ void Credentials::stop() {
 }
 
 void Credentials::begin() {
-  for (auto& [name_space, space] : spaces_) space = {};
+  for (auto& [name_space, space] : spaces_) {
+    Space anew;
+    anew.former = std::move(space.former);  // each with its own end
+    space = std::move(anew);
+  }
 }
 
 void Credentials::lend(std::vector<std::string> tenants) {
@@ -114,47 +121,85 @@ std::string Credentials::url_for(const std::string& name_space, const std::strin
 std::string Credentials::secret_json(const std::string& name_space, const std::string& url) const {
   Json secret = {{"apiVersion", "v1"},
                  {"kind", "Secret"},
-                 {"metadata", {{"name", options_.secret_name}, {"namespace", name_space}, {"labels", {{kManagedBy, kOurs}}}}},
+                 {"metadata", {{"name", options_.secret_name}, {"namespace", name_space}, {"labels", {{kManagedByLabel, kOurs}}}}},
                  {"type", "Opaque"},
-                 {"data", {{kUrlKey, base64_encode(url)}}}};
+                 {"data", {{kRedisUrlKey, base64_encode(url)}}}};
   if (!options_.authority.empty()) secret["data"][kAuthorityKey] = base64_encode(options_.authority);
+  if (!public_keys_.empty()) secret["data"][kPublicationKey] = base64_encode(public_keys_);
+  if (!options_.api_key_pepper.empty()) secret["data"][kPepperKey] = base64_encode(options_.api_key_pepper);
   return secret.dump();
+}
+
+// Where they are other keys than before, every Secret is looked at.
+Result<void> Credentials::look_at_keys() {
+  if (!options_.publication_keys || env_.mono_ms() < keys_due_ms_) return {};
+  auto keys = options_.publication_keys();
+  if (!keys) return tl::unexpected(keys.error());
+  keys_due_ms_ = env_.mono_ms() + options_.keys_interval_ms;
+  if (*keys == public_keys_) return {};
+  public_keys_ = std::move(*keys);
+  for (auto& [name_space, space] : spaces_) space.look_at_ms = 0;
+  return {};
+}
+
+void Credentials::keep_former(Space& space, const std::string& password) {
+  if (!password.empty()) space.former.insert_or_assign(sha256_hex(password), env_.mono_ms() + options_.overlap_ms);
+}
+
+// What Redis accepts of the user and the Secret does not say is of pods that run: the leader before this one had it overlap.
+Result<void> Credentials::learn_former(const std::string& name_space, Space& space) {
+  if (space.knows_former || shared_) return {};
+  const auto hashes = users_.password_hashes(acl_user(name_space));
+  if (!hashes) return tl::unexpected(hashes.error());
+  for (const std::string& hash : *hashes) space.former.emplace(hash, env_.mono_ms() + options_.overlap_ms);
+  space.knows_former = true;
+  return {};
 }
 
 // The user comes before the Secret that has its password: a pod that finds the Secret can use it.
 Result<void> Credentials::write_secret(const std::string& name_space, Space& space) {
   const std::string old = space.password;
   space.password = env_.random_hex(kPasswordBytes);
-  if (!old.empty()) space.old_passwords[old] = env_.mono_ms() + options_.overlap_ms;
+  keep_former(space, old);
   if (auto users = ensure_users(); !users && !shared_) {
     space.password = old;
     return users;
   }
+  // It may be there though the answer was lost: the password stays, until the Secret has been read again.
+  return apply_secret(name_space, space);
+}
+
+Result<void> Credentials::apply_secret(const std::string& name_space, Space& space) {
   const auto written = client_.apply(secrets(), {name_space, options_.secret_name},
                                      secret_json(name_space, url_for(name_space, space.password)));
-  // It may be there though the answer was lost: the password stays, until the Secret has been read again.
   if (!written) return tl::unexpected(written.error());
   log::info("sidecars' credential written", {{"namespace", name_space}, {"secret", options_.secret_name}, {"shared", shared_}});
   return {};
 }
 
 Result<void> Credentials::look_at_secret(const std::string& name_space, Space& space) {
+  if (options_.publication_keys && public_keys_.empty()) {
+    return fail(Errc::kUnavailable, "the keys of what is published are not known yet");
+  }
   auto object = client_.get(secrets(), {name_space, options_.secret_name});
   if (!object && object.error().errc != Errc::kNotFound) return tl::unexpected(object.error());
-  const Found found = object ? read_secret(object->json) : Found{true, ""};
+  const Found found = object ? read_secret(object->json) : Found{true, "", "", ""};
   space.foreign = !found.ours;
   if (space.foreign) {
     space.password.clear();
     return {};
   }
+  if (auto learnt = learn_former(name_space, space); !learnt) return learnt;
   const auto endpoint = redis::parse_url(found.url);
   const bool of_user = endpoint && endpoint->user == acl_user(name_space) && !endpoint->password.empty();
   if (of_user && space.password != endpoint->password) {
-    if (!space.password.empty()) space.old_passwords[space.password] = env_.mono_ms() + options_.overlap_ms;
+    keep_former(space, space.password);
     space.password = endpoint->password;
   }
-  if (found.url == url_for(name_space, space.password) && (of_user || shared_)) return {};
-  return write_secret(name_space, space);
+  const bool reaches = found.url == url_for(name_space, space.password) && (of_user || shared_);
+  if (!reaches) return write_secret(name_space, space);
+  const bool complete = found.publication_keys == public_keys_ && found.pepper == options_.api_key_pepper;
+  return complete ? Result<void>() : apply_secret(name_space, space);
 }
 
 Result<void> Credentials::ensure_users() {
@@ -168,10 +213,12 @@ Result<void> Credentials::ensure_users() {
   for (auto& [name_space, space] : spaces_) {
     if (space.password.empty() && !space.foreign) left_alone.insert(acl_user(name_space));
     if (space.password.empty()) continue;
-    std::erase_if(space.old_passwords, [&](const auto& old) { return old.second <= env_.mono_ms(); });
-    std::vector<std::string> passwords = {space.password};
-    for (const auto& [old, until] : space.old_passwords) passwords.push_back(old);
-    users[acl_user(name_space)] = acl_rules(name_space, lent, passwords);
+    std::erase_if(space.former, [&](const auto& old) { return old.second <= env_.mono_ms(); });
+    std::vector<std::string> former;
+    for (const auto& [hash, until] : space.former) {
+      if (hash != sha256_hex(space.password)) former.push_back(hash);
+    }
+    users[acl_user(name_space)] = acl_rules(name_space, lent, {space.password}, former);
   }
   auto ensured = users_.ensure(users, left_alone);
   shared_ = !ensured && ensured.error().errc == Errc::kInvalid;
@@ -180,7 +227,8 @@ Result<void> Credentials::ensure_users() {
 
 Result<void> Credentials::run_once() {
   const bool was_shared = shared_;
-  auto first = ensure_users();
+  auto first = look_at_keys();
+  if (auto users = ensure_users(); !users && first) first = std::move(users);
   if (shared_ != was_shared) {
     for (auto& [name_space, space] : spaces_) space.look_at_ms = 0;
   }

@@ -108,4 +108,15 @@ Result<void> RedisUsers::ensure(const std::map<std::string, Rules>& users, const
   return on_primary;
 }
 
+Result<std::vector<std::string>> RedisUsers::password_hashes(const std::string& user) {
+  auto found = Client::check(server("", 0).client.call({"ACL", "GETUSER", user}));
+  if (!found) return tl::unexpected(found.error());
+  std::vector<std::string> hashes;
+  for (size_t i = 0; i + 1 < found->elements.size(); i += 2) {
+    if (!found->elements[i].is_text("passwords")) continue;
+    for (const auto& hash : found->elements[i + 1].elements) hashes.push_back(hash.text);
+  }
+  return hashes;
+}
+
 }  // namespace tallygate::credentials

@@ -27,6 +27,8 @@ class RedisUsers {
   // little where nothing has changed. The outcome is the primary's; replicas_fault() tells of the others.
   // kInvalid: the server has no ACL, or bars it (managed services do): sidecars must share a user.
   Result<void> ensure(const std::map<std::string, Rules>& users, const std::set<std::string>& left_alone = {});
+  // The hashes of the passwords that the primary accepts of this user now; none where there is no such user.
+  Result<std::vector<std::string>> password_hashes(const std::string& user);
   // Of the last ensure(); empty: every replica has its users.
   const std::string& replicas_fault() const { return replicas_fault_; }
 

@@ -11,6 +11,7 @@
 #include "operator/main/ledger_command.h"
 #include "operator/main/migrate.h"
 #include "operator/main/operator.h"
+#include "operator/main/publication_command.h"
 #include "operator/main/settings.h"
 #include "operator/main/signals.h"
 #include "operator/main/verify.h"
@@ -35,6 +36,22 @@ int main(int argc, char** argv) {
 
   commands.command("key new", "makes an API key for a tenant's client, and its hash for the manifest")
       .describe("Prints a new key of 128 bits and its SHA-256, as BillingTenant's spec.identity.apiKeyHashes has it.");
+
+  std::array<operator_main::PublicationSettings, 4> publications;
+  const char* publication_commands[] = {"publication key", "publication prepare", "publication rotate",
+                                        "publication retire"};
+  declare_publication_key(
+      commands.command(publication_commands[0], "prints the public keys of what is published, for sidecars"),
+      publications[0]);
+  declare_publication_change(
+      commands.command(publication_commands[1], "makes the next key that will sign the publication"),
+      "Makes a key that sidecars trust from now on, and that signs once it is rotated in.", publications[1]);
+  declare_publication_change(
+      commands.command(publication_commands[2], "puts the prepared key in use"),
+      "The prepared key signs from now on, and everything is published again; the one before it stays trusted.",
+      publications[2]);
+  declare_publication_change(commands.command(publication_commands[3], "ends the trust in former keys"),
+                             "Sidecars are no longer told of keys that have signed before.", publications[3]);
 
   const std::pair<std::string, api::WalletAction> wallet_commands[] = {{"wallet credit", api::WalletAction::kCredit},
                                                                        {"wallet adjust", api::WalletAction::kAdjust},
@@ -70,6 +87,10 @@ int main(int argc, char** argv) {
   if (choice.command == "verify") return operator_main::verify(system_env(), verify);
   if (choice.command == "ledger status") return operator_main::ledger_status(system_env(), ledger_asked);
   if (choice.command == "ledger recover") return operator_main::ledger_recover(system_env(), ledger_recovered);
+  for (size_t i = 0; i < publications.size(); ++i) {
+    if (choice.command != publication_commands[i]) continue;
+    return operator_main::publication_command(system_env(), choice.command, publications[i]);
+  }
   for (size_t i = 0; i < wallets.size(); ++i) {
     if (choice.command != wallet_commands[i].first) continue;
     return api::run_wallet_command(system_env(), wallet_commands[i].second, wallets[i]);

@@ -156,6 +156,9 @@ void Operator::build_controller() {
   publish::PublisherOptions options;
   options.database_url = database_url_;
   options.redis = settings_.redis;
+  options.key_file = settings_.publication_key_file;
+  options.api_key_pepper = settings_.api_key_pepper;
+  options.api_key_plain_hashes = settings_.api_key_plain_hashes;
   // Where epochs are kept too, Redis is known to serve this ledger before anything is published there.
   // And what the predecessor accepted is known: nothing older goes in force.
   options.is_leader = [this] {
@@ -237,7 +240,7 @@ bool Operator::build_api() {
   if (!settings_.api.listen) return true;
   const std::string& own = settings_.api.database_url.text;
   auto made = api::ApiServer::create(env_, own.empty() ? database_url_ : own, settings_.redis, settings_.api, registry_,
-                                     parts_.history, parts_.payments.get());
+                                     parts_.history, parts_.payments.get(), own.empty() ? "" : database_url_);
   if (made) {
     parts_.api = std::move(*made);
     return true;
@@ -253,6 +256,13 @@ void Operator::build_credentials() {
   options.redis = settings_.redis;
   if (settings_.sidecar_redis_url) options.sidecar_redis_url = settings_.sidecar_redis_url->text;
   options.is_leader = [this] { return is_leader(); };
+  options.api_key_pepper = settings_.api_key_pepper;
+  options.publication_keys = [keys = std::make_shared<publish::PublicationKeys>(
+                                  env_, database_url_, settings_.publication_key_file)]() -> Result<std::string> {
+    const auto now = keys->load();
+    if (!now) return tl::unexpected(now.error());
+    return now->public_pem();
+  };
   parts_.credentials = std::make_unique<credentials::Credentials>(env_, *parts_.kube, std::move(options), registry_);
 }
 

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 
+#include "core/api_key.h"
 #include "core/ids.h"
 #include "operator/kube/config.h"
+#include "operator/publish/publication_keys.h"
 #include "operator/stripe/version.h"
 
 namespace tallygate::operator_main {
@@ -223,6 +225,42 @@ void declare_rules(OptionSet& options, RunSettings& s) {
   options.check("stripe-api-key", [&s] { return check_stripe_key(s); });
 }
 
+void declare_publication(OptionSet& options, RunSettings& s) {
+  options.add("publication-key-file", &s.publication_key_file, config::file(config::Must::kExist))
+      .env()
+      .help("PEM: the private key (Ed25519) that signs what is published in Redis, and public keys that sidecars are to trust "
+            "beside it; followed. Default: a key that the ledger keeps");
+  options.check("publication-key-file", [&s]() -> std::optional<Refusal> {
+    if (s.publication_key_file.empty()) return std::nullopt;
+    const auto keys = publish::keys_of_file(s.publication_key_file);
+    if (keys) return std::nullopt;
+    return Refusal{keys.error().message, "make one with `openssl genpkey -algorithm ed25519`"};
+  });
+}
+
+void declare_pepper(OptionSet& options, RunSettings& s) {
+  options.add("api-key-pepper-file", &s.api_key_pepper_file, config::file(config::Must::kExist))
+      .env()
+      .help("a secret of 32 bytes or more: API keys are published in Redis under an HMAC by it, so that who reads their names there "
+            "can try no guesses; sidecars want it too (injected ones get it with their Secret)");
+  options.add("api-key-plain-hashes", &s.api_key_plain_hashes, config::boolean())
+      .env()
+      .fallback("true")
+      .help("publish API keys under their SHA-256 too, for sidecars without the pepper; false once all have it");
+  options.check("api-key-pepper-file", [&s]() -> std::optional<Refusal> {
+    if (s.api_key_pepper_file.empty()) return std::nullopt;
+    auto pepper = read_pepper(s.api_key_pepper_file);
+    if (!pepper) return Refusal{pepper.error().message, "make one with `openssl rand -hex 32`"};
+    s.api_key_pepper = std::move(*pepper);
+    s.admission.injector.peppered = true;
+    return std::nullopt;
+  });
+  options.check("api-key-plain-hashes", [&s]() -> std::optional<Refusal> {
+    if (s.api_key_plain_hashes || !s.api_key_pepper_file.empty()) return std::nullopt;
+    return Refusal{"no API key would be known to any sidecar", "give --api-key-pepper-file too"};
+  });
+}
+
 config::Parser<std::string> namespace_name() {
   return {[](std::string_view in) -> config::Parsed<std::string> {
             if (in.size() <= 63 && is_dns_subdomain(in) && in.find('.') == in.npos) return std::string(in);
@@ -277,11 +315,14 @@ void declare_run(OptionSet& options, RunSettings& settings) {
       .help("where the API server is, for --source=kubernetes, --webhook and --sidecar-namespaces; default: the pod's service "
             "account");
   admission::declare_admission(options, settings.admission);
+  declare_publication(options, settings);
+  declare_pepper(options, settings);
   declare_credentials(options, settings);
   declare_rules(options, settings);
   // One word for the one Redis that operator and sidecars share.
   options.check("redis-insecure", [&settings]() -> std::optional<Refusal> {
     settings.admission.injector.redis_insecure = settings.redis_insecure;
+    settings.admission.injector.keyed_namespaces = settings.sidecar_namespaces;
     return std::nullopt;
   });
   options.check("api-database-url", [&settings]() -> std::optional<Refusal> {
@@ -297,6 +338,22 @@ void declare_migrate(OptionSet& options, MigrateSettings& settings) {
       .env()
       .fallback("0s")
       .help("how long to go on trying while the database is away");
+}
+
+void declare_publication_key(OptionSet& options, PublicationSettings& s) {
+  options.describe(
+      "Prints the public keys that sidecars are to trust (--publication-key-file), the one that signs first. Injected "
+      "sidecars get them by themselves.");
+  ledger::declare_database(options, s.database);
+  options.add("publication-key-file", &s.key_file, config::file(config::Must::kExist))
+      .env()
+      .help("as `run` has it; default: the ledger's keys");
+}
+
+void declare_publication_change(OptionSet& options, const std::string& what, PublicationSettings& s) {
+  options.describe(what);
+  ledger::declare_database(options, s.database);
+  options.add("actor", &s.actor, config::text(1, 200)).required().help("who; kept in the audit log");
 }
 
 void declare_ledger_status(OptionSet& options, LedgerSettings& s) {

@@ -42,6 +42,10 @@ struct RunSettings {
   api::ApiSettings api;
   std::string kubeconfig;  // empty: the pod's service account
   admission::AdmissionSettings admission;
+  std::string api_key_pepper_file;
+  std::string api_key_pepper;  // of the file, filled by the check of the settings; empty: none
+  bool api_key_plain_hashes = true;
+  std::string publication_key_file;  // empty: the ledger's own key signs
   std::vector<std::string> sidecar_namespaces;  // whose sidecars get credentials from us
   std::optional<config::Url> sidecar_redis_url;
   int64_t stripe_concurrency = 0, stripe_calls_per_second = 0, stripe_timeout_ms = 0;
@@ -58,6 +62,15 @@ struct MigrateSettings {
   int64_t wait_ms = 0;
 };
 void declare_migrate(config::OptionSet& options, MigrateSettings& settings);
+
+// Of the commands `publication …`.
+struct PublicationSettings {
+  ledger::DatabaseSettings database;
+  std::string key_file;  // `key` alone
+  std::string actor;     // the others
+};
+void declare_publication_key(config::OptionSet& options, PublicationSettings& settings);
+void declare_publication_change(config::OptionSet& options, const std::string& what, PublicationSettings& settings);
 
 struct LedgerSettings {
   config::Url redis_url;

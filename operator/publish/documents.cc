@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/api_key.h"
 #include "core/redis_contract/keys.h"
 #include "core/tenant/wire.h"
 
@@ -77,6 +78,21 @@ std::shared_ptr<const plan::Compiled> with_suspensions(std::shared_ptr<const pla
     tenant.suspended = true;
     tenant.suspend_reason = found->second;
   }
+  return copy;
+}
+
+std::shared_ptr<const plan::Compiled> with_pepper(std::shared_ptr<const plan::Compiled> compiled,
+                                                  const std::string& pepper, bool keep_plain) {
+  if (pepper.empty()) return compiled;
+  auto copy = std::make_shared<plan::Compiled>(*compiled);
+  std::vector<tenant::Identity> identities;
+  for (auto& identity : copy->identities) {
+    const bool is_key = identity.kind == kPlainKey;
+    if (is_key) identities.push_back({kPepperedKey, peppered_hash(pepper, identity.value), identity.tenant});
+    if (!is_key || keep_plain) identities.push_back(std::move(identity));
+  }
+  std::sort(identities.begin(), identities.end());
+  copy->identities = std::move(identities);
   return copy;
 }
 

@@ -40,6 +40,11 @@ using Suspensions = std::map<std::string, std::string, std::less<>>;
 std::shared_ptr<const plan::Compiled> with_suspensions(std::shared_ptr<const plan::Compiled> compiled,
                                                        const Suspensions& suspensions);
 
+// With API keys under their peppered hashes (core/api_key.h), and under plain ones as well where `keep_plain`: for sidecars
+// that do not have the pepper yet. Itself where `pepper` is empty.
+std::shared_ptr<const plan::Compiled> with_pepper(std::shared_ptr<const plan::Compiled> compiled,
+                                                  const std::string& pepper, bool keep_plain);
+
 // For each of `now`, the place of the equal object in `before`, or kNone. Both sorted by `id`.
 inline constexpr size_t kNone = static_cast<size_t>(-1);
 template <class T>

@@ -63,18 +63,22 @@ LedgerPublication::LedgerPublication(Env& env, std::string database_url)
     : env_(env), session_(std::move(database_url)), store_(env, session_) {}
 
 Result<Meta> LedgerPublication::last() {
-  const auto rows = session_.exec(reign_ == 0 ? "select o_generation, o_version, o_reign from begin_reign()"
-                                              : "select generation, version, reign from publication");
+  const std::string of_ledger = ", (select h.generation from ledger_history h)";
+  const auto rows = session_.exec(
+      reign_ == 0 ? "select o_generation, o_version, o_reign" + of_ledger + " from begin_reign()"
+                  : "select generation, version, reign" + of_ledger + " from publication");
   if (!rows) return tl::unexpected<Error>(rows.error());
   if (rows->empty() || rows->is_null(0, 2)) return fail(Errc::kInternal, "the publication's row is missing");
   if (reign_ == 0) reign_ = rows->integer(0, 2);
-  return Meta{std::string(rows->text(0, 0)), rows->integer(0, 1)};
+  ledger_generation_ = rows->integer(0, 3);
+  return Meta{std::string(rows->text(0, 0)), rows->integer(0, 1), ""};
 }
 
 Result<int64_t> LedgerPublication::begin(int64_t at_least, const std::string& generation) {
-  const auto rows = session_.exec("select begin_publication($1, $2, $3)",
+  const auto rows = session_.exec("select begin_publication($1, $2, $3), (select h.generation from ledger_history h)",
                                   {at_least, generation, ledger::timestamp_text(env_.wall_ns())});
   if (!rows) return tl::unexpected<Error>(rows.error());
+  ledger_generation_ = rows->integer(0, 1);
   return rows->integer(0, 0);
 }
 

@@ -29,6 +29,8 @@ class LedgerPublication {
   // before this one still write is refused from then on.
   Result<Meta> last();
   int64_t reign() const { return reign_; }
+  // How often the ledger was recovered from a backup, as of the last last() or begin().
+  int64_t ledger_generation() const { return ledger_generation_; }
   // Reserves the next version, above `at_least`.
   Result<int64_t> begin(int64_t at_least, const std::string& generation);
 
@@ -59,6 +61,7 @@ class LedgerPublication {
   std::optional<std::map<std::string, Fingerprint>> known_;
   std::shared_ptr<const plan::Compiled> last_;  // whose terms the ledger has, all of them
   int64_t reign_ = 0;                           // 0: none yet
+  int64_t ledger_generation_ = 0;
 };
 
 }  // namespace tallygate::publish

@@ -10,6 +10,8 @@ namespace {
 
 constexpr size_t kGenerationBytes = 8;
 constexpr int64_t kStandbyMs = 50;  // how often a standby asks whether it leads
+// Of what a Redis that nobody has signed says of its version no more is believed: versions can be counted to the end.
+constexpr int64_t kVersionsAheadMax = 1'000'000;
 
 int64_t removals(const Holding& held) {
   return std::count_if(held.begin(), held.end(),
@@ -56,6 +58,7 @@ Publisher::Publisher(Env& env, PublisherOptions options, metrics::Registry& regi
       options_(std::move(options)),
       ledger_(env, options_.database_url),
       redis_(env, options_.redis),
+      keys_source_(env, options_.database_url, options_.key_file),
       loop_(env),
       metrics_(std::make_unique<Metrics>(registry)) {}
 
@@ -123,11 +126,13 @@ Result<void> Publisher::run_once() {
     published_.reset();
     suspensions_.reset();
     ledger_.forget();
+    keys_due_ms_ = 0;
     was_leader_ = true;
   }
   const Snapshot snapshot = newest();
   if (!snapshot.compiled) return {};
-  auto done = look_at_suspensions();
+  auto done = look_at_keys();
+  if (done) done = look_at_suspensions();
   if (done) done = look_at_redis();
   if (done) done = publish(snapshot);
   const std::lock_guard lock(mutex_);
@@ -136,6 +141,28 @@ Result<void> Publisher::run_once() {
   status_.in_sync = done && offered_.compiled == snapshot.compiled;
   if (done) status_.published = snapshot.compiled;
   return done;
+}
+
+// Makes sure that keys_ are those of the moment, or the last that were seen where they cannot be read.
+Result<void> Publisher::look_at_keys() {
+  if (keys_ && env_.mono_ms() < keys_due_ms_) return {};
+  auto found = keys_source_.load();
+  if (!found && !keys_) return tl::unexpected<Error>(found.error());
+  keys_due_ms_ = env_.mono_ms() + options_.keys_interval_ms;
+  if (!found) {
+    static log::Throttle throttle(30);
+    log::warn(throttle, "the publication's key cannot be read; the last one goes on signing",
+              {{"error", found.error().message}});
+    return {};
+  }
+  const bool another = !keys_ || !(keys_->signer.public_key() == found->signer.public_key());
+  if (another) {
+    log::info("the publication is signed", {{"key", found->signer.public_key().id()}, {"of_file", !options_.key_file.empty()}});
+    known_ = false;  // what the one before it signed is signed anew
+    published_.reset();
+  }
+  keys_ = std::move(*found);
+  return {};
 }
 
 // Makes sure that suspensions_ are the ledger's, or the last that were seen where it is away.
@@ -174,14 +201,16 @@ Result<void> Publisher::look_at_redis() {
   looked_anew_ns_ = env_.mono_ns();
   const auto last = ledger_.last();
   if (!last) return tl::unexpected<Error>(last.error());
-  const auto found = redis_.meta();
+  auto found = redis_.meta();
   if (!found) return tl::unexpected<Error>(found.error());
+  const bool ours = found->is_signed_by(keys_->signer);
+  if (!ours && found->version > last->version + kVersionsAheadMax) found = Meta{};
   const bool same_generation = !found->generation.empty() && found->generation == last->generation;
   // The same meta with an index that is not: part of it was lost.
   const bool lost_part = same_generation && found->generation == meta_.generation && found->version == meta_.version;
   new_generation_ = !same_generation || lost_part;
-  const bool complete = !new_generation_ && found->version == last->version;
-  auto loaded = redis_.load(complete);
+  const bool complete = !new_generation_ && found->version == last->version && ours;
+  auto loaded = redis_.load(complete, keys_->signer);
   if (!loaded) return tl::unexpected<Error>(loaded.error());
   held_ = std::move(loaded->held);
   index_size_ = loaded->index_size;
@@ -198,7 +227,8 @@ Result<void> Publisher::publish(const Snapshot& snapshot) {
       return done;
     }
   }
-  const auto shown = with_suspensions(snapshot.compiled, *suspensions_);
+  const auto shown = with_suspensions(
+      with_pepper(snapshot.compiled, options_.api_key_pepper, options_.api_key_plain_hashes), *suspensions_);
   desired_ = desired_of(*shown, desired_source_.get(), &desired_);
   desired_source_ = shown;
   if (removals(held_) > static_cast<int64_t>(options_.removals_remembered_max)) new_generation_ = true;
@@ -228,6 +258,7 @@ Result<void> Publisher::publish_changes(const Snapshot& snapshot, const Changes&
     const auto version = ledger_.begin(meta_.version, next.generation);
     if (!version) return tl::unexpected<Error>(version.error());
     next.version = *version;
+    next.sign(keys_->signer, ledger_.ledger_generation());
   }
   const auto versions = versions_of(terms.written, *snapshot.compiled, held_, changes, next.version);
   if (auto done = ledger_.apply(terms, snapshot.compiled, versions); !done) {
@@ -235,7 +266,8 @@ Result<void> Publisher::publish_changes(const Snapshot& snapshot, const Changes&
     return done;
   }
   if (to_redis) {
-    if (auto done = redis_.apply(changes, *desired_source_, desired_, next, new_generation_); !done) {
+    const Signing signing{keys_->signer, ledger_.ledger_generation()};
+    if (auto done = redis_.apply(changes, *desired_source_, desired_, next, new_generation_, signing); !done) {
       if (done.error().errc == Errc::kConflict) meta_ = next;  // it is out, with holes: the next look finds them
       known_ = known_ && done.error().errc != Errc::kConflict;
       distrust(changes);

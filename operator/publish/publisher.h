@@ -10,6 +10,9 @@
 // terms of them do not, so that whoever resumes a wallet waits for nobody. Where PostgreSQL is away, those suspended
 // last stay so. Retries with backoff while PostgreSQL or Redis is away; the newest snapshot wins.
 //
+// Everything is signed (core/redis_contract/signature.h). A signing key that has changed is noticed within
+// `keys_interval_ms`, and everything written again by it.
+//
 // Lifecycle: start(), stop(); one thread with connections of its own. offer() and status() from any thread.
 #pragma once
 
@@ -26,6 +29,7 @@
 #include "core/telemetry/metrics.h"
 #include "operator/publish/documents.h"
 #include "operator/publish/ledger_publication.h"
+#include "operator/publish/publication_keys.h"
 #include "operator/publish/redis_publication.h"
 
 namespace tallygate::publish {
@@ -33,6 +37,10 @@ namespace tallygate::publish {
 struct PublisherOptions {
   std::string database_url;
   redis::Endpoint redis;
+  std::string key_file;  // of the signing key; empty: the ledger's own
+  int64_t keys_interval_ms = 5'000;
+  std::string api_key_pepper;  // empty: API keys are published under their plain hashes alone
+  bool api_key_plain_hashes = true;
   int64_t check_interval_ms = 200;  // a suspension is in force a second after it was committed
   int64_t retry_min_ms = 50;
   int64_t retry_max_ms = 2'000;
@@ -76,6 +84,7 @@ class Publisher {
 
   void run();
   Snapshot newest() const;
+  Result<void> look_at_keys();
   Result<void> look_at_suspensions();
   Result<void> look_at_redis();
   Result<void> publish(const Snapshot& snapshot);
@@ -89,12 +98,15 @@ class Publisher {
   const PublisherOptions options_;
   LedgerPublication ledger_;
   RedisPublication redis_;
+  PublicationKeys keys_source_;
   EventLoop loop_;
   std::unique_ptr<Metrics> metrics_;
   std::atomic<bool> stopping_ = false;
 
   // Of the thread.
   bool was_leader_ = false;
+  std::optional<Keys> keys_;
+  int64_t keys_due_ms_ = 0;
   bool known_ = false;           // whether held_ is what Redis holds
   bool healing_ = false;         // what was published was lost
   int64_t looked_anew_ns_ = 0;   // when that was noticed

@@ -297,9 +297,10 @@ bool Admission::shadow(const Request& request) const {
 }
 
 Verdict Admission::decide(Request& request, proxy::Admission& admission, proxy::Denial& denial) {
-  IdentityEntry* known = directory_.identity(request.api_key, request.credential);
+  IdentityEntry* known = directory_.identity(request.api_key, request.credential,
+                                             request.view != nullptr ? request.view->peer : nullptr);
   if (known == nullptr) [[unlikely]] {
-    return refuse(request, Reason::kTooManyWaiting, "too many unknown credentials are being asked for", admission,
+    return refuse(request, Reason::kTooManyWaiting, "too many unknown credentials are being asked for, by all or from this address", admission,
                   denial);
   }
   IdentityEntry& identity = *known;

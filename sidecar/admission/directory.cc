@@ -1,6 +1,13 @@
 #include "sidecar/admission/directory.h"
 
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/api_key.h"
 #include "core/redis_contract/keys.h"
+#include "core/telemetry/log.h"
 #include "core/tenant/wire.h"
 #include "sidecar/admission/identify.h"
 
@@ -15,11 +22,37 @@ constexpr int64_t kUnknownForNs = 5'000'000'000;  // then a credential that nobo
 constexpr size_t kMaxUnknown = 10'000;
 constexpr int64_t kRetryMs = 50;
 constexpr int64_t kDropEveryNs = 20'000'000;
+constexpr int64_t kRefusedRetryNs = 1'000'000'000;
+// Of credentials that were not seen before, from one address (IPv6: /64): each costs a hash and a command of the shared Redis.
+constexpr RateLimit kStrangers = {1'000, 2'000};
+constexpr size_t kAddressesMax = 4'096;
+
+// Of fewer characters than this all are tried out in days by whoever knows the hash.
+constexpr size_t kShortKey = 16;
+
+void warn_of_short_key(const TenantEntry& tenant) {
+  static log::Throttle throttle(600);
+  log::warn(throttle, "an API key is so short that it can be guessed from its hash",
+            {{"tenant", tenant.id}, {"fix", "give its client one of `tallygate-operator key new`"}});
+}
+
+// What of an address is one client's.
+std::string_view origin_of(const sockaddr* peer) {
+  if (peer->sa_family == AF_INET) {
+    return {reinterpret_cast<const char*>(&reinterpret_cast<const sockaddr_in*>(peer)->sin_addr), 4};
+  }
+  if (peer->sa_family != AF_INET6) return {};
+  const in6_addr& address = reinterpret_cast<const sockaddr_in6*>(peer)->sin6_addr;
+  const char* bytes = reinterpret_cast<const char*>(&address);
+  return IN6_IS_ADDR_V4MAPPED(&address) ? std::string_view(bytes + 12, 4) : std::string_view(bytes, 8);
+}
 
 }  // namespace
 
-Directory::Directory(EventLoop& loop, redis::Connection& redis, redis::Connection& notices, std::string policy)
-    : loop_(loop), redis_(redis), notices_(notices), policy_id_(std::move(policy)) {}
+Directory::Directory(EventLoop& loop, redis::Connection& redis, redis::Connection& notices, Trust& trust,
+                     std::string policy, std::string pepper)
+    : loop_(loop), redis_(redis), notices_(notices), trust_(trust), published_(loop, redis, trust.verifies()),
+      policy_id_(std::move(policy)), pepper_(std::move(pepper)), strangers_(kStrangers, kAddressesMax) {}
 
 Directory::~Directory() {
   *alive_ = false;
@@ -30,7 +63,12 @@ Directory::~Directory() {
 void Directory::start() {
   notices_.subscribe({rc::publish_channel()}, [this](const std::string&, const std::string&) { refresh(); });
   notices_.start();
-  poll();
+  trust_.on_change([this] {
+    generation_.clear();  // what was refused may be believed now: everything is looked at again
+    refresh();
+  });
+  trust_.start();
+  refresh();
 }
 
 void Directory::refresh() {
@@ -78,29 +116,41 @@ void Directory::renew(TenantEntry& entry, tenant::Tenant doc) {
 void Directory::poll() {
   timer_ = loop_.after_ms(kPollMs, [this] { poll(); });
   if (polling_ || !redis_.connected()) return;
+  if (!refused_.empty() && loop_.now_ns() - refused_ns_ > kRefusedRetryNs) {
+    refused_ns_ = loop_.now_ns();
+    for (const auto& member : std::exchange(refused_, {})) ask_again(member);
+  }
   polling_ = true;
-  redis_.call({"HMGET", rc::meta_key(), "generation", "version"}, [this, alive = alive_](Result<redis::Reply> reply) {
-    if (!*alive) return;
-    polling_ = false;
-    if (!reply || !reply->is_array() || reply->elements.size() != 2 || !reply->elements[0].is_text()) return;
-    seen_ns_ = loop_.now_ns();
-    const std::string& generation = reply->elements[0].text;
-    const int64_t version = reply->elements[1].to_integer();
-    if (generation == generation_ && version == version_ && has_policy_) return;
-    const bool anew = generation != generation_;
-    const int64_t since = version_;
-    generation_ = generation;
-    version_ = version;
-    // Of another generation everything may have changed; what is gone is in no list of changes.
-    if (anew) return changed_everything();
-    if (!has_policy_) fetch_policy();
-    redis_.call({"ZRANGEBYSCORE", rc::changes_key(), "(" + std::to_string(since), "+inf"},
-                [this, alive](Result<redis::Reply> members) {
-                  if (!*alive) return;
-                  if (members && members->is_array()) changed_members(*members);
-                  else version_ = 0;  // asked again at the next poll
-                });
-  });
+  redis_.call({"HMGET", rc::meta_key(), "generation", "version", "sig"},
+              [this, alive = alive_](Result<redis::Reply> reply) {
+                if (!*alive) return;
+                polling_ = false;
+                if (reply && reply->is_array() && reply->elements.size() == 3 && reply->elements[0].is_text()) {
+                  take_head(*reply);
+                }
+              });
+}
+
+void Directory::take_head(const redis::Reply& head) {
+  seen_ns_ = loop_.now_ns();
+  const std::string& generation = head.elements[0].text;
+  const int64_t version = head.elements[1].to_integer();
+  if (generation == generation_ && version == version_ && has_policy_) return;
+  const std::string document = rc::head_document(generation, version);
+  if (!trust_.believes(rc::kHeadName, document, head.elements[2].text, &head_edition_)) return;
+  const bool anew = generation != generation_;
+  const int64_t since = version_;
+  generation_ = generation;
+  version_ = version;
+  // Of another generation everything may have changed; what is gone is in no list of changes.
+  if (anew) return changed_everything();
+  if (!has_policy_) fetch_policy();
+  redis_.call({"ZRANGEBYSCORE", rc::changes_key(), "(" + std::to_string(since), "+inf"},
+              [this, alive = alive_](Result<redis::Reply> members) {
+                if (!*alive) return;
+                if (members && members->is_array()) changed_members(*members);
+                else version_ = 0;  // asked again at the next poll
+              });
 }
 
 void Directory::changed_everything() {
@@ -159,23 +209,27 @@ void Directory::changed_members(const redis::Reply& members) {
   }
 }
 
+// It was gone as of that publication: what was signed up to then does not come back.
+void Directory::gone(rc::Edition* edition, int64_t asked_version) const {
+  *edition = std::max(*edition, rc::Edition{head_edition_.ledger, asked_version + 1});
+}
+
+void Directory::refused(std::string member) { refused_.insert(std::move(member)); }
+
 void Directory::fetch_policy() {
   if (fetching_policy_) return ask_again("P");
   fetching_policy_ = true;
-  auto found = std::make_shared<Result<redis::Reply>>(fail(Errc::kUnavailable, ""));
-  redis_.call({"GET", rc::policy_key(policy_id_)}, [found](Result<redis::Reply> reply) { *found = std::move(reply); });
-  redis_.call({"HGET", rc::meta_key(), "generation"}, [this, alive = alive_, found](Result<redis::Reply> meta) {
-    if (!*alive) return;
+  published_.ask(rc::policy_key(policy_id_), [this, version = version_](Told told) {
     fetching_policy_ = false;
-    auto& reply = *found;
-    const bool told = reply && (reply->is_text() || (reply->is_nil() && meta && meta->is_text()));
-    if (!told) return ask_again("P");
-    if (reply->is_nil()) {
+    if (told.kind == Told::Kind::kNothing) return ask_again("P");
+    if (told.kind == Told::Kind::kAbsent) {
       if (has_policy_) fault_("the policy " + policy_id_ + " was deleted");
       has_policy_ = false;
+      gone(&policy_edition_, version);
       return;
     }
-    auto policy = tenant::policy_from_json(reply->text);
+    if (!trust_.believes("P" + policy_id_, told.text, told.signature, &policy_edition_)) return refused("P");
+    auto policy = tenant::policy_from_json(told.text);
     if (!policy) return fault_("cannot read the policy " + policy_id_ + ": " + policy.error().message);
     if (has_policy_ && *policy == policy_) return;
     policy_ = std::move(*policy);
@@ -194,23 +248,38 @@ TenantEntry& Directory::tenant(const std::string& id) {
   return *entry;
 }
 
-IdentityEntry* Directory::identity(bool api_key, std::string_view credential) {
+IdentityEntry* Directory::identity(bool api_key, std::string_view credential, const sockaddr* peer) {
   auto& recent = recent_[api_key ? 0 : 1];
   if (const auto it = recent.find(credential); it != recent.end() && it->second->known == Known::kYes &&
                                                it->second->tenant->fetched) [[likely]] {
     return it->second;
   }
   IdentityEntry* entry =
-      by_name(api_key ? "apikey:" + sha256_hex(credential) : "external:" + std::string(credential));
-  if (entry != nullptr && entry->known == Known::kYes) recent.emplace(credential, entry);
+      api_key ? by_key(credential, peer) : by_name("external:" + std::string(credential), peer);
+  if (entry != nullptr && entry->known == Known::kYes) {
+    recent.emplace(credential, entry);
+    if (api_key && credential.size() < kShortKey) warn_of_short_key(*entry->tenant);
+  }
   return entry;
 }
 
-IdentityEntry* Directory::by_name(std::string name) {
+// Not under its peppered hash: an operator without the pepper, or that publishes both, has it under the plain one.
+IdentityEntry* Directory::by_key(std::string_view key, const sockaddr* peer) {
+  const std::string hash = sha256_hex(key);
+  const auto named = [](const char* kind, const std::string& value) { return std::string(kind) + ':' + value; };
+  if (!pepper_.empty()) {
+    IdentityEntry* entry = by_name(named(kPepperedKey, peppered_hash(pepper_, hash)), peer);
+    if (entry == nullptr || entry->known != Known::kNo) return entry;
+  }
+  return by_name(named(kPlainKey, hash), peer);
+}
+
+IdentityEntry* Directory::by_name(std::string name, const sockaddr* peer) {
   auto it = identities_.find(name);
   if (it == identities_.end()) {
     if (unknown_ >= kMaxUnknown) drop_unknown();
     if (unknown_ >= kMaxUnknown) return nullptr;
+    if (peer != nullptr && strangers_.take(origin_of(peer), loop_.now_ns()) != 0) return nullptr;
     it = identities_.emplace(std::move(name), std::make_unique<IdentityEntry>()).first;
     ++unknown_;
   }
@@ -245,61 +314,71 @@ void Directory::drop_unknown() {
 void Directory::fetch_identity(const std::string& key, IdentityEntry& entry) {
   ++entry.fetching;
   const size_t colon = key.find(':');
-  auto found = std::make_shared<Result<redis::Reply>>(fail(Errc::kUnavailable, ""));
-  redis_.call({"GET", rc::identity_key(key.substr(0, colon), key.substr(colon + 1))},
-              [found](Result<redis::Reply> reply) { *found = std::move(reply); });
-  // Asked after the name: a name that is missing while the publication stands belongs to nobody.
-  redis_.call({"HGET", rc::meta_key(), "generation"}, [this, alive = alive_, found, &entry, key](Result<redis::Reply> meta) {
-    if (!*alive) return;
-    --entry.fetching;
-    const auto& reply = *found;
-    if (reply && reply->is_text()) {
-      if (entry.known != Known::kYes && unknown_ > 0) --unknown_;
-      entry.known = Known::kYes;
-      entry.tenant = &tenant(reply->text);
-      if (!entry.tenant->fetched && !entry.tenant->fetching) fetch_tenant(*entry.tenant);
-    } else if (reply && reply->is_nil() && meta && meta->is_text()) {
-      if (entry.known == Known::kYes) ++unknown_;
-      entry.known = Known::kNo;
-      entry.tenant = nullptr;
-      entry.fetched_ns = loop_.now_ns();
-    } else {
-      entry.retry_ns = loop_.now_ns() + kRetryMs * 1'000'000;
-      if (entry.fetching == 0) ask_again("I" + key);
-      return;
+  published_.ask(rc::identity_key(key.substr(0, colon), key.substr(colon + 1)),
+                 [this, &entry, key, version = version_](Told told) { take_identity(key, entry, told, version); });
+}
+
+void Directory::take_identity(const std::string& key, IdentityEntry& entry, const Told& told, int64_t asked_version) {
+  --entry.fetching;
+  if (told.kind == Told::Kind::kText) {
+    // Whom it names already is nothing new, by whichever edition: after a wipe there may be thousands.
+    const bool news = entry.known != Known::kYes || entry.tenant->id != told.text;
+    if (news && !trust_.believes("I" + key, told.text, told.signature, &entry.edition)) {
+      entry.retry_ns = loop_.now_ns() + kRefusedRetryNs;
+      return refused("I" + key);  // whoever waits for it goes on waiting
     }
-    resume_all(entry.waiting);
-  });
+    if (entry.known != Known::kYes && unknown_ > 0) --unknown_;
+    entry.known = Known::kYes;
+    entry.tenant = &tenant(told.text);
+    if (!entry.tenant->fetched && !entry.tenant->fetching) fetch_tenant(*entry.tenant);
+  } else if (told.kind == Told::Kind::kAbsent) {
+    if (entry.known == Known::kYes) ++unknown_;
+    entry.known = Known::kNo;
+    entry.tenant = nullptr;
+    entry.fetched_ns = loop_.now_ns();
+    gone(&entry.edition, asked_version);
+  } else {
+    entry.retry_ns = loop_.now_ns() + kRetryMs * 1'000'000;
+    if (entry.fetching == 0) ask_again("I" + key);
+    return;
+  }
+  resume_all(entry.waiting);
 }
 
 void Directory::fetch_tenant(TenantEntry& entry) {
   entry.fetching = true;
-  auto found = std::make_shared<Result<redis::Reply>>(fail(Errc::kUnavailable, ""));
-  redis_.call({"GET", rc::tenant_key(entry.id)}, [found](Result<redis::Reply> reply) { *found = std::move(reply); });
-  redis_.call({"HGET", rc::meta_key(), "generation"}, [this, alive = alive_, found, &entry](Result<redis::Reply> meta) {
-    if (!*alive) return;
+  published_.ask(rc::tenant_key(entry.id), [this, &entry, version = version_](Told told) {
     entry.fetching = false;
-    const auto& reply = *found;
-    if (reply && reply->is_text()) {
-      auto doc = tenant::tenant_from_json(reply->text);
-      if (!doc) {
-        fault_("cannot read the tenant " + entry.id + ": " + doc.error().message);
-        entry.retry_ns = loop_.now_ns() + 1'000'000'000;
-        return;  // whoever waits for it goes on waiting
-      } else if (!entry.exists || !(*doc == entry.doc)) {
-        renew(entry, std::move(*doc));
-      }
-    } else if (reply && reply->is_nil() && meta && meta->is_text()) {
-      entry.fetched = true;
-      entry.exists = false;
-      entry.serial = ++serials_;
-      tenant_changed_(entry);
-    } else {
-      entry.retry_ns = loop_.now_ns() + kRetryMs * 1'000'000;
-      return ask_again("T" + entry.id);
-    }
-    resume_all(entry.waiting);
+    take_tenant(entry, told, version);
   });
+}
+
+void Directory::take_tenant(TenantEntry& entry, const Told& told, int64_t asked_version) {
+  if (told.kind == Told::Kind::kNothing) {
+    entry.retry_ns = loop_.now_ns() + kRetryMs * 1'000'000;
+    return ask_again("T" + entry.id);
+  }
+  if (told.kind == Told::Kind::kAbsent) {
+    entry.fetched = true;
+    entry.exists = false;
+    entry.serial = ++serials_;
+    gone(&entry.edition, asked_version);
+    tenant_changed_(entry);
+    return resume_all(entry.waiting);
+  }
+  auto doc = tenant::tenant_from_json(told.text);
+  const bool news = !doc || !entry.exists || !(*doc == entry.doc);
+  if (news && !trust_.believes("T" + entry.id, told.text, told.signature, &entry.edition)) {
+    entry.retry_ns = loop_.now_ns() + kRefusedRetryNs;
+    return refused("T" + entry.id);  // whoever waits for it goes on waiting
+  }
+  if (!doc) {
+    fault_("cannot read the tenant " + entry.id + ": " + doc.error().message);
+    entry.retry_ns = loop_.now_ns() + kRefusedRetryNs;
+    return;
+  }
+  if (news) renew(entry, std::move(*doc));
+  resume_all(entry.waiting);
 }
 
 void Directory::resume_all(std::vector<uint64_t>& tickets) {

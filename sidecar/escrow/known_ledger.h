@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "core/result.h"
+
 namespace tallygate::sidecar {
 
 struct LedgerMark {
@@ -26,14 +28,16 @@ class LedgerMemory {
   const LedgerMark& mark() const { return mark_; }
   // The generation of mark().id for which finished incarnations' records were sent again.
   int64_t resent() const { return resent_; }
-  // Written only where it changes something.
-  void remember(const LedgerMark& mark, int64_t resent);
+  // Written only where it changes something, or could not be written before. What is known is known here in any case.
+  Result<void> remember(const LedgerMark& mark, int64_t resent);
 
  private:
   void load();
+  Result<void> write() const;
   std::string path_;
   LedgerMark mark_;
   int64_t resent_ = 0;
+  bool written_ = true;  // mark_ and resent_
 };
 
 }  // namespace tallygate::sidecar

@@ -181,6 +181,15 @@ void Sidecar::export_metrics(metrics::Scrape& scrape) const {
                  ledger_up_.load() ? 1 : 0);
   }
 
+  const TrustCounters& t = trust_->counters();
+  for (size_t i = 0; i < t.refused.size(); ++i) {
+    scrape.counter("tallygate_sidecar_publications_refused_total",
+                   "Published documents, identities and heads of the index that were not believed.",
+                   {{"reason", redis_contract::to_string(static_cast<redis_contract::Distrust>(i))}}, get(t.refused[i]));
+  }
+  scrape.counter("tallygate_sidecar_publications_verified_total", "Those whose signature was good.", {},
+                 get(t.verified));
+
   const CourierCounters& c = courier_->counters();
   scrape.counter("tallygate_sidecar_records_sent_total", "Usage records that Redis took.", {}, get(c.sent));
   scrape.counter("tallygate_sidecar_records_reopened_total",

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 
+#include "core/api_key.h"
+#include "core/file.h"
 #include "core/ids.h"
+#include "core/redis_contract/signature.h"
 #include "sidecar/proxy/address.h"
 
 namespace tallygate::sidecar {
@@ -168,6 +171,13 @@ void declare(config::OptionSet& options, Settings& s) {
       .env()
       .fallback("false")
       .help("speak to Redis in plain text off this machine too");
+  options.add("publication-key-file", &s.publication_key_file, file())
+      .env()
+      .help("the operator's public keys (`tallygate-operator publication key`), followed: only what they signed is believed of "
+            "what Redis holds; without it Redis is believed");
+  options.add("api-key-pepper-file", &s.api_key_pepper_file, file(Must::kExist))
+      .env()
+      .help("the operator's --api-key-pepper-file: keys are looked up under their HMAC by it, then under their SHA-256");
   options.add("ledger-url", &s.ledger_url, ledger_address())
       .env()
       .help("the operator's API, where units are leased while Redis is away; without it there is onUnavailable only");
@@ -251,6 +261,23 @@ void declare(config::OptionSet& options, Settings& s) {
     if (!endpoint) return Refusal{"the URL cannot be used", endpoint.error().message};
     if (s.redis_insecure || !endpoint->is_plain_off_this_machine()) return std::nullopt;
     return Refusal{redis::kPlainProblem, redis::kPlainFix};
+  });
+  options.check("api-key-pepper-file", [&s]() -> std::optional<Refusal> {
+    if (s.api_key_pepper_file.empty()) return std::nullopt;
+    auto pepper = read_pepper(s.api_key_pepper_file);
+    if (!pepper) return Refusal{pepper.error().message, "give the file that the operator has"};
+    s.api_key_pepper = std::move(*pepper);
+    return std::nullopt;
+  });
+  options.check("publication-key-file", [&s]() -> std::optional<Refusal> {
+    if (s.publication_key_file.empty()) return std::nullopt;
+    const auto content = read_file(s.publication_key_file);
+    if (!content && content.error().errc == Errc::kNotFound) return std::nullopt;  // a Secret may come later
+    if (!content) return Refusal{content.error().message, "name a file of PEM public keys"};
+    if (const auto keys = redis_contract::TrustedKeys::from_pem(*content); !keys) {
+      return Refusal{keys.error().message, "write what `tallygate-operator publication key` prints"};
+    }
+    return std::nullopt;
   });
   options.check("ledger-url", [&s]() -> std::optional<Refusal> {
     if (!s.ledger_url || s.ledger_url->scheme == "https" || is_loopback(s.ledger_url->host)) return std::nullopt;

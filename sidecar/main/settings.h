@@ -23,6 +23,9 @@ struct Settings {
   std::string redis_url_path;  // the file that it came from; empty: none
   std::string redis_ca_file;
   bool redis_insecure = false;
+  std::string api_key_pepper_file;
+  std::string api_key_pepper;  // of the file, filled by the check of the settings; empty: none
+  std::string publication_key_file;  // empty: what is published in Redis is believed
   std::optional<config::Url> ledger_url;  // absent: no leases from the ledger
   std::string ledger_token_file, ledger_ca_file;
   std::string data_dir;

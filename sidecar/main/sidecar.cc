@@ -50,7 +50,10 @@ Result<std::unique_ptr<Sidecar>> Sidecar::create(EventLoop& loop, LedgerClock& c
   s->memory_ = std::make_unique<LedgerMemory>(s->folder_.path());
   s->escrow_->know(s->memory_->mark());
   s->claims_ = std::make_unique<Claims>(*s->redis_, *s->escrow_, *s->log_, *s->handover_, s->folder_);
-  s->directory_ = std::make_unique<Directory>(loop, *s->redis_, *s->notices_, s->settings_.policy_id());
+  s->trust_ = std::make_unique<Trust>(loop, s->settings_.publication_key_file);
+  s->directory_ =
+      std::make_unique<Directory>(loop, *s->redis_, *s->notices_, *s->trust_, s->settings_.policy_id(),
+                                              s->settings_.api_key_pepper);
   s->admission_ =
       std::make_unique<Admission>(loop, *s->directory_, *s->escrow_, *s->log_, s->spent_before_,
                                   s->settings_.policy.space, AdmissionOptions{s->settings_.admission_wait_ms});
@@ -258,12 +261,21 @@ void Sidecar::remember_ledger() {
   const LedgerMark& ledger = escrow_->ledger();
   // Of another ledger's recoveries this folder's records are none of its business.
   const bool same = memory_->mark().id.empty() || memory_->mark().id == ledger.id;
-  memory_->remember(ledger, same ? memory_->resent() : ledger.generation);
+  note(memory_->remember(ledger, same ? memory_->resent() : ledger.generation));
   if (ledger.generation <= std::max(memory_->resent(), resending_)) return;
   resending_ = ledger.generation;
   handover_->resend(folder_.kept(), [this, generation = ledger.generation] {
-    memory_->remember(escrow_->ledger(), std::max(memory_->resent(), generation));
+    note(memory_->remember(escrow_->ledger(), std::max(memory_->resent(), generation)));
   });
+}
+
+// It is tried again each second; others remember the ledger's mark too.
+void Sidecar::note(const Result<void>& remembered) {
+  memory_failing_.store(!remembered);
+  if (remembered) return;
+  static log::Throttle throttle(kRemindS);
+  log::error(throttle, "how far the ledger is cannot be remembered: a restart would not know it",
+             {{"error", remembered.error().message}});
 }
 
 void Sidecar::watch() {
@@ -429,6 +441,12 @@ void Sidecar::declare(telemetry::Health& health) {
     if (policy_known_.load()) return {};
     return {telemetry::ServiceState::kDegraded, no_policy()};
   });
+  health.add_service("publication", [this]() -> telemetry::ServiceHealth {
+    if (!trust_->verifies()) return {telemetry::ServiceState::kOk, "believed as Redis has it: no --publication-key-file"};
+    std::string trouble = trust_->trouble();
+    if (trouble.empty()) return {};
+    return {telemetry::ServiceState::kDegraded, std::move(trouble)};
+  });
   health.add_service("ledgerHistory", [this]() -> telemetry::ServiceHealth {
     if (!ledger_behind_.load()) return {};
     return {telemetry::ServiceState::kDegraded,
@@ -443,7 +461,9 @@ void Sidecar::declare(telemetry::Health& health) {
       case LogState::kSound:
         break;
     }
-    if (commit_failing_.load()) return {telemetry::ServiceState::kDegraded, "writing to the data folder fails"};
+    if (commit_failing_.load() || memory_failing_.load()) {
+      return {telemetry::ServiceState::kDegraded, "writing to the data folder fails"};
+    }
     if (syncer_.failures() > 0) return {telemetry::ServiceState::kDegraded, "syncing the data folder has failed"};
     if (aside_.load() == 0) return {};
     return {telemetry::ServiceState::kDegraded,

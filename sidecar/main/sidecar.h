@@ -60,6 +60,7 @@ class Sidecar {
   void examine_log();
   void remember_ledger();
   void condemn(const Predecessor& predecessor);
+  void note(const Result<void>& remembered);
   void put_away(const std::string& folder) const;
   void drained();
   void give_back();
@@ -83,6 +84,7 @@ class Sidecar {
   std::unique_ptr<Handover> handover_;
   std::unique_ptr<LedgerMemory> memory_;
   std::unique_ptr<Claims> claims_;
+  std::unique_ptr<Trust> trust_;
   std::unique_ptr<Directory> directory_;
   std::unique_ptr<Admission> admission_;
   std::unique_ptr<proxy::Proxy> proxy_;
@@ -102,6 +104,7 @@ class Sidecar {
   enum class LogState : uint8_t { kSound, kFull, kGone };
   std::atomic<LogState> log_state_{LogState::kSound};
   std::atomic<bool> commit_failing_{false};  // the last one
+  std::atomic<bool> memory_failing_{false};  // likewise
   std::atomic<bool> ledger_behind_{false};
   std::atomic<int64_t> kept_bytes_{0};
   std::atomic<bool> redis_up_{false}, ledger_up_{false}, policy_known_{false}, app_known_{false}, is_draining_{false};

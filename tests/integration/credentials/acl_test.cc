@@ -78,6 +78,9 @@ TEST_F(Acl, ASidecarDoesItsWork) {
         {"GET", rc::policy_key("shop/api")},
         {"GET", rc::identity_key("key", "hash")},
         {"GET", rc::tenant_key("shop/acme")},
+        {"MGET", rc::policy_key("shop/api"), rc::signature_key(rc::policy_key("shop/api"))},
+        {"MGET", rc::identity_key("key", "hash"), rc::signature_key(rc::identity_key("key", "hash"))},
+        {"MGET", rc::tenant_key("shop/acme"), rc::signature_key(rc::tenant_key("shop/acme"))},
         {"HGET", rc::ledger_key(own.shard()), "gen"},
         {"HSET", rc::claims_key(own.shard()), "l:a", "1"},
         {"EXPIRE", rc::claims_key(own.shard()), "3600"}}) {
@@ -91,6 +94,7 @@ TEST_F(Acl, ATenantOfAnotherNamespaceIsReachedWhereItIsLent) {
   Scripts lent(shop_, lent_);
   EXPECT_EQ(lent.lease(1, "a", {{kDay, 1, 100}}).status, "GRANT");
   EXPECT_TRUE(redis::Client::check(shop_.call({"GET", rc::tenant_key(lent_)})));
+  EXPECT_TRUE(redis::Client::check(shop_.call({"GET", rc::signature_key(rc::tenant_key(lent_))})));
   EXPECT_TRUE(forbidden({"GET", rc::tenant_key("partner/lent2")})) << "not one whose name begins alike";
   EXPECT_TRUE(forbidden({"HGET", rc::bucket_key(rc::shard_of(lent_), 1, "partner/lent2", kDay), "free"}));
 }
@@ -107,7 +111,9 @@ TEST_F(Acl, WhoStoleItGetsNoFurther) {
       {"DEL", ours_.key(kDay, 1)},
       {"GET", rc::tenant_key("other/t")},
       {"GET", rc::policy_key("other/api")},
+      {"GET", rc::signature_key(rc::tenant_key("other/t"))},
       {"SET", rc::policy_key("shop/api"), "{}"},
+      {"SET", rc::signature_key(rc::policy_key("shop/api")), "1"},
       {"SET", rc::identity_key("key", "mine"), "shop/acme"},
       {"HSET", rc::meta_key(), "version", "99"},
       {"ZADD", rc::changes_key(), "99", "Tother/t"},

@@ -78,6 +78,13 @@ class SidecarCredentials : public ::testing::Test {
     options.redis = server_.endpoint();
     options.look_ms = 0;
     options.retry_ms = 0;
+    if (!keys_.empty()) {
+      options.publication_keys = [this]() -> Result<std::string> {
+        if (keys_ == "away") return fail(Errc::kUnavailable, "the ledger is away");
+        return keys_;
+      };
+    }
+    options.keys_interval_ms = 0;
     return std::make_unique<Credentials>(env, store_, std::move(options), *registries_.back());
   }
   bool works(const std::string& url) {
@@ -88,6 +95,7 @@ class SidecarCredentials : public ::testing::Test {
   ScratchRedis server_;
   redis::Client admin_{system_env(), server_.endpoint()};
   SecretStore store_;
+  std::string keys_;  // of what is published; empty: none go into the Secrets
 };
 
 TEST_F(SidecarCredentials, EachNamespaceGetsItsOwnAndKeepsIt) {
@@ -150,6 +158,62 @@ TEST_F(SidecarCredentials, ADeletedSecretIsMadeAnewAndTheOldPasswordOverlaps) {
   ASSERT_TRUE(credentials->run_once());
   EXPECT_FALSE(works(old));
   EXPECT_TRUE(works(store_.url("shop")));
+}
+
+// Who takes over finds in Redis what its predecessor let overlap.
+TEST_F(SidecarCredentials, TheOldPasswordOverlapsAChangeOfLeader) {
+  ManualEnv env;
+  auto first = make({"shop"}, env);
+  ASSERT_TRUE(first->run_once());
+  const std::string old = store_.url("shop");
+  store_.secrets.clear();
+  ASSERT_TRUE(first->run_once());
+  const std::string now = store_.url("shop");
+  auto second = make({"shop"}, env);
+  ASSERT_TRUE(second->run_once());
+  EXPECT_TRUE(works(old)) << "of pods that run";
+  EXPECT_TRUE(works(now));
+  // Deleted while nobody led.
+  store_.secrets.clear();
+  auto third = make({"shop"}, env);
+  ASSERT_TRUE(third->run_once());
+  for (const std::string& url : {old, now, store_.url("shop")}) EXPECT_TRUE(works(url));
+  // And once more by one that has led before: nothing gets a longer life by that.
+  env.advance_ms(300'000);
+  third->begin();
+  ASSERT_TRUE(third->run_once());
+  env.advance_ms(300'001);
+  ASSERT_TRUE(third->run_once());
+  EXPECT_FALSE(works(old));
+  EXPECT_FALSE(works(now));
+  EXPECT_TRUE(works(store_.url("shop")));
+}
+
+TEST_F(SidecarCredentials, ThePublicationsKeysAreInTheSecretAndFollow) {
+  const auto key_in = [this](const std::string& name_space) {
+    const Json secret = Json::parse(store_.secrets[name_space + "/tallygate-sidecar"]);
+    return base64_decode(secret["data"].value("publication-key", "")).value_or("?");
+  };
+  keys_ = "first";
+  auto credentials = make();
+  ASSERT_TRUE(credentials->run_once());
+  EXPECT_EQ(key_in("shop"), "first");
+  EXPECT_EQ(key_in("web"), "first");
+  const std::string url = store_.url("shop");
+  keys_ = "first, second";
+  ASSERT_TRUE(credentials->run_once());
+  EXPECT_EQ(key_in("shop"), "first, second");
+  EXPECT_EQ(store_.url("shop"), url) << "the password stays";
+  EXPECT_EQ(store_.writes, 4);
+  keys_ = "away";
+  EXPECT_FALSE(credentials->run_once());
+  EXPECT_NE(credentials->health().detail.find("the ledger is away"), std::string::npos);
+  EXPECT_EQ(key_in("shop"), "first, second");
+  // One that has just started knows none: a Secret that has them is not written without.
+  auto next = make();
+  EXPECT_FALSE(next->run_once());
+  EXPECT_EQ(key_in("shop"), "first, second");
+  EXPECT_EQ(store_.writes, 4);
 }
 
 TEST_F(SidecarCredentials, OneThatSomebodyElseMadeIsLeftAlone) {

@@ -31,6 +31,8 @@ class PublishWorld {
     publish::PublisherOptions options;
     options.database_url = url;
     options.redis = server.endpoint();
+    options.key_file = key_file;
+    options.keys_interval_ms = 0;
     options.on_tenant_changed = [this](const TenantId& id) { kicked.push_back(id.str()); };
     publisher = std::make_unique<publish::Publisher>(system_env(), options, *registry);
   }
@@ -84,6 +86,25 @@ class PublishWorld {
     return rows->empty() ? -1 : rows->integer(0, 0);
   }
 
+  // Whose signature is under a value; "" where it is nobody's that the ledger's keys, or `key_file`'s, know of.
+  std::string signed_by(const std::string& name) {
+    const auto keys = publish::PublicationKeys(system_env(), url, key_file).load();
+    if (!keys) throw std::runtime_error(keys.error().message);
+    std::string document = call({"GET", publish::key_of(name)}).text;
+    const std::string signature = call({"GET", redis_contract::signature_key(publish::key_of(name))}).text;
+    std::vector<redis_contract::PublicKey> all = keys->others;
+    all.push_back(keys->signer.public_key());
+    const auto edition = redis_contract::TrustedKeys::of(all).verify(name, document, signature);
+    return edition ? signature.substr(2, 16) : "";
+  }
+  bool head_is_signed_by(const std::string& key) {
+    const auto head = call({"HMGET", redis_contract::meta_key(), "generation", "version", "sig"});
+    const auto keys = publish::PublicationKeys(system_env(), url, key_file).load();
+    const publish::Meta meta{head.elements[0].text, head.elements[1].to_integer(), head.elements[2].text};
+    return keys && keys->signer.public_key().id() == key && meta.is_signed_by(keys->signer);
+  }
+
+  std::string key_file;  // of the publisher after restart(); empty: the ledger's keys
   RedisServer server;
   std::string url;
   ledger::Session session;

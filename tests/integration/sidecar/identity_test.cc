@@ -1,4 +1,5 @@
 // Who calls, and may they call here (A9, A2).
+#include "core/api_key.h"
 #include "tests/integration/sidecar/world.h"
 
 namespace tallygate::testing {
@@ -60,6 +61,31 @@ TEST_F(Identity, Table) {
   for (const auto& c : cases) {
     EXPECT_EQ(world.outcome(pod, {"/", c.headers, "GET", c.peer}), c.wanted) << c.name;
   }
+}
+
+// While the pepper is introduced both forms are there, and sidecars with it and without.
+TEST_F(Identity, AKeyIsFoundUnderItsPepperedHashAndUnderItsPlainOne) {
+  const std::string pepper(32, 'p');
+  world.policy.identity = {api_key_source()};
+  world.ready(1000, 1000);
+  Pod& plain = world.pod();
+  Pod::Options options;
+  options.pepper = pepper;
+  Pod& peppered = world.pod(options);
+  EXPECT_EQ(world.outcome(plain), "admitted");
+  EXPECT_EQ(world.outcome(peppered), "admitted") << "under the plain one";
+  const std::string name = peppered_hash(pepper, sidecar::sha256_hex("only-peppered"));
+  world.op.put_identity(kPepperedKey, name, kTenant);
+  const Ask with_it{"/", {{"x-api-key", "only-peppered"}}, "GET"};
+  EXPECT_EQ(world.outcome(peppered, with_it), "admitted");
+  EXPECT_EQ(world.outcome(plain, with_it), "401 InvalidCredential");
+  EXPECT_EQ(world.outcome(peppered, {"/", {{"x-api-key", name}}, "GET"}), "401 InvalidCredential") << "a name is no key";
+  EXPECT_EQ(world.outcome(peppered, {"/", {{"x-api-key", "nobody's"}}, "GET"}), "401 InvalidCredential");
+  // Known by the plain one, which goes: by the other it is known still.
+  world.op.put_identity(kPepperedKey, peppered_hash(pepper, sidecar::sha256_hex(kKey)), kTenant);
+  world.op.remove_identity("apikey", kKey);
+  EXPECT_TRUE(world.until([&] { return world.outcome(plain) == "401 InvalidCredential"; }));
+  EXPECT_TRUE(world.until([&] { return world.outcome(peppered) == "admitted"; }));
 }
 
 TEST_F(Identity, TheOrderOfSourcesDecides) {

@@ -53,37 +53,51 @@ redis::Reply FakeOperator::call(const redis::Command& command) {
 void FakeOperator::changed(const std::string& name) {
   ++version_;
   call({"ZADD", rc::changes_key(), std::to_string(version_), name});
-  call({"HSET", rc::meta_key(), "generation", "g" + std::to_string(generation_), "version", std::to_string(version_)});
+  const std::string generation = "g" + std::to_string(generation_);
+  call({"HSET", rc::meta_key(), "generation", generation, "version", std::to_string(version_), "sig",
+        signer ? signer->sign(rc::kHeadName, rc::head_document(generation, version_), {0, version_}) : ""});
   call({"PUBLISH", rc::publish_channel(), std::to_string(version_)});
+}
+
+// As of the version that changed() makes next.
+void FakeOperator::write(const std::string& name, const std::string& key, const std::string& document) {
+  redis::Command command = {"MSET", key, document};
+  if (signer) {
+    command.push_back(rc::signature_key(key));
+    command.push_back(signer->sign(name, document, {0, version_ + 1}));
+  }
+  call(command);
 }
 
 void FakeOperator::publish_all() {
   ++generation_;
-  version_ = 0;
+  if (!signer) version_ = 0;
   call({"DEL", rc::meta_key(), rc::changes_key()});
-  for (const auto& [id, t] : tenants_) call({"SET", rc::tenant_key(id), tenant::to_json(t)});
-  for (const auto& [id, p] : policies_) call({"SET", rc::policy_key(id), tenant::to_json(p)});
-  for (const auto& [who, t] : identities_) call({"SET", rc::identity_key(who.first, who.second), t});
+  for (const auto& [id, t] : tenants_) write("T" + id, rc::tenant_key(id), tenant::to_json(t));
+  for (const auto& [id, p] : policies_) write("P" + id, rc::policy_key(id), tenant::to_json(p));
+  for (const auto& [who, t] : identities_) {
+    write("I" + who.first + ":" + who.second, rc::identity_key(who.first, who.second), t);
+  }
   for (const auto& [id, t] : tenants_) changed("T" + id);
   for (const auto& [id, p] : policies_) changed("P" + id);
 }
 
 void FakeOperator::put(const tenant::Tenant& t) {
   tenants_[t.id.str()] = t;
-  call({"SET", rc::tenant_key(t.id.str()), tenant::to_json(t)});
+  write("T" + t.id.str(), rc::tenant_key(t.id.str()), tenant::to_json(t));
   changed("T" + t.id.str());
 }
 
 void FakeOperator::put(const tenant::Policy& p) {
   policies_[p.id.str()] = p;
-  call({"SET", rc::policy_key(p.id.str()), tenant::to_json(p)});
+  write("P" + p.id.str(), rc::policy_key(p.id.str()), tenant::to_json(p));
   changed("P" + p.id.str());
 }
 
 void FakeOperator::put_identity(const std::string& kind, const std::string& value, const std::string& tenant) {
   const std::string name = kind == "apikey" ? sha256_hex(value) : value;
   identities_[{kind, name}] = tenant;
-  call({"SET", rc::identity_key(kind, name), tenant});
+  write("I" + kind + ":" + name, rc::identity_key(kind, name), tenant);
   changed("I" + kind + ":" + name);
 }
 
@@ -246,7 +260,8 @@ Pod::Pod(World& world, Options options)
   courier = std::make_unique<Courier>(world.loop, redis, *escrow);
   handover = std::make_unique<Handover>(world.loop, redis, *escrow, *courier, ledger.get());
   handover->keep_booked(options.log.keep_booked);
-  directory = std::make_unique<Directory>(world.loop, redis, notices, options.policy);
+  trust = std::make_unique<Trust>(world.loop, options.publication_key_file);
+  directory = std::make_unique<Directory>(world.loop, redis, notices, *trust, options.policy, options.pepper);
   admission = std::make_unique<Admission>(world.loop, *directory, *escrow, *log, spent_before_, options.space,
                                           options.admission);
   courier->add_live(&log->outbox(), log->folder(), [this] { log->trim(); });

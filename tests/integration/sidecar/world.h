@@ -16,6 +16,7 @@
 #include "core/redis_client/client.h"
 #include "core/redis_contract/keys.h"
 #include "core/redis_contract/record.h"
+#include "core/redis_contract/signature.h"
 #include "core/tenant/wire.h"
 #include "sidecar/admission/admission.h"
 #include "sidecar/escrow/courier.h"
@@ -58,6 +59,8 @@ class FakeOperator {
   void put(const tenant::Policy& policy);
   void put_identity(const std::string& kind, const std::string& value, const std::string& tenant);
   void remove_identity(const std::string& kind, const std::string& value);
+  // Signs what it publishes from now on; a generation of its versions goes on then.
+  std::optional<redis_contract::Signer> signer;
   void forget_tenant(const std::string& id);  // from what publish_all() publishes
 
   // Opens the next epoch in every shard; whoever said hello is registered in it.
@@ -83,6 +86,7 @@ class FakeOperator {
 
  private:
   void changed(const std::string& name);
+  void write(const std::string& name, const std::string& key, const std::string& document);
   redis::Client client_;
   std::map<int, std::string> read_to_;
   std::map<int, std::vector<std::string>> hellos_;
@@ -135,6 +139,8 @@ class Pod {
     std::optional<sidecar::LedgerEndpoint> ledger = std::nullopt;
     std::string boot_id = kBootId;
     sidecar::LogLimits log = {};
+    std::string publication_key_file = {};
+    std::string pepper = {};
   };
   Pod(World& world, Options options);
   ~Pod();
@@ -157,6 +163,7 @@ class Pod {
   std::unique_ptr<sidecar::Escrow> escrow;
   std::unique_ptr<sidecar::Courier> courier;
   std::unique_ptr<sidecar::Handover> handover;
+  std::unique_ptr<sidecar::Trust> trust;
   std::unique_ptr<sidecar::Directory> directory;
   std::unique_ptr<sidecar::Admission> admission;
   std::vector<std::string> faults;

@@ -17,7 +17,7 @@ constexpr char kFolder[] = "tests/golden/inject";
 
 struct Case {
   Json pod;
-  PodReview review{pod, "shop", {}, {}, {}};
+  PodReview review{pod, "shop", {}, {}, {}, false};
   InjectorSettings settings;
 
   explicit Case(const Json& in) : pod(in["pod"]) {
@@ -41,6 +41,9 @@ struct Case {
     settings.image_pull_policy = given.value("imagePullPolicy", "");
     settings.ledger_url = given.value("ledgerUrl", "");
     settings.private_authority = given.value("privateAuthority", false);
+    settings.keyed_namespaces = given.value("keyedNamespaces", std::vector<std::string>());
+    settings.peppered = given.value("peppered", false);
+    review.foreign_secret = in.value("foreignSecret", false);
     const std::string capture = given.value("capture", "Unprivileged");
     settings.capture = capture == "Auto"       ? Capture::kAuto
                        : capture == "Redirect" ? Capture::kRedirect
@@ -65,7 +68,8 @@ Json result_of(const Injection& made, const Json& pod) {
 // Whatever the pod: again makes no difference, undone it is as it was, and a thief is noticed.
 void expect_laws(const Case& in, const Json& made) {
   Json again;
-  const PodReview second{made, "shop", in.review.namespace_labels, in.review.namespace_annotations, in.review.policies};
+  const PodReview second{made, "shop", in.review.namespace_labels, in.review.namespace_annotations, in.review.policies,
+                         in.review.foreign_secret};
   inject(second, in.settings, &again);
   EXPECT_EQ(again, made) << "injected twice";
 

@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "core/base64.h"
-#include "operator/api/rate_limiter.h"
+#include "core/rate_limiter.h"
 #include "operator/api/rate_shares.h"
 #include "operator/api/service_tokens.h"
 #include "operator/api/text.h"

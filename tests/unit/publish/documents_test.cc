@@ -4,6 +4,7 @@
 
 #include "core/redis_contract/keys.h"
 #include "core/tenant/wire.h"
+#include "core/api_key.h"
 #include "tests/unit/publish/sample.h"
 
 namespace tallygate::publish {
@@ -48,6 +49,24 @@ TEST(Documents, ValuesCarryTheVersionAndComeBackTheSame) {
   }
   EXPECT_EQ(tenant::tenant_from_json(value_of(compiled, {Entry::Kind::kTenant, 0, {}}, 42))->version, 42);
   EXPECT_EQ(value_of(compiled, {Entry::Kind::kIdentity, 1, {}}, 42), "shop/globex");
+}
+
+TEST(Documents, AKeysNameTellsNothingWithoutThePepper) {
+  auto compiled = std::make_shared<plan::Compiled>();
+  add_tenant(*compiled, "shop/acme", 100, std::string(64, 'a'));
+  compiled->identities.push_back({"external", "ext-acme", compiled->tenants[0].id});
+  EXPECT_EQ(with_pepper(compiled, "", true), compiled);
+  const std::string pepper(32, 'p'), hash = peppered_hash(pepper, std::string(64, 'a'));
+  EXPECT_EQ(hash.size(), 64u);
+  EXPECT_NE(hash, peppered_hash(std::string(32, 'q'), std::string(64, 'a')));
+  const auto names = [&](bool keep_plain) {
+    std::vector<std::string> out;
+    for (const auto& [name, entry] : desired_of(*with_pepper(compiled, pepper, keep_plain))) out.push_back(name);
+    return out;
+  };
+  EXPECT_EQ(names(true), (std::vector<std::string>{"Iapikey:" + std::string(64, 'a'), "Iexternal:ext-acme",
+                                                   "Ipepperedkey:" + hash, "Tshop/acme"}));
+  EXPECT_EQ(names(false), (std::vector<std::string>{"Iexternal:ext-acme", "Ipepperedkey:" + hash, "Tshop/acme"}));
 }
 
 TEST(Documents, WhatCannotBeReadIsUnknown) {

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <unordered_map>
 
-namespace tallygate::api {
+namespace tallygate {
 
 struct RateLimit {
   int64_t per_second = 100;
@@ -42,4 +42,4 @@ class RateLimiter {
   std::unordered_map<std::string_view, Order::iterator> by_key_;
 };
 
-}  // namespace tallygate::api
+}  // namespace tallygate

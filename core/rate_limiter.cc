@@ -1,10 +1,10 @@
-#include "operator/api/rate_limiter.h"
+#include "core/rate_limiter.h"
 
 #include <algorithm>
 
 #include "core/result.h"
 
-namespace tallygate::api {
+namespace tallygate {
 namespace {
 constexpr int64_t kNano = 1'000'000'000;
 }  // namespace
@@ -51,4 +51,4 @@ size_t RateLimiter::size() const {
   return order_.size();
 }
 
-}  // namespace tallygate::api
+}  // namespace tallygate
