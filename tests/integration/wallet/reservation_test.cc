@@ -71,6 +71,38 @@ TEST(Reservation, CommitRepeatedIsIdempotent) {
   EXPECT_EQ(w.api.facts().balance, 700);
 }
 
+// An operation without a key has its call's, by SHA-256. Earlier ones had it by MD5: what was done then is repeated to nobody,
+// and what was done to a call whose id has the same MD5 is another's.
+TEST(Reservation, TheKeyOfACallIsItsOwn) {
+  WalletWorld w(1000);
+  const std::string now(must(w.owner.exec("select pg_get_functiondef('call_key'::regproc)")).text(0, 0));
+  // A commit of the call, under the key that another id had by then.
+  const auto commit_as_before = [&](const std::string& call, const std::string& id, int64_t cost) {
+    must(w.owner.exec("create or replace function call_key(p_tenant text, p_operation text, p_call_id text) returns text "
+                      "language sql stable as $f$ select '~' || p_operation || '/' || md5('" + id + "') $f$"));
+    const Answer done = w.api.commit(call, cost);
+    must(w.owner.exec(now));
+    return done;
+  };
+  w.api.reserve("before", 400);
+  const Answer first = commit_as_before("before", "before", 300);
+  const Answer again = w.api.commit("before", 300);
+  EXPECT_TRUE(again.success && again.duplicate);
+  EXPECT_EQ(again.transaction, first.transaction);
+
+  w.api.reserve("x", 100);
+  const Answer of_x = commit_as_before("x", "y", 50);
+  w.api.reserve("y", 100);
+  const Answer of_y = w.api.commit("y", 50);
+  EXPECT_TRUE(of_x.success && of_y.success && !of_y.duplicate) << of_y.reason;
+  EXPECT_NE(of_y.transaction, of_x.transaction);
+  EXPECT_EQ(w.api.facts().balance, 600);
+  EXPECT_EQ(w.number("select count(*) from credit_transactions where tenant = $1 and idempotency_key = '~commit/' || "
+                     "encode(sha256(convert_to('y', 'UTF8')), 'hex')",
+                     {w.tenant}),
+            1);
+}
+
 TEST(Reservation, CommitAboveTheHoldDrawsBalanceThenDebt) {
   WalletWorld w(1000, 500);
   w.api.reserve("other", 200);
