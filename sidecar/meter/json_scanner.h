@@ -63,7 +63,23 @@ class JsonScanner {
   JsonValue value(size_t pointer) const;
 
  private:
-  enum class At : uint8_t;
+  // Where in the text the next byte stands.
+  enum class At : uint8_t {
+    kMark,          // at the very beginning, or in a byte order mark
+    kValue,         //
+    kFirstElement,  // behind [
+    kFirstKey,      // behind {
+    kKey,           // behind a comma
+    kColon,         //
+    kAfter,         // behind a value in a container
+    kString,        // in a key too
+    kEscape,        // behind a backslash
+    kHex,           // in \uXXXX
+    kNumber,        //
+    kLiteral,       //
+    kEnd,           // behind the value at the top
+  };
+  static constexpr uint16_t kNoKey = 0xffff;  // key_size_: longer than any that could match
   struct Slot {
     JsonKind kind = JsonKind::kAbsent;
     bool duplicate = false, alias = false, cut = false;
