@@ -44,7 +44,7 @@ struct LlmUsageReader::State {
   void feed(std::string_view body);
   void take(const EventReader::Step& step);
   void scan(std::string_view data);
-  bool may_skip(std::string_view event) const;
+  bool skips() const;
   void end_event();
   void end_document();
   void end_wrapper();
@@ -68,7 +68,7 @@ struct LlmUsageReader::State {
   LlmFields fields;
   LlmUsage told;
   std::string type, status;  // of the document that is read
-  bool generated_nothing = false;
+  bool generated_nothing = false, no_text = false;
   bool malformed = false;
   uint64_t unreadable = 0, texts = 0, text_bytes = 0, size_sum = 0;
   uint64_t size_min = std::numeric_limits<uint64_t>::max();
@@ -111,10 +111,10 @@ void LlmUsageReader::State::scan(std::string_view data) {
   (wrapped ? wrapper : scanner).feed(data);
 }
 
-// The model is read from the first event; after that an event without usage has nothing new.
-bool LlmUsageReader::State::may_skip(std::string_view event) const {
-  if (reader.framing() != Framing::kSse || api == LlmApi::kGemini || told.model.empty()) return false;
-  return !may_hold_usage(event);
+// The model is read from the first event; after that an event without usage or error has nothing new. Such a one is not
+// read, and where it was read all the same, since it came in pieces, it changes nothing.
+bool LlmUsageReader::State::skips() const {
+  return reader.framing() == Framing::kSse && api != LlmApi::kGemini && !told.model.empty();
 }
 
 void LlmUsageReader::State::end_event() {
@@ -128,7 +128,7 @@ void LlmUsageReader::State::end_event() {
     return;
   }
   if (!held.empty()) {
-    if (!may_skip(held)) scan(held);
+    if (!skips() || may_hold_usage(held)) scan(held);
     held = {};
   }
   if (scanning) {
@@ -171,7 +171,7 @@ void LlmUsageReader::State::measure() {
   if (api == LlmApi::kOpenAiResponses && !name.ends_with(".delta")) return;
   if (api == LlmApi::kBedrockConverse && name != "contentBlockDelta") return;
   if (api == LlmApi::kBedrockInvoke && type != "content_block_delta") return;
-  if (api == LlmApi::kOpenAiChat && std::exchange(generated_nothing, false)) return;
+  if (api == LlmApi::kOpenAiChat && std::exchange(no_text, false)) return;
   ++texts;
   size_sum += event_bytes;
   size_min = std::min(size_min, event_bytes);
@@ -187,19 +187,25 @@ void LlmUsageReader::State::set(F field, std::string_view number) {
 void LlmUsageReader::State::apply() {
   type.clear();
   status.clear();
-  if (is_anthropic(api)) {  // only these have usage of the answer
-    for (size_t i = 0; i < table.fields.size(); ++i) {
-      if (table.fields[i] == F::kType) type = scanner.value(i).text;
-    }
-    told.error |= type == "error";
-    const bool counts =
-        type == "message" || type == "message_start" || type == "message_delta" || type == "message_stop";
-    if (!counts && type != "content_block_delta") return;
-  }
+  generated_nothing = false;
+  bool has_news = !skips();
   for (size_t i = 0; i < table.fields.size(); ++i) {
     const JsonValue value = scanner.value(i);
-    if (value.kind != JsonKind::kAbsent || value.count != 0) apply(table.fields[i], value);
+    if (table.fields[i] == F::kType && value.kind == JsonKind::kString) type = value.text;
+    has_news |= value.kind == JsonKind::kNumber;
+    has_news |= table.fields[i] == F::kError && value.kind != JsonKind::kAbsent && value.kind != JsonKind::kNull;
   }
+  has_news |= type == "error";
+  // Of Anthropic's documents only these have usage of the answer.
+  const bool counts = !is_anthropic(api) || type == "message" || type == "message_start" || type == "message_delta" ||
+                      type == "message_stop";
+  if (is_anthropic(api)) told.error |= type == "error";
+  for (size_t i = 0; i < table.fields.size(); ++i) {
+    const JsonValue value = scanner.value(i);
+    if (value.kind == JsonKind::kAbsent && value.count == 0) continue;
+    if ((has_news && counts) || table.fields[i] == F::kText) apply(table.fields[i], value);
+  }
+  if (!has_news || !counts) return;
   apply_pairs();
   judge(type, status);
 }
@@ -230,6 +236,7 @@ void LlmUsageReader::State::apply(F field, const JsonValue& value) {
       break;
     case F::kError:
       told.error |= value.kind != JsonKind::kNull;
+      no_text |= value.kind != JsonKind::kNull;
       break;
     case F::kFinish:
       told.final |= text;
@@ -239,6 +246,7 @@ void LlmUsageReader::State::apply(F field, const JsonValue& value) {
       break;
     case F::kChoices:
       generated_nothing = value.kind == JsonKind::kArray && value.count == 0;
+      no_text |= generated_nothing;
       if (api != LlmApi::kOpenAiResponses || value.kind != JsonKind::kArray) break;
       for (const F calls : {F::kWebSearches, F::kFileSearches, F::kCodeRuns}) fields[calls] = 0;
       break;
