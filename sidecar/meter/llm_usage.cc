@@ -192,8 +192,8 @@ void LlmUsageReader::State::apply() {
   for (size_t i = 0; i < table.fields.size(); ++i) {
     const JsonValue value = scanner.value(i);
     if (table.fields[i] == F::kType && value.kind == JsonKind::kString) type = value.text;
-    has_news |= value.kind == JsonKind::kNumber;
-    has_news |= table.fields[i] == F::kError && value.kind != JsonKind::kAbsent && value.kind != JsonKind::kNull;
+    const bool matters = static_cast<size_t>(table.fields[i]) < kLlmNumbers || table.fields[i] == F::kError;
+    has_news |= matters && value.kind != JsonKind::kAbsent && value.kind != JsonKind::kNull;
   }
   has_news |= type == "error";
   // Of Anthropic's documents only these have usage of the answer.
