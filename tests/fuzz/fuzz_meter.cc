@@ -73,8 +73,7 @@ std::string read_json(const Pieces& pieces) {
 // Another parser's verdict; nothing where it has no type for a number.
 std::optional<bool> is_json(std::string_view bytes) {
   try {
-    static_cast<void>(nlohmann::json::parse(bytes));
-    return true;
+    return !nlohmann::json::parse(bytes).is_discarded();
   } catch (const nlohmann::json::out_of_range&) {
     return std::nullopt;
   } catch (const nlohmann::json::exception&) {
