@@ -2,6 +2,7 @@
 // BillingPolicy, publishes to Redis as JSON, and the sidecar enforces. Pure values; the JSON form is in wire.h.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -82,12 +83,52 @@ struct IdentitySource {
   bool operator==(const IdentitySource&) const = default;
 };
 
+// Where the amount of a charge comes from.
+enum class AmountFrom : uint8_t {
+  kFixed,  // Charge::units
+  kRequestHeader,
+  kResponseHeader,
+  kRequestBytes,
+  kResponseBytes,
+  kDuration,  // in seconds
+  kRequestJson,
+  kResponseJson,  // of a stream, the last value that any event had
+  kTokens,        // of an LLM's answer
+};
+
+// The kinds of tokens, and of calls of an API's own tools, that weights are given for. Disjoint.
+inline constexpr std::array<const char*, 12> kTokenKinds = {
+    "input",      "cachedInput", "cacheWrite5m", "cacheWrite1h", "output",       "reasoning",
+    "audioInput", "audioOutput", "webSearches",  "webFetches",   "fileSearches", "codeRuns"};
+inline constexpr size_t kTokenOnlyKinds = 8;  // the first ones are tokens
+
+struct TokenSource {
+  std::string api;  // as policies name it; empty: by path
+  // Millionths of a unit for each, by kTokenKinds.
+  std::array<int64_t, kTokenKinds.size()> weights{};
+  bool operator==(const TokenSource&) const = default;
+};
+
+// What is held until the amount is known.
+struct Estimate {
+  std::string request_pointer;  // into the request's body, to an upper bound; empty: none
+  int64_t fallback = 0;         // where the request does not say; 0: what the tenant's recent requests came to
+  int64_t max = 0;              // no answer is more, whatever the request says; 0: there is no bound
+  int64_t slice = 0;            // how much more is held at a time while a response streams; 0: by the fallback
+  bool operator==(const Estimate&) const = default;
+};
+
 struct Charge {
   MeterName meter;
   int64_t units = 1;
-  // Set where the amount comes from a source that this version cannot measure yet (ResponseJSON, …): the route then
-  // answers 503 UnsupportedCharge, never a wrong charge.
+  // Set where the amount comes from a source that this version cannot measure (aggregation Last, or one that a newer
+  // operator knows): the route then answers 503 UnsupportedCharge, never a wrong charge.
   std::string unsupported_source;
+  AmountFrom from = AmountFrom::kFixed;
+  std::string pointer{};  // of the JSON sources
+  std::string header{};   // of the header sources; lower case
+  TokenSource tokens{};   // kTokens
+  Estimate estimate{};    // not of kFixed
   bool operator==(const Charge&) const = default;
 };
 
@@ -130,6 +171,33 @@ struct PathRules {
   bool operator==(const PathRules&) const = default;
 };
 
+// What becomes of a streamed response when what it is charged for is used up in the middle of it.
+enum class OnExhausted : uint8_t {
+  kFinish,      // the rest comes too, and is charged
+  kErrorEvent,  // the client gets an event that says so, and the end
+  kClose,       // its connection is cut
+};
+
+// What a client pays for that leaves before its response is complete.
+enum class OnAbort : uint8_t {
+  kReceived,  // what passed until then, as far as that is known
+  kWhole,     // what was held for it, at least
+  kDrain,     // the rest is read from the app and counted
+};
+
+struct Streaming {
+  OnExhausted on_exhausted = OnExhausted::kFinish;
+  OnAbort on_abort = OnAbort::kReceived;
+  bool operator==(const Streaming&) const = default;
+};
+
+// Of request bodies that charges are read from.
+struct RequestBodies {
+  int64_t bytes_max = 1 << 20;
+  bool refuse_larger = true;  // 413; else the estimate is charged
+  bool operator==(const RequestBodies&) const = default;
+};
+
 // Which web pages may read a denial (the Fetch standard's CORS protocol). The app's own answers are its own affair.
 struct Cors {
   std::vector<std::string>
@@ -149,6 +217,8 @@ struct Policy {
   std::string tenant_header = kTenantHeader;  // empty: the app is not told
   Cors cors;
   PathRules paths;
+  Streaming streaming;
+  RequestBodies request_bodies;
   std::vector<Route> routes;  // first that matches
   Route default_route;
   bool operator==(const Policy&) const = default;

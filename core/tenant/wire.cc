@@ -43,6 +43,16 @@ constexpr Name<AmbiguousPath> kAmbiguousPaths[] = {{AmbiguousPath::kRefuseIfRout
                                                    {AmbiguousPath::kRefuse, "Refuse"},
                                                    {AmbiguousPath::kNormalise, "Normalise"}};
 
+constexpr Name<AmountFrom> kAmountsFrom[] = {
+    {AmountFrom::kRequestHeader, "RequestHeader"}, {AmountFrom::kResponseHeader, "ResponseHeader"},
+    {AmountFrom::kRequestBytes, "RequestBytes"},   {AmountFrom::kResponseBytes, "ResponseBytes"},
+    {AmountFrom::kDuration, "Duration"},           {AmountFrom::kRequestJson, "RequestJSON"},
+    {AmountFrom::kResponseJson, "ResponseJSON"},   {AmountFrom::kTokens, "Tokens"}};
+constexpr Name<OnExhausted> kOnExhausted[] = {
+    {OnExhausted::kFinish, "Finish"}, {OnExhausted::kErrorEvent, "ErrorEvent"}, {OnExhausted::kClose, "Close"}};
+constexpr Name<OnAbort> kOnAborts[] = {
+    {OnAbort::kReceived, "Received"}, {OnAbort::kWhole, "Whole"}, {OnAbort::kDrain, "Drain"}};
+
 template <class E, size_t N>
 const char* name_of(const Name<E> (&names)[N], E value) {
   for (const auto& name : names) {
@@ -103,8 +113,30 @@ Json encode(const Cors& c) { return {{"allowOrigins", c.allow_origins}, {"allowC
 Json encode(const Charge& c) {
   Json json = {{"meter", c.meter.str()}, {"units", c.units}};
   if (!c.unsupported_source.empty()) json["unsupportedSource"] = c.unsupported_source;
+  if (c.from == AmountFrom::kFixed) return json;
+  Json from = {{"type", name_of(kAmountsFrom, c.from)}};
+  if (!c.pointer.empty()) from["pointer"] = c.pointer;
+  if (!c.header.empty()) from["header"] = c.header;
+  if (c.from == AmountFrom::kTokens) {
+    if (!c.tokens.api.empty()) from["api"] = c.tokens.api;
+    for (size_t i = 0; i < kTokenKinds.size(); ++i) {
+      if (c.tokens.weights[i] != 0) from["weights"][kTokenKinds[i]] = c.tokens.weights[i];
+    }
+  }
+  json["from"] = std::move(from);
+  Json& estimate = json["estimate"] = {{"default", c.estimate.fallback}, {"max", c.estimate.max}};
+  if (!c.estimate.request_pointer.empty()) estimate["requestPointer"] = c.estimate.request_pointer;
+  if (c.estimate.slice != 0) estimate["slice"] = c.estimate.slice;
+  // Sidecars of before read this alone, and answer 503: never a wrong charge.
+  if (c.unsupported_source.empty()) json["unsupportedSource"] = json["from"]["type"];
   return json;
 }
+
+Json encode(const Streaming& s) {
+  return {{"onExhausted", name_of(kOnExhausted, s.on_exhausted)}, {"onAbort", name_of(kOnAborts, s.on_abort)}};
+}
+
+Json encode(const RequestBodies& b) { return {{"maxBytes", b.bytes_max}, {"refuseLarger", b.refuse_larger}}; }
 
 Json encode(const RouteMatch& m) {
   return {{"methods", m.methods}, {"pathMatch", name_of(kPathMatches, m.path_match)}, {"path", m.path}};
@@ -172,10 +204,52 @@ void decode(Reader& in, Cors* c) {
   in.flag("allowCredentials", &c->allow_credentials);
 }
 
+// Of a type that this version does not know `unsupported_source` stays.
+void decode_from(Reader& from, Charge* c) {
+  std::string type;
+  if (!from.text("type", &type)) return;
+  for (const auto& known : kAmountsFrom) {
+    if (type == known.text) c->from = known.value;
+  }
+  if (from.has("pointer")) from.text("pointer", &c->pointer);
+  if (from.has("header")) from.text("header", &c->header);
+  if (from.has("api")) from.text("api", &c->tokens.api);
+  if (!from.has("weights")) return;
+  from.object("weights", [&](Reader& weights) {
+    for (size_t i = 0; i < kTokenKinds.size(); ++i) {
+      if (weights.has(kTokenKinds[i])) weights.count(kTokenKinds[i], &c->tokens.weights[i]);
+    }
+  });
+}
+
 void decode(Reader& in, Charge* c) {
   read_id(in, "meter", &c->meter);
   in.count("units", &c->units);
   if (in.has("unsupportedSource")) in.text("unsupportedSource", &c->unsupported_source);
+  if (!in.has("from")) return;
+  std::string type;
+  in.object("from", [&](Reader& from) {
+    decode_from(from, c);
+    from.text("type", &type);
+  });
+  if (c->from == AmountFrom::kFixed) return;
+  if (c->unsupported_source == type) c->unsupported_source.clear();
+  in.object("estimate", [&](Reader& estimate) {
+    estimate.count("default", &c->estimate.fallback);
+    estimate.count("max", &c->estimate.max);
+    if (estimate.has("requestPointer")) estimate.text("requestPointer", &c->estimate.request_pointer);
+    if (estimate.has("slice")) estimate.count("slice", &c->estimate.slice);
+  });
+}
+
+void decode(Reader& in, Streaming* s) {
+  read_enum(in, "onExhausted", kOnExhausted, &s->on_exhausted);
+  read_enum(in, "onAbort", kOnAborts, &s->on_abort);
+}
+
+void decode(Reader& in, RequestBodies* b) {
+  in.count("maxBytes", &b->bytes_max);
+  in.flag("refuseLarger", &b->refuse_larger);
 }
 
 void decode(Reader& in, RouteMatch* m) {
@@ -231,6 +305,9 @@ void decode(Reader& in, Policy* p) {
   }
   if (in.has("cors")) in.object("cors", [&](Reader& cors) { decode(cors, &p->cors); });
   if (in.has("paths")) in.object("paths", [&](Reader& paths) { decode(paths, &p->paths); });
+  if (in.has("streaming")) in.object("streaming", [&](Reader& streaming) { decode(streaming, &p->streaming); });
+  if (in.has("requestBodies"))
+    in.object("requestBodies", [&](Reader& bodies) { decode(bodies, &p->request_bodies); });
   in.list("routes", [&](Reader& item) { decode(item, &p->routes.emplace_back()); });
   in.object("defaultRoute", [&](Reader& route) { decode(route, &p->default_route); });
 }
@@ -291,6 +368,8 @@ std::string to_json(const Policy& p) {
                {"paths", encode(p.paths)},
                {"tenantHeader", p.tenant_header},
                {"cors", encode(p.cors)},
+               {"streaming", encode(p.streaming)},
+               {"requestBodies", encode(p.request_bodies)},
                {"routes", encode_list(p.routes)},
                {"defaultRoute", encode(p.default_route)}});
 }

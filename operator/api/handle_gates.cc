@@ -51,7 +51,10 @@ const plan::MeterPrice* price_of(const plan::TenantBilling& billing, const Meter
 Result<PricedCharge> priced(const tenant::Charge& charge, int64_t times, const plan::TenantBilling& billing,
                             const UsedUnits& used) {
   PricedCharge out{&charge, 0, {}, billing.currency, 0};
-  const __int128 units = static_cast<__int128>(charge.units) * times;
+  // Of an amount that comes from request or response what would be held for it.
+  const bool fixed = charge.from == tenant::AmountFrom::kFixed;
+  const __int128 units =
+      static_cast<__int128>(fixed ? charge.units : std::max<int64_t>(1, charge.estimate.fallback)) * times;
   if (units > kMaxInteger) return fail(Errc::kInvalid, "too many units");
   out.units = static_cast<int64_t>(units);
   const auto* price = price_of(billing, charge.meter);

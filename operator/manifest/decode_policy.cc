@@ -7,6 +7,7 @@ namespace tallygate::manifest {
 namespace {
 
 using tenant::AmbiguousPath;
+using tenant::AmountFrom;
 using tenant::Enforcement;
 using tenant::IdentityType;
 using tenant::OnUnavailable;
@@ -21,6 +22,7 @@ constexpr size_t kMaxRoutes = 64;
 constexpr size_t kMaxMatches = 16;
 constexpr size_t kMaxMethods = 9;
 constexpr size_t kMaxCharges = 8;
+constexpr int64_t kMaxRequestBodyBytes = 16 << 20;
 
 constexpr Choice<Enforcement> kEnforcements[] = {{"Enforce", Enforcement::kEnforce}, {"Shadow", Enforcement::kShadow}};
 constexpr Choice<IdentityType> kIdentityTypes[] = {
@@ -35,6 +37,20 @@ constexpr Choice<AmbiguousPath> kAmbiguousPaths[] = {{"RefuseIfRoutesDiffer", Am
 constexpr Choice<bool> kOverrideHeaders[] = {{"Remove", false}, {"Forward", true}};
 constexpr Choice<tenant::Forward> kForwards[] = {
     {"Verified", tenant::Forward::kVerified}, {"Always", tenant::Forward::kAlways}, {"Never", tenant::Forward::kNever}};
+constexpr Choice<AmountFrom> kAmountsFrom[] = {
+    {"RequestHeader", AmountFrom::kRequestHeader}, {"ResponseHeader", AmountFrom::kResponseHeader},
+    {"RequestBytes", AmountFrom::kRequestBytes},   {"ResponseBytes", AmountFrom::kResponseBytes},
+    {"Duration", AmountFrom::kDuration},           {"RequestJSON", AmountFrom::kRequestJson},
+    {"ResponseJSON", AmountFrom::kResponseJson},   {"Tokens", AmountFrom::kTokens}};
+constexpr Choice<int> kLlmApis[] = {{"Auto", 0},   {"OpenAIChat", 1},    {"OpenAIResponses", 1}, {"AnthropicMessages", 1},
+                                    {"Gemini", 1}, {"BedrockInvoke", 1}, {"BedrockConverse", 1}};
+constexpr Choice<tenant::OnExhausted> kOnExhausted[] = {{"ErrorEvent", tenant::OnExhausted::kErrorEvent},
+                                                        {"Close", tenant::OnExhausted::kClose},
+                                                        {"Finish", tenant::OnExhausted::kFinish}};
+constexpr Choice<tenant::OnAbort> kOnAborts[] = {{"Received", tenant::OnAbort::kReceived},
+                                                 {"Whole", tenant::OnAbort::kWhole},
+                                                 {"Drain", tenant::OnAbort::kDrain}};
+constexpr Choice<bool> kLarger[] = {{"Refuse", true}, {"Estimate", false}};
 constexpr Choice<bool> kChargeOn[] = {{"Success", true}, {"Always", false}};
 
 constexpr Form kHeader = {64, is_header_name, "a header name, such as X-Tenant-Id"};
@@ -179,37 +195,76 @@ void decode_source(Fields& f, IdentitySpec* source) {
 
 // --- Charges ----------------------------------------------------------------------------------------------------
 
-void decode_from(Fields& f, AmountSource* from) {
-  static constexpr Choice<int> kTypes[] = {{"RequestJSON", 1},   {"ResponseJSON", 1},   {"ResponseSSE", 1},
-                                           {"RequestHeader", 2}, {"ResponseHeader", 2}, {"RequestBytes", 0},
-                                           {"ResponseBytes", 0}, {"Duration", 0}};
-  int part = 0;
-  const bool typed = f.choice("type", kRequired, kTypes, &part);
-  if (const Node* type = f.get("type", kOptional)) from->type = type->text;
-  f.text("pointer", typed && part == 1 ? kRequired : kOptional, kPointer, &from->pointer);
-  f.text("header", typed && part == 2 ? kRequired : kOptional, kHeader, &from->header);
-  from->header = to_lower(from->header);
-  if (typed && part != 1 && f.has("pointer"))
-    f.fault("pointer", Reason::kConflict, "is for the JSON types", "remove it");
-  if (typed && part != 2 && f.has("header"))
-    f.fault("header", Reason::kConflict, "is for the header types", "remove it");
+// A token weighs 1 where nothing is said, a call of a tool nothing; where a kind is named, those that are not weigh
+// nothing.
+void decode_weights(Fields& f, tenant::TokenSource* tokens) {
+  const bool given = f.object("weights", kOptional, [&](Fields& weights) {
+    for (size_t i = 0; i < tenant::kTokenKinds.size(); ++i) {
+      Micros weight = 0;
+      if (!weights.money(tenant::kTokenKinds[i], kOptional, "", &weight)) continue;
+      if (weight > 1'000'000 * kMicrosPerUnit) {
+        weights.fault(tenant::kTokenKinds[i], Reason::kOutOfRange, "is no weight", "use one from \"0\" to \"1000000\"");
+      }
+      tokens->weights[i] = weight;
+    }
+  });
+  if (given) return;
+  for (size_t i = 0; i < tenant::kTokenOnlyKinds; ++i) tokens->weights[i] = kMicrosPerUnit;
 }
 
-void decode_estimate(Fields& f, Estimate* estimate) {
+// Whether the source looks for a pointer, a header, or an LLM's tokens.
+enum class Part { kNone, kPointer, kHeader, kTokens };
+
+Part part_of(AmountFrom type) {
+  switch (type) {
+    case AmountFrom::kRequestJson:
+    case AmountFrom::kResponseJson:
+      return Part::kPointer;
+    case AmountFrom::kRequestHeader:
+    case AmountFrom::kResponseHeader:
+      return Part::kHeader;
+    case AmountFrom::kTokens:
+      return Part::kTokens;
+    default:
+      return Part::kNone;
+  }
+}
+
+void decode_from(Fields& f, AmountSource* from) {
+  const bool typed = f.choice("type", kRequired, kAmountsFrom, &from->type);
+  const Part part = typed ? part_of(from->type) : Part::kNone;
+  f.text("pointer", part == Part::kPointer ? kRequired : kOptional, kPointer, &from->pointer);
+  f.text("header", part == Part::kHeader ? kRequired : kOptional, kHeader, &from->header);
+  from->header = to_lower(from->header);
+  int api = 0;
+  if (f.choice("api", kOptional, kLlmApis, &api) && api != 0) from->tokens.api = f.get("api", kOptional)->text;
+  if (part == Part::kTokens)
+    decode_weights(f, &from->tokens);
+  else
+    f.ignore("weights");
+  const auto only = [&](const char* key, Part of, const char* what) {
+    if (typed && part != of && f.has(key)) f.fault(key, Reason::kConflict, what, "remove it");
+  };
+  only("pointer", Part::kPointer, "is for the JSON types");
+  only("header", Part::kHeader, "is for the header types");
+  only("api", Part::kTokens, "is for the type Tokens");
+  only("weights", Part::kTokens, "is for the type Tokens");
+}
+
+void decode_estimate(Fields& f, tenant::Estimate* estimate) {
   f.text("requestPointer", kOptional, kPointer, &estimate->request_pointer);
   const bool fallback = f.integer("default", kRequired, 1, kMaxInteger, &estimate->fallback);
   if (f.integer("max", kOptional, 1, kMaxInteger, &estimate->max) && fallback && estimate->max < estimate->fallback) {
     f.fault("max", Reason::kOutOfRange, "is less than default", "use at least " + std::to_string(estimate->fallback));
   }
+  f.integer("slice", kOptional, 1, kMaxInteger, &estimate->slice);
 }
 
 void decode_charge(Fields& f, ChargeSpec* c) {
   f.id("meter", kRequired, "the name of a meter", &c->meter.value);
   c->meter.place = f.place("meter");
   f.integer("units", kOptional, 1, kMaxInteger, &c->units);
-  if (f.object("from", kOptional, [&](Fields& from) { decode_from(from, &c->from.emplace()); })) {
-    f.not_in_force("from", "charges[].from (such a route answers 503)");
-  }
+  f.object("from", kOptional, [&](Fields& from) { decode_from(from, &c->from.emplace()); });
   f.object("estimate", kOptional, [&](Fields& estimate) { decode_estimate(estimate, &c->estimate.emplace()); });
   if (f.has("units") && f.has("from")) {
     f.fault("units", Reason::kConflict, "units are fixed, or come from somewhere", "remove units or from");
@@ -353,15 +408,14 @@ void decode_policy(Fields& root, Metadata metadata, BillingPolicy* policy) {
     spec.object("cors", kOptional, [&](Fields& f) { decode_cors(f, &policy->cors); });
     decode_routes(spec, policy);
     spec.object("defaultRoute", kRequired, [&](Fields& f) { decode_action(f, &policy->default_route); });
-    if (spec.object("streaming", kOptional, [&](Fields& f) {
-          static constexpr Choice<int> kOnExhausted[] = {{"ErrorEvent", 0}, {"Close", 0}, {"Finish", 0}};
-          int unused = 0;
-          if (f.choice("onExhausted", kRequired, kOnExhausted, &unused)) {
-            policy->streaming_on_exhausted = f.get("onExhausted", kOptional)->text;
-          }
-        })) {
-      spec.not_in_force("streaming", "streaming");
-    }
+    spec.object("streaming", kOptional, [&](Fields& f) {
+      f.choice("onExhausted", kRequired, kOnExhausted, &policy->streaming.on_exhausted);
+      f.choice("onAbort", kOptional, kOnAborts, &policy->streaming.on_abort);
+    });
+    spec.object("requestBodies", kOptional, [&](Fields& f) {
+      f.integer("maxBytes", kOptional, 1024, kMaxRequestBodyBytes, &policy->request_bodies.bytes_max);
+      f.choice("larger", kOptional, kLarger, &policy->request_bodies.refuse_larger);
+    });
   });
 }
 

@@ -220,24 +220,18 @@ struct IdentitySpec {
 };
 
 struct AmountSource {
-  std::string type;     // "ResponseJSON" and so on
-  std::string pointer;  // for the JSON types
-  std::string header;   // for the header types; lower case
+  tenant::AmountFrom type = tenant::AmountFrom::kFixed;
+  std::string pointer;         // for the JSON types
+  std::string header;          // for the header types; lower case
+  tenant::TokenSource tokens;  // for Tokens
   bool operator==(const AmountSource&) const = default;
-};
-
-struct Estimate {
-  std::string request_pointer;
-  int64_t fallback = 0;  // "default"
-  int64_t max = 0;       // 0: none
-  bool operator==(const Estimate&) const = default;
 };
 
 struct ChargeSpec {
   Marked<MeterName> meter;
   int64_t units = 1;
   std::optional<AmountSource> from;
-  std::optional<Estimate> estimate;
+  std::optional<tenant::Estimate> estimate;
   bool operator==(const ChargeSpec&) const = default;
 };
 
@@ -272,7 +266,8 @@ struct BillingPolicy {
   tenant::Cors cors;
   std::vector<RouteSpec> routes;
   RouteSpec default_route;
-  std::string streaming_on_exhausted;
+  tenant::Streaming streaming;
+  tenant::RequestBodies request_bodies;
   bool operator==(const BillingPolicy&) const = default;
 };
 

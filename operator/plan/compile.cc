@@ -112,10 +112,13 @@ tenant::Route compile_route(const manifest::RouteSpec& spec, const Resources& re
     charge.meter = c.meter.value;
     charge.units = c.units;
     if (c.from) {
-      charge.unsupported_source = c.from->type;
-    } else if (!is_summed(c.meter.value, resources)) {
-      charge.unsupported_source = "aggregation Last";
+      charge.from = c.from->type;
+      charge.pointer = c.from->pointer;
+      charge.header = c.from->header;
+      charge.tokens = c.from->tokens;
+      charge.estimate = c.estimate.value_or(tenant::Estimate{});
     }
+    if (!is_summed(c.meter.value, resources)) charge.unsupported_source = "aggregation Last";
   }
   route.gate = spec.gate;
   route.entitlement = spec.entitlement;
@@ -134,6 +137,8 @@ tenant::Policy compile_policy(const BillingPolicy& p, const Resources& resources
   }
   out.tenant_header = p.tenant_header;
   out.cors = p.cors;
+  out.streaming = p.streaming;
+  out.request_bodies = p.request_bodies;
   for (const auto& route : p.routes) out.routes.push_back(compile_route(route, resources));
   out.default_route = compile_route(p.default_route, resources);
   return out;

@@ -52,6 +52,8 @@ class Make {
     p.tenant_header = flag() ? word() : "";
     repeat([&] { p.cors.allow_origins.push_back("https://" + word()); });
     p.cors.allow_credentials = flag();
+    p.streaming = {pick<OnExhausted>(3), pick<OnAbort>(3)};
+    p.request_bodies = {number(), flag()};
     repeat([&] { p.routes.push_back(route()); });
     p.default_route = route();
     return p;
@@ -77,6 +79,22 @@ class Make {
                                          "</script>", "\x01"};
     return kTexts[rng_.random_below(7)];
   }
+  Charge charge() {
+    Charge c;
+    c.meter = meter();
+    c.units = number();
+    c.unsupported_source = flag() ? "" : "aggregation Last";
+    c.from = pick<AmountFrom>(9);
+    if (c.from == AmountFrom::kFixed) return c;
+    if (flag()) c.pointer = "/" + text();
+    if (flag()) c.header = word();
+    if (c.from == AmountFrom::kTokens) {
+      if (flag()) c.tokens.api = word();
+      for (auto& weight : c.tokens.weights) weight = flag() ? number() : 0;
+    }
+    c.estimate = {flag() ? "/" + text() : "", number(), number(), flag() ? number() : 0};
+    return c;
+  }
   Limit limit() {
     Limit l;
     l.name = LimitName::parse(word()).value();
@@ -101,7 +119,7 @@ class Make {
       m.path_match = pick<PathMatch>(2);
       m.path = "/" + word();
     });
-    repeat([&] { r.charges.push_back({meter(), number(), flag() ? "" : "ResponseJSON"}); });
+    repeat([&] { r.charges.push_back(charge()); });
     r.gate = text();
     r.entitlement = text();
     r.charge_on_success = flag();

@@ -104,11 +104,17 @@ TEST(Compile, OverridesReplaceTheAmountOfTheNamedLimit) {
   EXPECT_EQ(result.tenants.at(0).limits.at(0).amount, 1'000'000);
 }
 
-TEST(Compile, AnAmountThatCannotBeMeasuredIsNeverCharged) {
+TEST(Compile, AnAmountHasItsSourceAndItsEstimate) {
   const Compiled result = compiled(read(kManifest));
-  const auto& routes = result.policies.at(0).routes;
-  EXPECT_EQ(routes.at(0).charges.at(0).unsupported_source, "ResponseJSON");
-  EXPECT_EQ(routes.at(1).charges.at(0).unsupported_source, "");
+  const auto& charge = result.policies.at(0).routes.at(0).charges.at(0);
+  EXPECT_EQ(charge.unsupported_source, "");
+  EXPECT_EQ(charge.from, tenant::AmountFrom::kResponseJson);
+  EXPECT_EQ(charge.pointer, "/usage/total_tokens");
+  EXPECT_EQ(charge.estimate, (tenant::Estimate{"/max_tokens", 1024, 16384, 0}));
+  EXPECT_EQ(result.policies.at(0).streaming.on_exhausted, tenant::OnExhausted::kErrorEvent);
+}
+
+TEST(Compile, AnAmountThatCannotBeMeasuredIsNeverCharged) {
   const Compiled last = compiled(replaced(read(kManifest), "name: sms, unit: message, aggregation: Sum",
                                           "name: sms, unit: message, aggregation: Last"));
   EXPECT_EQ(last.policies.at(0).routes.at(1).charges.at(0).unsupported_source, "aggregation Last");
