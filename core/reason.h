@@ -24,7 +24,7 @@ inline constexpr std::string_view kReasons[] = {
     "BalanceExhausted", "DebtLimitExceeded", "InsufficientBalance", "MeterNotInPlan", "NoCost", "NoRate", "NoWallet",
     "QuotaExhausted", "UnsupportedCharge", "ZeroBalance",
     // What the request says.
-    "AlreadyCommitted", "AlreadyReleased", "BalanceLimit", "CurrencyMismatch", "CurrencyRequired",
+    "AlreadyCommitted", "AlreadyReleased", "AmbiguousBody", "BalanceLimit", "CurrencyMismatch", "CurrencyRequired",
     "IdempotencyMismatch", "InvalidAmount", "InvalidCall", "InvalidExpiry", "InvalidFields", "InvalidKey",
     "InvalidRequest", "MalformedForm", "MalformedJson", "MalformedQuery", "ReasonRequired", "Refused", "UnknownGate",
     "UnknownQuote", "UnknownReservation", "UnknownUsage", "UnsupportedMediaType",

@@ -29,6 +29,8 @@ Admission::Admission(EventLoop& loop, Directory& directory, Escrow& escrow, Usag
       log_(log),
       namespace_(std::move(policy_namespace)),
       options_(options),
+      route_amounts_(AdmissionCounters::kRoutes),
+      amounts_faults_(AdmissionCounters::kRoutes),
       names_(AdmissionCounters::kRoutes) {
   static_assert(sizeof(Held) <= sizeof(proxy::Admission::state));
   for (const auto& [key, units] : allowed_before) {
@@ -55,6 +57,7 @@ void Admission::sweep() {
   for (const auto& [key, waiting] : waiting_) {
     if (loop_.now_ns() >= waiting.deadline_ns) resume_(ticket_of(key));
   }
+  if (!paused_.empty() || !debts_.empty()) sweep_amounts();
 }
 
 void Admission::look_at_clock() { wall_offset_ns_ = loop_.env().wall_ns() - loop_.env().mono_ns(); }
@@ -71,6 +74,11 @@ void Admission::policy_changed() {
   }
   cors_ = Cors(policy->cors);
   routes_ = tenant::RouteTable(*policy);
+  for (size_t i = 0; i <= kDefaultRoute; ++i) {
+    auto compiled = RouteAmounts::compile(route(i), *policy);
+    amounts_faults_[i] = compiled ? "" : compiled.error().message;
+    route_amounts_[i] = compiled ? std::move(*compiled) : nullptr;
+  }
   std::lock_guard lock(names_mutex_);
   for (auto& name : names_) name.clear();
   for (size_t i = 0; i < policy->routes.size() && i < kDefaultRoute; ++i) names_[i] = policy->routes[i].name.str();
@@ -125,6 +133,7 @@ Verdict Admission::deny(const Request& request, Reason reason, std::string_view 
     cors_.append_denial(request.view != nullptr ? request.view->header("origin") : request.origin, &denial.headers);
   }
   denial_log_.note(facts, names_[request.route], loop_.now_ns());
+  drop_amounts(request.amounts);
   return decided(request.route, reason, Verdict::kDeny);
 }
 
@@ -159,16 +168,31 @@ Verdict Admission::admit(const proxy::RequestView& view, std::string_view reques
   request.credential = who.value;
   request.prefix = who.prefix;
   request.api_key = who.api_key;
+  if (route_amounts_[request.route] != nullptr) [[unlikely]]
+    begin_amounts(request, admission);
   return decide(request, admission, denial);
 }
 
 Verdict Admission::readmit(proxy::Ticket ticket, proxy::Admission& admission, proxy::Denial& denial) {
+  Request request;
+  Verdict verdict = Verdict::kDeny;
+  return recall(ticket, request, admission, denial, &verdict) ? decide_again(request, admission, denial) : verdict;
+}
+
+Verdict Admission::decide_again(Request& request, proxy::Admission& admission, proxy::Denial& denial) {
+  if (route(request.route).action != tenant::RouteAction::kCharge) return decide_route(request, admission, denial);
+  return decide(request, admission, denial);
+}
+
+// What is remembered of a request that waited. False: it goes no further, and `verdict` is its answer.
+bool Admission::recall(proxy::Ticket ticket, Request& request, proxy::Admission& admission, proxy::Denial& denial,
+                       Verdict* verdict) {
   const auto found = waiting_.find(ticket.key());
   TG_ASSERT(found != waiting_.end());
   readmitted_ = std::move(found->second);
   waiting_.erase(found);
   const Waiting& waiting = readmitted_;
-  Request request;
+  request.amounts = hold(admission).amounts;
   request.method = waiting.method;
   request.path = waiting.path;
   request.request_id = waiting.request_id;
@@ -179,20 +203,23 @@ Verdict Admission::readmit(proxy::Ticket ticket, proxy::Admission& admission, pr
   request.ticket = ticket;
   request.deadline_ns = waiting.deadline_ns;
   look_at_clock();  // what it waited for may have set the clock right
-  if (directory_.policy() == nullptr)
-    return deny(request, Reason::kPolicyUnavailable, "the billing policy was deleted", denial);
+  if (directory_.policy() == nullptr) {
+    *verdict = deny(request, Reason::kPolicyUnavailable, "the billing policy was deleted", denial);
+    return false;
+  }
   // What is on its way to the app was rid of the headers of identity as they were: others may be in it. That holds in
   // shadow as well.
   if (waiting.identity_serial != identity_serial_) {
-    return deny(request, Reason::kPolicyUnavailable, "the policy has changed meanwhile: send the request again",
-                denial);
+    *verdict = deny(request, Reason::kPolicyUnavailable, "the policy has changed meanwhile: send the request again",
+                    denial);
+    return false;
   }
   std::string_view fault = find_route(request);
   // What is on its way to the app is the path as it was; no other is matched in its place.
   if (request.path != waiting.path) fault = "the policy has changed meanwhile: send the request again";
-  if (!fault.empty()) return refuse(request, Reason::kMalformedPath, fault, admission, denial);
-  if (route(request.route).action != tenant::RouteAction::kCharge) return decide_route(request, admission, denial);
-  return decide(request, admission, denial);
+  if (fault.empty()) return true;
+  *verdict = refuse(request, Reason::kMalformedPath, fault, admission, denial);
+  return false;
 }
 
 // Browsers ask without a credential, so nobody could be charged: nothing of it reaches an app, whose handlers may not
@@ -234,7 +261,10 @@ Verdict Admission::refuse(Request& request, Reason reason, std::string_view deta
   return admit_unmetered(request, Reason::kShadow, admission);
 }
 
-void Admission::abandon(proxy::Ticket ticket, proxy::Admission&) { waiting_.erase(ticket.key()); }
+void Admission::abandon(proxy::Ticket ticket, proxy::Admission& admission) {
+  waiting_.erase(ticket.key());
+  drop_amounts(hold(admission).amounts);
+}
 
 bool Admission::may_wait(const Request& request) const {
   return waiting_.size() < options_.waiting_max && (request.deadline_ns == 0 || loop_.now_ns() < request.deadline_ns);
@@ -242,6 +272,12 @@ bool Admission::may_wait(const Request& request) const {
 
 Verdict Admission::wait(Request& request, std::vector<uint64_t>& list) {
   if (request.deadline_ns == 0) count(counters_.waited);
+  remember(request, request.deadline_ns != 0 ? request.deadline_ns : loop_.now_ns() + options_.wait_ms * 1'000'000);
+  list.push_back(request.ticket.key());
+  return Verdict::kWait;
+}
+
+void Admission::remember(const Request& request, int64_t deadline_ns) {
   Waiting waiting{std::string(request.method),
                   std::string(request.path),
                   std::string(request.request_id),
@@ -249,12 +285,10 @@ Verdict Admission::wait(Request& request, std::vector<uint64_t>& list) {
                   std::string(request.prefix),
                   "",
                   request.api_key,
-                  request.deadline_ns != 0 ? request.deadline_ns : loop_.now_ns() + options_.wait_ms * 1'000'000,
+                  deadline_ns,
                   identity_serial_};
   if (cors_.on()) waiting.origin = request.view != nullptr ? request.view->header("origin") : request.origin;
   waiting_.emplace(request.ticket.key(), std::move(waiting));
-  list.push_back(request.ticket.key());
-  return Verdict::kWait;
 }
 
 bool Admission::shadow(const Request& request) const {
@@ -321,6 +355,7 @@ Admission::Held Admission::held(const Request& request, Reason reason) {
           nullptr,
           0,
           request.tenant,
+          request.amounts,
           request.prefix.data(),
           request.credential.data(),
           static_cast<uint16_t>(request.prefix.size()),

@@ -15,19 +15,21 @@ namespace {
 
 constexpr size_t kDefaultRoute = AdmissionCounters::kDefaultRoute;
 
+using Units = std::span<const int64_t>;  // by charge
+
 // How much of `plan` one request takes of a purse: several charges may go to the same.
-int64_t units_of(const Plan& plan, const Purse& purse) {
+int64_t units_of(const Plan& plan, Units by_charge, const Purse& purse) {
   int64_t units = 0;
-  for (const auto& item : plan.items) units += item.purse == &purse ? plan.units[item.charge] : 0;
+  for (const auto& item : plan.items) units += item.purse == &purse ? by_charge[item.charge] : 0;
   return units;
 }
 
 // Whether `item` goes on denying for longer than `other`: a denial says when all that deny have started anew. What lies
 // with other sidecars is back soon. A wallet never starts anew by itself, but who tops it up should not be denied by a
 // limit then, so limits are told of first.
-bool outlasts(const Plan& plan, const PlanItem& item, const PlanItem& other) {
-  const bool soon = comes_back(item, units_of(plan, *item.purse)),
-             other_soon = comes_back(other, units_of(plan, *other.purse));
+bool outlasts(const Plan& plan, Units by_charge, const PlanItem& item, const PlanItem& other) {
+  const bool soon = comes_back(item, units_of(plan, by_charge, *item.purse)),
+             other_soon = comes_back(other, units_of(plan, by_charge, *other.purse));
   if (soon != other_soon) return other_soon;
   if (item.wallet != other.wallet) return other.wallet;
   return item.end_s > other.end_s;
@@ -65,7 +67,12 @@ Plan* Admission::plan_for(Request& request, Reason* reason, std::string* detail)
     return cached;
   }
   if (cached != nullptr) retire(std::exchange(cached, nullptr));
-  PlanResult built = build_plan(route(request.route), tenant, escrow_, log_, now_s);
+  if (!amounts_faults_[request.route].empty()) {
+    *reason = Reason::kUnsupportedCharge;
+    *detail = amounts_faults_[request.route];
+    return nullptr;
+  }
+  PlanResult built = build_plan(route(request.route), route_amounts_[request.route], tenant, escrow_, log_, now_s);
   logged_();
   if (!built.plan) {
     *reason = built.reason;
@@ -100,6 +107,11 @@ bool Admission::stale(const Request& request) const {
 }
 
 Verdict Admission::decide_units(Request& request, Plan& plan, proxy::Admission& admission, proxy::Denial& denial) {
+  request.units = plan.units;
+  if (plan.amounts != nullptr) [[unlikely]] {
+    Verdict verdict = Verdict::kDeny;
+    if (!estimate_amounts(request, plan, admission, denial, &verdict)) return verdict;
+  }
   if (!plan.items.empty() && stale(request)) [[unlikely]] {
     // The ledger's answer to whatever is asked there says what the tenant's document is now.
     const auto asked = std::find_if(plan.items.begin(), plan.items.end(),
@@ -113,13 +125,13 @@ Verdict Admission::decide_units(Request& request, Plan& plan, proxy::Admission& 
   for (size_t i = 0; i < plan.items.size(); ++i) {
     const PlanItem& item = plan.items[i];
     Purse& purse = *item.purse;
-    const int64_t units = plan.units[item.charge];
+    const int64_t units = request.units[item.charge];
     if (purse.epoch == plan.epoch && plan.epoch != 0 && purse.available() >= units) [[likely]] {
       purse.spent += units;
       continue;
     }
     // Not enough of this one: what was taken of the others goes back before anything else happens (I5).
-    for (size_t j = 0; j < i; ++j) plan.items[j].purse->spent -= plan.units[plan.items[j].charge];
+    for (size_t j = 0; j < i; ++j) plan.items[j].purse->spent -= request.units[plan.items[j].charge];
     return lacking(request, plan, admission, denial);
   }
   for (const PlanItem& item : plan.items) escrow_.spent_from(*item.purse);
@@ -134,7 +146,7 @@ Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admis
   const PlanItem* due = nullptr;  // an answer is on its way: it may deny for longer than others
   bool fresh = false, may_come = true;
   for (const PlanItem& item : plan.items) {
-    const int64_t units = units_of(plan, *item.purse);
+    const int64_t units = units_of(plan, request.units, *item.purse);
     if (item.purse->available() >= units && item.purse->epoch == plan.epoch && plan.epoch != 0) continue;
     if (lacks == nullptr) lacks = &item;
     if (item.purse->state == PurseState::kLost) lost = &item;
@@ -144,7 +156,7 @@ Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admis
       continue;
     }
     fresh = fresh || escrow_.exhausted(*item.purse, units, /*fresh=*/true);
-    if (exhausted == nullptr || outlasts(plan, item, *exhausted)) exhausted = &item;
+    if (exhausted == nullptr || outlasts(plan, request.units, item, *exhausted)) exhausted = &item;
   }
   if (fresh && due != nullptr && may_wait(request)) return wait(request, due->purse->waiting);
   const bool wait_is_possible = lost == nullptr && !fresh && may_come && may_wait(request);
@@ -152,11 +164,11 @@ Verdict Admission::lacking(Request& request, Plan& plan, proxy::Admission& admis
     if (shadow(request)) return unavailable(request, plan, *exhausted, admission, denial);
     const PlanItem& item = *exhausted;
     const Reason reason = item.wallet ? Reason::kBalanceExhausted : Reason::kQuotaExhausted;
-    const int64_t units = units_of(plan, *item.purse);
+    const int64_t units = units_of(plan, request.units, *item.purse);
     return deny(request, reason, exhausted_detail(item, units), denial, &plan, &item, units);
   }
   for (const PlanItem& item : plan.items) {
-    const int64_t units = units_of(plan, *item.purse);
+    const int64_t units = units_of(plan, request.units, *item.purse);
     if (item.purse->available() < units) escrow_.need(*item.purse, units);
   }
   if (wait_is_possible) return wait(request, lacks->purse->waiting);
@@ -180,13 +192,13 @@ Verdict Admission::unavailable(Request& request, Plan& plan, const PlanItem& ite
   const bool free_pass = shadow(request);
   bool room = true;
   for (const auto& i : plan.items) {
-    room = room && i.purse->allowed + units_of(plan, *i.purse) <= doc.allowance_per_pod;
+    room = room && i.purse->allowed + units_of(plan, request.units, *i.purse) <= doc.allowance_per_pod;
   }
   if (!free_pass && (rule == tenant::OnUnavailable::kDeny || !room)) {
     return deny(
         request, Reason::kQuotaUnavailable,
         why_unavailable(item) + (rule == tenant::OnUnavailable::kAllow ? ", and this pod's allowance is used up" : ""),
-        denial, &plan, &item, units_of(plan, *item.purse));
+        denial, &plan, &item, units_of(plan, request.units, *item.purse));
   }
   if (!plan.has_allow_definition) {
     auto defined = log_.define(definition_of(route(request.route), plan, 0));
@@ -198,9 +210,9 @@ Verdict Admission::unavailable(Request& request, Plan& plan, const PlanItem& ite
                                free_pass ? Reason::kShadow : Reason::kAllowedUnavailable, admission, denial);
   if (verdict == Verdict::kAdmit) {
     for (const auto& i : plan.items) {
-      if (!free_pass) i.purse->allowed += plan.units[i.charge];
+      if (!free_pass) i.purse->allowed += request.units[i.charge];
     }
-    for (const int64_t units : plan.units) count(counters_.allowed_units, units);
+    for (const int64_t units : request.units) count(counters_.allowed_units, units);
   }
   return verdict;
 }
@@ -209,10 +221,10 @@ Verdict Admission::unavailable(Request& request, Plan& plan, const PlanItem& ite
 Verdict Admission::take(Request& request, Plan& plan, uint32_t definition, Reason reason, proxy::Admission& admission,
                         proxy::Denial& denial) {
   const int64_t now_s = (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000;
-  Slot* slot = log_.admit(definition, plan.units, now_s);
+  Slot* slot = log_.admit(definition, request.units, now_s);
   if (slot == nullptr) [[unlikely]] {
     if (reason == Reason::kAdmitted) {
-      for (const auto& item : plan.items) item.purse->spent -= plan.units[item.charge];
+      for (const auto& item : plan.items) item.purse->spent -= request.units[item.charge];
     }
     return refuse(request, Reason::kLogFull, log_.last_error(), admission, denial);
   }
@@ -221,6 +233,8 @@ Verdict Admission::take(Request& request, Plan& plan, uint32_t definition, Reaso
   now.plan = &plan;
   now.slot = slot;
   if (reason == Reason::kAdmitted) now.epoch = plan.epoch;
+  if (request.amounts != nullptr) [[unlikely]]
+    watch(request, plan, reason, admission);
   return decided(request.route, reason, Verdict::kAdmit);
 }
 
@@ -228,6 +242,8 @@ Verdict Admission::take(Request& request, Plan& plan, uint32_t definition, Reaso
 // (A13). What did not reach the app costs nothing, whatever the route says.
 void Admission::settle(proxy::Admission& admission, const proxy::Outcome& outcome) {
   const Held& held = hold(admission);
+  if (held.amounts != nullptr) [[unlikely]]
+    return settle_amounts(admission, outcome);
   if (held.plan == nullptr) return;
   Plan& plan = *held.plan;
   const bool failed = outcome.end == proxy::End::kUpstreamFailed || outcome.status >= 500;

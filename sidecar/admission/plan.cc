@@ -66,7 +66,52 @@ void add_wallet(Plan* plan, size_t charge, const tenant::Meter& meter, Escrow& e
   plan->items.push_back(std::move(item));
 }
 
+void note_amounts(Plan* plan, const tenant::Route& route, std::shared_ptr<const RouteAmounts> amounts) {
+  if (amounts == nullptr) return;
+  plan->amounts = std::move(amounts);
+  plan->recent.resize(plan->units.size());
+  for (const PlanItem& item : plan->items) {
+    plan->capped[item.charge] |= !item.soft || item.capacity != tenant::kUnbounded;
+  }
+  const tenant::Tenant& doc = plan->tenant->doc;
+  plan->on_unavailable_quota = route.on_unavailable.value_or(doc.on_unavailable_quota);
+  plan->on_unavailable_wallet = route.on_unavailable.value_or(doc.on_unavailable_wallet);
+  plan->without_lease = std::make_unique<Definition>(definition_of(route, *plan, 0));
+}
+
+// The bucket of a number of units, and the most that falls into one.
+size_t quarter_of(int64_t units) {
+  if (units < 4) return static_cast<size_t>(std::max<int64_t>(0, units));
+  const int octave = 63 - __builtin_clzll(static_cast<uint64_t>(units));
+  return static_cast<size_t>(4 * (octave - 1) + ((units >> (octave - 2)) & 3));
+}
+
+int64_t most_in(size_t quarter) {
+  if (quarter < 4) return static_cast<int64_t>(quarter);
+  const size_t octave = quarter / 4 + 1;
+  return ((static_cast<int64_t>(quarter % 4) + 5) << (octave - 2)) - 1;
+}
+
 }  // namespace
+
+void Recent::add(int64_t units) {
+  constexpr uint32_t kMany = 512;
+  if (total_ >= kMany) {
+    total_ = 0;
+    for (auto& count : counts_) total_ += count = static_cast<uint16_t>(count / 2);
+  }
+  ++counts_[std::min(quarter_of(units), kQuarters - 1)];
+  ++total_;
+}
+
+int64_t Recent::nineteen_of_twenty() const {
+  uint64_t seen = 0;
+  for (size_t i = 0; i < kQuarters; ++i) {
+    seen += counts_[i];
+    if (seen > 0 && seen * 20 >= uint64_t{total_} * 19) return most_in(i);
+  }
+  return 0;
+}
 
 Definition definition_of(const tenant::Route& route, const Plan& plan, int64_t epoch) {
   Definition definition;
@@ -84,7 +129,8 @@ Definition definition_of(const tenant::Route& route, const Plan& plan, int64_t e
   return definition;
 }
 
-PlanResult build_plan(const tenant::Route& route, TenantEntry& entry, Escrow& escrow, UsageLog& log, int64_t now_s) {
+PlanResult build_plan(const tenant::Route& route, std::shared_ptr<const RouteAmounts> amounts, TenantEntry& entry,
+                      Escrow& escrow, UsageLog& log, int64_t now_s) {
   const tenant::Tenant& doc = entry.doc;
   auto plan = std::make_unique<Plan>();
   plan->tenant = &entry;
@@ -117,6 +163,7 @@ PlanResult build_plan(const tenant::Route& route, TenantEntry& entry, Escrow& es
     if (meter->settlement == tenant::Settlement::kWallet) add_wallet(plan.get(), i, *meter, escrow);
   }
   if (!plan->policy_header.empty()) plan->policy_header += "\r\n";
+  note_amounts(plan.get(), route, std::move(amounts));
   // Without a bucket no lease is needed, and none stands behind the usage.
   auto defined = log.define(definition_of(route, *plan, plan->items.empty() ? 0 : plan->epoch));
   if (!defined) return refuse(Reason::kLogFull, defined.error().message);

@@ -32,6 +32,8 @@ const ReasonInfo& info(Reason reason) {
       {"Preflight", 0, ""},
       {"AllowedUnavailable", 0, ""},
       {"Shadow", 0, ""},
+      {"BodyTooLarge", 413, "The body is too large to be charged"},
+      {"AmbiguousBody", 400, "The charge cannot be read from the body"},
       {"MalformedPath", 400, "The path is not understood"},
       {"Unauthenticated", 401, "A credential is required"},
       {"InvalidCredential", 401, "The credential is not valid"},

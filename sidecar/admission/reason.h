@@ -12,6 +12,8 @@ enum class Reason : uint8_t {
   kPreflight,           // a browser's question, answered here
   kAllowedUnavailable,  // admitted without a lease under onUnavailable: Allow
   kShadow,              // would have been denied
+  kBodyTooLarge,        // that an amount is read from
+  kAmbiguousBody,       // ditto: apps may read it in other ways
   kMalformedPath,       // servers read it in different ways
   kUnauthenticated,
   kInvalidCredential,

@@ -51,6 +51,10 @@ class UsageLog {
   // Logs an admission before it is forwarded; `units` as the definition's charges. Null: the log is full
   // (last_error()).
   Slot* admit(uint32_t definition, std::span<const int64_t> units, int64_t second);
+  // Of an admission in flight: one charge's units are more by now. A successor books what it finds.
+  void raise(Slot* slot, size_t charge, int64_t units) {
+    __atomic_store_n(&slot->units[charge], units, __ATOMIC_RELEASE);
+  }
   // The metered units are final; the slot is not the caller's any more.
   void settle(Slot* slot, std::span<const int64_t> units);
 

@@ -38,6 +38,43 @@ void export_decisions(metrics::Scrape& scrape, const AdmissionCounters& counters
   }
 }
 
+// Of charges whose amount comes from request or response.
+void export_amounts(metrics::Scrape& scrape, const AdmissionCounters& counters,
+                    const std::vector<std::string>& names) {
+  std::vector<double> bounds;
+  for (const int64_t hundredths : AdmissionCounters::Amounts::Ratio::kUpperBounds) {
+    bounds.push_back(static_cast<double>(hundredths) / 100);
+  }
+  for (size_t route = 0; route < AdmissionCounters::kRoutes; ++route) {
+    const AdmissionCounters::Amounts& row = counters.amounts[route];
+    bool any = get(counters.cut[route]) != 0;
+    for (size_t b = 0; b < row.requests.size(); ++b) {
+      if (get(row.requests[b]) == 0) continue;
+      any = true;
+      const Labels labels{{"basis", to_string(static_cast<Basis>(b))}, {"route", names[route]}};
+      scrape.counter("tallygate_sidecar_amounts_total",
+                     "Charges whose amount comes from somewhere, by what it rests on: measured, or the estimate where "
+                     "it was absent or unreadable.",
+                     labels, get(row.requests[b]));
+      scrape.counter("tallygate_sidecar_amount_units_total", "Units of these.", labels, get(row.units[b]));
+    }
+    if (!any || names[route].empty()) continue;
+    const Labels labels{{"route", names[route]}};
+    scrape.counter("tallygate_sidecar_overshoot_units_total",
+                   "Units that requests came to beyond what any lease covered: booked all the same.", labels,
+                   get(row.overshoot_units));
+    scrape.counter("tallygate_sidecar_responses_cut_total",
+                   "Responses that were ended in their middle, when quota or balance was used up.", labels,
+                   get(counters.cut[route]));
+    std::vector<uint64_t> counts;
+    for (const auto& bucket : row.ratio.buckets) counts.push_back(bucket.load(std::memory_order_relaxed));
+    scrape.histogram("tallygate_sidecar_amount_to_estimate_ratio", "What requests came to, by what was estimated.",
+                     labels, bounds, counts, get(row.ratio.sum) / 100);
+  }
+  scrape.counter("tallygate_sidecar_response_pauses_total", "Responses that waited for units in their middle.", {},
+                 get(counters.paused));
+}
+
 void export_proxy(metrics::Scrape& scrape, const proxy::Counters& c) {
   for (size_t i = 1; i < c.responses.size(); ++i) {
     scrape.counter("tallygate_sidecar_responses_total", "Responses by status class.",
@@ -64,6 +101,12 @@ void export_proxy(metrics::Scrape& scrape, const proxy::Counters& c) {
                  get(c.upstream_retries));
   scrape.counter("tallygate_sidecar_upstream_resends_total",
                  "Of these, requests that the app may have seen before: charged once.", {}, get(c.upstream_resends));
+  scrape.counter("tallygate_sidecar_responses_drained_total", "Responses that were read on after their client had left.",
+                 {}, get(c.drained));
+  scrape.counter("tallygate_sidecar_request_bodies_read_total",
+                 "Request bodies that were read before their request was let through.", {}, get(c.bodies_collected));
+  scrape.gauge("tallygate_sidecar_request_bodies_bytes", "What is held of such bodies just now.", {},
+               get(c.collected_bytes));
   for (size_t i = 0; i < c.problems.size(); ++i) {
     const double value = get(c.problems[i]);
     if (value == 0) continue;
@@ -83,6 +126,7 @@ void export_proxy(metrics::Scrape& scrape, const proxy::Counters& c) {
 void Sidecar::export_metrics(metrics::Scrape& scrape) const {
   const AdmissionCounters& a = admission_->counters();
   export_decisions(scrape, a, admission_->route_names());
+  export_amounts(scrape, a, admission_->route_names());
   scrape.counter("tallygate_sidecar_waited_total", "Requests that waited for a tenant or for units.", {},
                  get(a.waited));
   scrape.counter("tallygate_sidecar_charged_units_total", "Units charged.", {}, get(a.charged_units));

@@ -61,6 +61,17 @@ void fuzz_proxy(const uint8_t* data, size_t size) {
   MemoryWorld world(options);
   world.gate.guarded_fields = proxy::NameSet({"x-t"});
   world.gate.request_fields = "X-T: ours\r\n";
+  world.gate.body_bytes_max = 40;
+  unsigned pieces = 0;
+  world.gate.on_body = [&pieces](std::string_view offered, bool) {
+    const size_t n = offered.size();
+    switch (++pieces % 8) {
+      case 3: return proxy::Flow{n / 2};
+      case 5: return proxy::Flow{n / 3, proxy::Flow::kPause};
+      case 7: return pieces % 16 == 7 ? proxy::Flow{n / 2, proxy::Flow::kEnd} : proxy::Flow{n, proxy::Flow::kEnd, "end"};
+      default: return proxy::Flow{n};
+    }
+  };
   std::vector<Peer*> clients;
   const auto* at = data;
   const uint8_t* end = data + size;
@@ -94,8 +105,11 @@ void fuzz_proxy(const uint8_t* data, size_t size) {
       case 11: world.advance_ms(static_cast<int64_t>(n) * 500); break;
       case 12: if (app != nullptr && app->connecting && app->conn != nullptr) world.finish_connect(*app); break;
       case 13:
-        world.gate.verdict = static_cast<proxy::Verdict>(n % 3);
-        world.gate.readmit_verdict = static_cast<proxy::Verdict>(n / 3 % 3);
+        world.gate.verdict = static_cast<proxy::Verdict>(n % 4);
+        world.gate.readmit_verdict = static_cast<proxy::Verdict>(n / 4 % 4);
+        world.gate.body_verdict = static_cast<proxy::Verdict>(n / 16 % 3);
+        world.gate.drain = n / 64 % 2 != 0;
+        world.gate.listens = n < 128 ? proxy::kNothing : proxy::kAll;
         break;
       case 14:
         if (world.gate.asked > 0) world.engine().resume(world.gate.last_ticket);

@@ -278,12 +278,15 @@ Call& Pod::begin(const Ask& ask) {
   const uint32_t slot = next_slot_++;
   Call& call = *(calls_[slot] = std::make_unique<Call>());
   call.ticket = {slot, 1};
+  call.request_body = ask.body;
   std::vector<proxy::Header> fields;
   for (const auto& [name, value] : ask.headers) fields.push_back({name, value});
   proxy::RequestView view;
   view.method = ask.method;
   view.path = ask.path;
   view.headers = fields;
+  const auto size = static_cast<int64_t>(ask.body.size());
+  view.content_length = ask.content_length == -2 ? size : ask.content_length;
   sockaddr_in v4{};
   sockaddr_in6 v6{};
   if (inet_pton(AF_INET, ask.peer.c_str(), &v4.sin_addr) == 1) {
@@ -298,6 +301,10 @@ Call& Pod::begin(const Ask& ask) {
 }
 
 void Pod::decided(Call& call, proxy::Verdict verdict) {
+  if (verdict == proxy::Verdict::kBody) {
+    const bool whole = call.request_body.size() <= call.state.body_bytes_max;
+    verdict = admission->with_body(call.ticket, call.state, whole ? call.request_body : "", whole, call.denial);
+  }
   call.verdict = verdict;
   call.gone = verdict == proxy::Verdict::kDeny;
   if (!call.admitted()) return;
@@ -310,6 +317,7 @@ void Pod::pump() {
   batch.swap(resumed_);
   for (const auto& ticket : batch) {
     const auto it = calls_.find(ticket.slot);
+    if (it != calls_.end() && it->second->admitted()) it->second->resumed = true;
     if (it == calls_.end() || it->second->gone || !it->second->waits()) continue;
     Call& call = *it->second;
     ++readmits;

@@ -100,6 +100,8 @@ struct Ask {
   std::vector<std::pair<std::string, std::string>> headers = {{"X-Api-Key", kKey}};
   std::string method = "GET";
   std::string peer = "127.0.0.1";
+  std::string body{};
+  int64_t content_length = -2;  // of it; -1: it comes in chunks; -2: what it has
 };
 
 // One request. Its address is stable.
@@ -109,6 +111,8 @@ struct Call {
   proxy::Denial denial;
   proxy::Verdict verdict = proxy::Verdict::kWait;
   bool gone = false;  // settled, denied or abandoned
+  bool resumed = false;  // after a pause in its response
+  std::string request_body;
   std::string told;   // the app: the gate's fields in the head for it
 
   bool admitted() const { return verdict == proxy::Verdict::kAdmit; }

@@ -108,7 +108,6 @@ TEST(CollectedBody, WaitsForItsTenantBeforeOrAfter) {
     world.gate.verdict = before ? Verdict::kWait : Verdict::kBody;
     world.gate.readmit_verdict = before ? Verdict::kBody : Verdict::kAdmit;
     world.gate.body_verdict = before ? Verdict::kAdmit : Verdict::kWait;
-    if (before) world.gate.held = 1;  // readmit() takes it for the end of a wait
     Peer& client = *world.connect_client();
     world.send(client, post(3) + "abc");
     EXPECT_TRUE(world.apps.empty());
