@@ -136,6 +136,7 @@ class Admission final : public proxy::Gate {
                         proxy::Verdict* verdict);
   void watch(const Request& request, const Plan& plan, Reason reason, proxy::Admission& admission);
   Cover cover(Held& held, std::span<const int64_t> need, const PlanItem** short_of);
+  bool is_over(const PlanItem& item) const;
   int64_t available_to(const Held& held, size_t charge) const;
   void take_more(Held& held, size_t charge, int64_t units);
   Cover may_pass(Held& held, uint64_t bytes, const PlanItem** short_of);

@@ -164,7 +164,7 @@ Admission::Cover Admission::cover(Held& held, std::span<const int64_t> need, con
       lack -= room;
     }
     for (const PlanItem& item : plan.items) {
-      if (item.charge != i || item.purse->available() >= lack) continue;
+      if (item.charge != i || item.purse->available() >= lack || is_over(item)) continue;
       *short_of = &item;
       // What lies unspent with others is back soon.
       if (!ask_for(*item.purse, lack) && !comes_back(item, lack)) return Cover::kNo;
@@ -174,15 +174,20 @@ Admission::Cover Admission::cover(Held& held, std::span<const int64_t> need, con
   return all;
 }
 
+// Its window has ended.
+bool Admission::is_over(const PlanItem& item) const {
+  return item.end_s != 0 && (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000 >= item.end_s;
+}
+
 // What a charge may still take under the lease of its request: as much as the shortest of its purses has. Negative:
-// nothing, for that lease, or a window, is over. A charge without limits takes what it likes.
+// nothing, for that lease, or a window of the ledger's, is over. A minute that is over asks for nothing more: what comes
+// later is not of it. A charge without limits takes what it likes.
 int64_t Admission::available_to(const Held& held, size_t charge) const {
   if (held.reason != Reason::kAdmitted) return kMaxInteger;
-  const int64_t now_s = (loop_.now_ns() + wall_offset_ns_) / 1'000'000'000;
   int64_t room = kMaxInteger;
   for (const PlanItem& item : held.plan->items) {
-    if (item.charge != charge) continue;
-    if (item.purse->epoch != held.epoch || (item.end_s != 0 && now_s >= item.end_s)) return -1;
+    if (item.charge != charge || (item.purse->redis_only && is_over(item))) continue;
+    if (item.purse->epoch != held.epoch || is_over(item)) return -1;
     room = std::min(room, std::max<int64_t>(0, item.purse->available()));
   }
   return room;
@@ -194,7 +199,7 @@ void Admission::take_more(Held& held, size_t charge, int64_t units) {
   amounts.held[charge] += units;
   log_.raise(held.slot, charge, amounts.held[charge]);
   for (const PlanItem& item : held.plan->items) {
-    if (item.charge != charge) continue;
+    if (item.charge != charge || (held.reason == Reason::kAdmitted && is_over(item))) continue;
     if (held.reason == Reason::kAdmitted) {
       item.purse->spent += units;
       escrow_.spent_from(*item.purse);
@@ -463,7 +468,7 @@ bool Admission::pay(Debt& debt, bool finally) {
 bool Admission::comes_soon(const Held& held, size_t charge, int64_t lack) {
   bool soon = true;
   for (const PlanItem& item : held.plan->items) {
-    if (item.charge != charge || item.purse->available() >= lack) continue;
+    if (item.charge != charge || item.purse->available() >= lack || is_over(item)) continue;
     soon = escrow_.may_lease(*item.purse) && ask_for(*item.purse, lack) && soon;
   }
   return soon;

@@ -66,7 +66,13 @@ Plan* Admission::plan_for(Request& request, Reason* reason, std::string* detail)
       (cached->items.empty() || cached->epoch == escrow_.shard(cached->items[0].purse->shard).epoch)) [[likely]] {
     return cached;
   }
-  if (cached != nullptr) retire(std::exchange(cached, nullptr));
+  std::shared_ptr<const RouteAmounts> amounts_before;
+  std::vector<Recent> recent;
+  if (cached != nullptr) {
+    amounts_before = cached->amounts;
+    recent = cached->recent;
+    retire(std::exchange(cached, nullptr));
+  }
   if (!amounts_faults_[request.route].empty()) {
     *reason = Reason::kUnsupportedCharge;
     *detail = amounts_faults_[request.route];
@@ -80,6 +86,7 @@ Plan* Admission::plan_for(Request& request, Reason* reason, std::string* detail)
     return nullptr;
   }
   built.plan->route = request.route;
+  if (built.plan->amounts != nullptr && built.plan->amounts == amounts_before) built.plan->recent = std::move(recent);
   built.plan->policy_serial = directory_.policy_serial();
   for (auto& item : built.plan->items) {
     const auto before = allowed_before_.find(item.purse->member);

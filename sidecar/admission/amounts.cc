@@ -14,6 +14,9 @@ namespace {
 
 constexpr int64_t kSecondNs = 1'000'000'000;
 
+static_assert(tenant::kTokenKinds.size() == meter::kTokenKinds);
+constexpr int64_t kBytesPerToken = 4;  // of a request whose tokens are not told
+
 bool is_of_response_body(AmountFrom from) { return from == AmountFrom::kResponseJson || from == AmountFrom::kTokens; }
 
 // Where nothing is to be found in an answer that is none (300 to 499).
@@ -27,6 +30,8 @@ const char* to_string(Basis basis) {
   switch (basis) {
     case Basis::kMeasured:
       return "measured";
+    case Basis::kCounted:
+      return "counted";
     case Basis::kAbsent:
       return "absent";
     case Basis::kUnreadable:
@@ -82,7 +87,9 @@ Result<std::shared_ptr<const RouteAmounts>> RouteAmounts::compile(const tenant::
     if (is_of_response_body(c.from) || c.from == AmountFrom::kResponseBytes || c.from == AmountFrom::kDuration) {
       out->listens |= proxy::kAll;
     }
-    if (c.from == AmountFrom::kTokens) return fail(Errc::kInvalid, "tokens cannot be counted by this version");
+    if (!c.tokens.api.empty() && !meter::llm_api_named(c.tokens.api)) {
+      return fail(Errc::kInvalid, "the API " + c.tokens.api + " is not known to this version");
+    }
   }
   out->wants_body = !of_request.empty();
   auto request = meter::JsonPointers::compile(of_request);
@@ -108,6 +115,7 @@ void RequestAmounts::start(std::shared_ptr<const RouteAmounts> route, const prox
     if (found.count > 0) known_[i] = {true, found.count == 1 ? parse_amount(found.value) : std::nullopt};
   }
   if (route_->wants_body) request_coding_ = meter::coding_of(request.header("content-encoding"));
+  if (route_->tokens) call_ = meter::llm_call_of(request.method, request.path);
   passed.fill(-1);
 }
 
@@ -212,14 +220,30 @@ void RequestAmounts::response_head(const proxy::ResponseView& response) {
   undecodable_ = coding_ == meter::Coding::kUnknown;
   if (!undecodable_ && coding_ != meter::Coding::kIdentity) decoder_.emplace(coding_);
   if (route_->response_pointers.size() > 0) values_.emplace(route_->response_pointers, framing_);
+  if (route_->tokens) read_tokens(response, type);
+}
+
+// The API that the policy names, else that of the path.
+void RequestAmounts::read_tokens(const proxy::ResponseView& response, std::string_view type) {
+  std::optional<meter::LlmApi> api;
+  for (const auto& charge : route_->charges) {
+    if (charge.from == AmountFrom::kTokens && !charge.tokens.api.empty()) api = meter::llm_api_named(charge.tokens.api);
+  }
+  if (!api && call_) api = call_->api;
+  if (!api) return;
+  const meter::Framing framing = meter::llm_framing(*api, type);
+  streams_ = framing != meter::Framing::kWhole;
+  usage_.emplace(*api, framing);
+  for (const proxy::Header& header : response.headers) usage_->header(http1::fold_name(header.name), header.value);
 }
 
 void RequestAmounts::feed(std::string_view decoded) {
   if (values_) values_->feed(decoded);
+  if (usage_) usage_->feed(decoded);
 }
 
 void RequestAmounts::response_piece(std::string_view piece) {
-  if (undecodable_ || !values_) return;
+  if (undecodable_ || (!values_ && !usage_)) return;
   if (!decoder_) return feed(piece);
   std::array<char, 16 * 1024> out;
   size_t size = 0;
@@ -233,6 +257,35 @@ void RequestAmounts::response_end() {
   ended_ = true;
   if (decoder_ && !undecodable_) undecodable_ = decoder_->finish() != meter::Decoder::Step::kMore;
   if (values_) values_->finish();
+  if (usage_) usage_->finish();
+}
+
+// Millionths summed exactly, and rounded up once. What is not reported counts nothing.
+int64_t RequestAmounts::tokens_of(const RouteAmounts::Charge& charge, const meter::LlmUsage& usage) const {
+  __int128 sum = 0;
+  for (size_t kind = 0; kind < meter::kTokenKinds; ++kind) {
+    if (usage.counts[kind] > 0) sum += static_cast<__int128>(usage.counts[kind]) * charge.tokens.weights[kind];
+  }
+  const __int128 units = (sum + kMicrosPerUnit - 1) / kMicrosPerUnit;
+  return static_cast<int64_t>(std::min<__int128>(units, kMaxInteger));
+}
+
+// Usage as told; where input or output is not, counted: a token for four bytes of the request, and what the reader makes
+// of the answer that passed.
+meter::LlmUsage RequestAmounts::counted() const {
+  using meter::TokenKind;
+  meter::LlmUsage usage = usage_->usage();
+  const auto fill = [&usage](TokenKind kind, int64_t tokens) {
+    int64_t& count = usage.counts[static_cast<size_t>(kind)];
+    if (count < 0) count = tokens;
+  };
+  if (usage[TokenKind::kCachedInput] < 0) {
+    fill(TokenKind::kInput, (std::max<int64_t>(0, request_bytes_) + kBytesPerToken - 1) / kBytesPerToken);
+  }
+  fill(TokenKind::kOutput, 0);
+  int64_t& output = usage.counts[static_cast<size_t>(TokenKind::kOutput)];
+  if (!usage.final) output = std::max(output, usage_->estimated_output());
+  return usage;
 }
 
 bool RequestAmounts::grows(size_t i) const {
@@ -262,6 +315,8 @@ int64_t RequestAmounts::so_far(size_t i, uint64_t bytes, int64_t elapsed_ns) {
       return known.units.value_or(-1);
     }
     case AmountFrom::kTokens:
+      if (!usage_ || usage_->events() == 0) return -1;
+      return tokens_of(charge, counted());
     case AmountFrom::kRequestBytes:
       break;
   }
@@ -299,8 +354,15 @@ Amount RequestAmounts::final(size_t i, const proxy::Outcome& outcome, bool partl
       read_value(value, &known);
       return told(known);
     }
-    case AmountFrom::kTokens:
-      break;
+    case AmountFrom::kTokens: {
+      if (!usage_) return missing(i);
+      const meter::LlmUsage usage = usage_->usage();
+      if (partly) return passed[i] >= 0 ? Amount{passed[i], Basis::kCounted} : missing(i);
+      if (undecodable_ || usage.unreadable) return {estimates_[i], Basis::kUnreadable};
+      if (usage.reported()) return {tokens_of(charge, usage), Basis::kMeasured};
+      if (usage_->events() > 0 && framing_ != meter::Framing::kWhole) return {tokens_of(charge, counted()), Basis::kCounted};
+      return missing(i);
+    }
   }
   return missing(i);
 }

@@ -20,6 +20,7 @@
 #include "sidecar/meter/decoder.h"
 #include "sidecar/meter/event_reader.h"
 #include "sidecar/meter/json_pointers.h"
+#include "sidecar/meter/llm_usage.h"
 #include "sidecar/meter/value_reader.h"
 #include "sidecar/proxy/gate.h"
 
@@ -28,6 +29,7 @@ namespace tallygate::sidecar {
 // What an amount that was charged rests on.
 enum class Basis : uint8_t {
   kMeasured,
+  kCounted,     // of tokens that the answer did not tell: counted by what passed (RequestAmounts::counted)
   kAbsent,      // it was not there, or not yet when the client left: the estimate
   kUnreadable,  // it was there, and no amount: negative, no number, beyond 2^53 − 1, cut off: the estimate
   kNotCharged,  // nothing to charge: a failure of the app's, or an answer of 300 to 499 without it
@@ -127,7 +129,10 @@ class RequestAmounts {
   };
   void read_value(const meter::ValueReader::Value& value, Known* known);
   void feed(std::string_view decoded);
+  void read_tokens(const proxy::ResponseView& response, std::string_view type);
   Amount missing(size_t charge) const;
+  int64_t tokens_of(const RouteAmounts::Charge& charge, const meter::LlmUsage& usage) const;
+  meter::LlmUsage counted() const;
 
   std::shared_ptr<const RouteAmounts> route_;
   std::array<Known, kMaxCharges> known_{};   // RequestHeader, ResponseHeader, RequestJSON
@@ -138,7 +143,9 @@ class RequestAmounts {
   meter::Coding request_coding_ = meter::Coding::kIdentity, coding_ = meter::Coding::kIdentity;
   meter::Framing framing_ = meter::Framing::kWhole;
   int status_ = 0;
+  std::optional<meter::LlmCall> call_;
   std::optional<meter::ValueReader> values_;
+  std::optional<meter::LlmUsageReader> usage_;
   std::optional<meter::Decoder> decoder_;
   bool undecodable_ = false, ended_ = false;
   bool streams_ = false;  // an LLM's answer in a framing of its own

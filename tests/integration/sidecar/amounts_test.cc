@@ -444,6 +444,31 @@ TEST(Streams, AreBilledToTheLastSliceByWhoeverComesAfter) {
   EXPECT_LE(booked(world), 450);
 }
 
+// Minutes live in Redis alone and ask for nothing once they are over; the month is held on.
+TEST(Streams, GoOnWhereTheirMinuteIsOverAndTheMonthIsNot) {
+  World world;
+  world.policy.default_route.charges = {bytes(10, 10)};
+  world.policy.streaming.on_exhausted = tenant::OnExhausted::kClose;
+  world.ready(300, 300);
+  auto t = world.tenant(300);
+  t.limits.push_back(world.limit("minute", 100));
+  t.limits.back().window = tenant::WindowKind::kMinute;
+  world.op.put(t);
+  world.pass_s(60 - world.clock.wall_s() % 60);
+  Pod& pod = world.pod();
+  Call& call = world.ask(pod);
+  Answer answer(world, pod, call);
+  answer.head(200, {});
+  EXPECT_TRUE(answer.piece(std::string(90, 'x')));
+  world.pass_s(60);
+  world.run_ms(60);
+  EXPECT_TRUE(answer.piece(std::string(150, 'x')));
+  EXPECT_FALSE(answer.piece(std::string(150, 'x')));
+  EXPECT_EQ(answer.passed().size(), 300u);
+  EXPECT_TRUE(world.until([&] { return booked(world) == 300; })) << booked(world);
+  EXPECT_EQ(counted(pod).overshoot_units.load(), 0u);
+}
+
 TEST(Streams, InShadowNothingIsEndedAndNothingHeld) {
   World world;
   world.policy.enforcement = tenant::Enforcement::kShadow;
@@ -455,6 +480,87 @@ TEST(Streams, InShadowNothingIsEndedAndNothingHeld) {
   EXPECT_TRUE(answer.piece(std::string(160, 'x'), true));
   answer.settle();
   EXPECT_TRUE(world.until([&] { return world.op.booked(kTenant, world.bucket(), 0) == 160; })) << booked(world);
+}
+
+// --- Tokens -----------------------------------------------------------------------------------------------------
+
+tenant::Charge tokens(const std::string& api, std::vector<int64_t> weights = {}) {
+  tenant::Charge c = amount(AmountFrom::kTokens, 100);
+  c.tokens.api = api;
+  for (size_t i = 0; i < tenant::kTokenOnlyKinds; ++i) {
+    c.tokens.weights[i] = weights.empty() ? 1'000'000 : i < weights.size() ? weights[i] : 0;
+  }
+  return c;
+}
+
+constexpr std::string_view kUsage =
+    R"("usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4}})";
+
+TEST(Tokens, AreWeighedByKindAndRoundedUpOnce) {
+  World world;
+  // input, cachedInput, cacheWrite5m, cacheWrite1h, output
+  Pod& pod = begin_with(world, 10'000, tokens("", {1'000'000, 100'000, 0, 0, 4'000'000}));
+  Ask what;
+  what.method = "POST";
+  what.path = "/v1/chat/completions";
+  Call& call = world.ask(pod, what);
+  Answer answer(world, pod, call);
+  answer.head(200, of_type("application/json"));
+  answer.piece(R"({"choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":99999}"}}],)");
+  answer.piece(std::string(kUsage) + "}", true);
+  answer.settle();
+  EXPECT_TRUE(world.until([&] { return booked(world) == 27; })) << "6 + 0.4 + 20: " << booked(world);
+  EXPECT_EQ(counted(pod).requests[static_cast<size_t>(Basis::kMeasured)].load(), 1u);
+}
+
+TEST(Tokens, OfAStreamAreItsLastWordElseWhatPassedIsCounted) {
+  for (const bool told : {true, false}) {
+    World world;
+    Pod& pod = begin_with(world, 10'000, tokens("OpenAIChat"));
+    Ask what;
+    what.body = std::string(40, ' ');
+    Call& call = world.ask(pod, what);
+    Answer answer(world, pod, call);
+    answer.head(200, of_type("text/event-stream"));
+    for (int i = 0; i < 5; ++i) answer.piece("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"}}]}\n\n");
+    if (told) answer.piece("data: {\"choices\":[]," + std::string(kUsage) + "}\n\n");
+    answer.piece("data: [DONE]\n\n", true);
+    answer.settle();
+    EXPECT_TRUE(world.until([&] { return booked(world) == 15; })) << told << ": " << booked(world);
+    EXPECT_EQ(counted(pod).requests[static_cast<size_t>(told ? Basis::kMeasured : Basis::kCounted)].load(), 1u);
+  }
+}
+
+TEST(Tokens, WithoutAnApiThatIsKnownTheEstimateIsCharged) {
+  World world;
+  Pod& pod = begin_with(world, 10'000, tokens(""));
+  Call& call = world.ask(pod, {"/v1/parrot"});
+  Answer answer(world, pod, call);
+  answer.head(200, of_type("application/json"));
+  answer.piece("{" + std::string(kUsage) + "}", true);
+  answer.settle();
+  EXPECT_TRUE(world.until([&] { return booked(world) == 100; })) << booked(world);
+}
+
+// An answer is cut off where its tokens are used up, and pays for those that passed.
+TEST(Tokens, AStreamEndsWhereTheyAreUsedUp) {
+  World world;
+  tenant::Charge c = tokens("OpenAIChat");
+  c.estimate.fallback = 10;
+  Pod& pod = begin_with(world, 60, c, {tenant::OnExhausted::kErrorEvent, {}});
+  Call& call = world.ask(pod);
+  Answer answer(world, pod, call);
+  answer.head(200, of_type("text/event-stream"));
+  int sent = 0;
+  while (sent < 200 && !answer.cut()) {
+    ++sent;
+    answer.piece("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"}}]}\n\n");
+  }
+  ASSERT_TRUE(answer.cut());
+  EXPECT_EQ(sent, 61);
+  EXPECT_TRUE(answer.tail().starts_with("event: error\n"));
+  EXPECT_TRUE(world.until([&] { return booked(world) == 60; })) << booked(world);
+  EXPECT_EQ(counted(pod).overshoot_units.load(), 0u);
 }
 
 }  // namespace

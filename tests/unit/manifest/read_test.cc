@@ -80,6 +80,15 @@ TEST(Read, WhatIsNotInForceIsWarnedOfOnceAFeature) {
   EXPECT_EQ(accepted.warnings.size(), 7u);
 }
 
+TEST(Read, TheExampleOfAnLlmIsAcceptedAsAWhole) {
+  std::ifstream in("examples/llm/llm.yaml");
+  std::stringstream text;
+  text << in.rdbuf();
+  const Accepted accepted = accept({}, {read_manifest("llm.yaml", text.str())});
+  EXPECT_EQ(all_of(accepted.faults), "");
+  EXPECT_EQ(accepted.warnings.size(), 0u);
+}
+
 // It goes to the log, and to /health.
 TEST(Read, AKeyInPlaceOfItsHashIsNotQuoted) {
   for (const std::string written :
