@@ -63,6 +63,7 @@ void Admission::begin_amounts(Request& request, proxy::Admission& admission) {
   made->ticket = request.ticket;
   amounts_.emplace(made.get(), std::move(made));
   choose_encodings(*route, *request.view, admission);
+  if (request.amounts->may_ask_usage()) admission.accept_encoding = "identity";
 }
 
 void Admission::drop_amounts(RequestAmounts* amounts) {
@@ -86,14 +87,19 @@ Verdict Admission::with_body(proxy::Ticket ticket, proxy::Admission& admission, 
   if (!recall(ticket, request, admission, denial, &verdict)) return verdict;
   request.deadline_ns = 0;  // it waited for nobody but itself
   const RouteAmounts& amounts = request.amounts->route();
-  if (!whole && amounts.bodies.refuse_larger) {
+  if (!whole && amounts.wants_body && amounts.bodies.refuse_larger) {
     const std::string detail = "the charge is read from the body, of which at most " +
                                std::to_string(amounts.bodies.bytes_max) + " bytes are read";
     return refuse(request, Reason::kBodyTooLarge, detail, admission, denial);
   }
   const std::string_view fault = request.amounts->read_body(body, whole);
   if (!fault.empty()) return refuse(request, Reason::kAmbiguousBody, fault, admission, denial);
-  return decide_again(request, admission, denial);
+  verdict = decide_again(request, admission, denial);
+  // Where nobody listens to the response, nothing is asked for that would have to be taken out of it.
+  if (verdict == Verdict::kWait || (verdict == Verdict::kAdmit && hold(admission).plan != nullptr)) {
+    admission.body_instead = hold(admission).amounts->edited_body();
+  }
+  return verdict;
 }
 
 // False: `verdict` says why it goes no further.
@@ -243,8 +249,10 @@ void Admission::note_passed(Held& held, size_t bytes) {
 Flow Admission::response_body(proxy::Admission& admission, std::string_view offered, bool last) {
   Held& held = hold(admission);
   if (held.amounts == nullptr || held.plan == nullptr) return {offered.size()};
-  if (held.amounts->passage.events) return pass_events(held, offered, last);
-  return pass_bytes(held, offered, last);
+  Flow flow = held.amounts->passage.events ? pass_events(held, offered, last) : pass_bytes(held, offered, last);
+  const bool ends = flow.next == Flow::kEnd || (last && flow.next == Flow::kGoOn);
+  flow.instead = held.amounts->filtered(offered.substr(0, ends && flow.next == Flow::kGoOn ? offered.size() : flow.pass), ends);
+  return flow;
 }
 
 // Piece by piece, wherever they end.

@@ -103,6 +103,18 @@ Result<std::shared_ptr<const RouteAmounts>> RouteAmounts::compile(const tenant::
   return std::shared_ptr<const RouteAmounts>(std::move(out));
 }
 
+namespace {
+
+// By whom it matters to that not a byte of the body changes.
+bool is_signed(const proxy::RequestView& request) {
+  for (const char* name : {"signature", "signature-input", "content-digest", "digest", "content-md5", "x-amz-content-sha256"}) {
+    if (request.header(name).data() != nullptr) return true;
+  }
+  return request.header("authorization").starts_with("AWS4-");
+}
+
+}  // namespace
+
 // --- The request ------------------------------------------------------------------------------------------------
 
 void RequestAmounts::start(std::shared_ptr<const RouteAmounts> route, const proxy::RequestView& request) {
@@ -114,8 +126,10 @@ void RequestAmounts::start(std::shared_ptr<const RouteAmounts> route, const prox
     // Of two an app may take either.
     if (found.count > 0) known_[i] = {true, found.count == 1 ? parse_amount(found.value) : std::nullopt};
   }
-  if (route_->wants_body) request_coding_ = meter::coding_of(request.header("content-encoding"));
+  request_coding_ = meter::coding_of(request.header("content-encoding"));
   if (route_->tokens) call_ = meter::llm_call_of(request.method, request.path);
+  asks_usage_ = route_->tokens && request.method == "POST" && api() == meter::LlmApi::kOpenAiChat &&
+                request_coding_ == meter::Coding::kIdentity && !is_signed(request);
   passed.fill(-1);
 }
 
@@ -128,9 +142,33 @@ void RequestAmounts::read_value(const meter::ValueReader::Value& value, Known* k
   known->units = number && !value.cut ? parse_amount(value.text) : std::nullopt;
 }
 
+// A body in which that cannot be told is left as it is: what its stream does not tell is counted.
+void RequestAmounts::ask_usage(std::string_view body) {
+  const auto edit = meter::ask_for_usage(body);
+  if (!edit || !edit->remove_chunk()) return;
+  filter_.emplace();
+  if (edit->insert.empty()) return;
+  edited_.emplace(body);
+  edit->apply(&*edited_);
+}
+
+std::string_view RequestAmounts::filtered(std::string_view passing, bool end) {
+  if (!filter_) return {};
+  filtered_.clear();
+  for (std::string_view rest = passing; !rest.empty();) {
+    const std::string_view passes = filter_->next(rest);
+    if (passes.empty()) break;
+    filtered_.append(passes);
+  }
+  if (end) filtered_.append(filter_->finish());
+  return filtered_;
+}
+
 std::string_view RequestAmounts::read_body(std::string_view body, bool whole) {
   body_read_ = true;
   if (!whole) return {};
+  if (asks_usage_) ask_usage(body);
+  if (!route_->wants_body) return {};
   std::string decoded;
   if (request_coding_ == meter::Coding::kUnknown) {
     return route_->reads_request ? "the body's Content-Encoding is none that can be read here" : "";
@@ -208,6 +246,7 @@ void RequestAmounts::response_head(const proxy::ResponseView& response) {
   }
   coding_ = meter::coding_of(coding);
   framing_ = meter::framing_of(type);
+  if (framing_ != meter::Framing::kSse || coding_ != meter::Coding::kIdentity || !response.may_grow) filter_.reset();
   for (size_t i = 0; i < route_->charges.size(); ++i) {
     if (route_->charges[i].from != AmountFrom::kResponseHeader) continue;
     size_t count = 0;
@@ -224,16 +263,19 @@ void RequestAmounts::response_head(const proxy::ResponseView& response) {
 }
 
 // The API that the policy names, else that of the path.
-void RequestAmounts::read_tokens(const proxy::ResponseView& response, std::string_view type) {
-  std::optional<meter::LlmApi> api;
+std::optional<meter::LlmApi> RequestAmounts::api() const {
   for (const auto& charge : route_->charges) {
-    if (charge.from == AmountFrom::kTokens && !charge.tokens.api.empty()) api = meter::llm_api_named(charge.tokens.api);
+    if (charge.from == AmountFrom::kTokens && !charge.tokens.api.empty()) return meter::llm_api_named(charge.tokens.api);
   }
-  if (!api && call_) api = call_->api;
-  if (!api) return;
-  const meter::Framing framing = meter::llm_framing(*api, type);
+  return call_ ? std::optional(call_->api) : std::nullopt;
+}
+
+void RequestAmounts::read_tokens(const proxy::ResponseView& response, std::string_view type) {
+  const auto of = api();
+  if (!of) return;
+  const meter::Framing framing = meter::llm_framing(*of, type);
   streams_ = framing != meter::Framing::kWhole;
-  usage_.emplace(*api, framing);
+  usage_.emplace(*of, framing);
   for (const proxy::Header& header : response.headers) usage_->header(http1::fold_name(header.name), header.value);
 }
 

@@ -21,6 +21,7 @@
 #include "sidecar/meter/event_reader.h"
 #include "sidecar/meter/json_pointers.h"
 #include "sidecar/meter/llm_usage.h"
+#include "sidecar/meter/usage_chunk.h"
 #include "sidecar/meter/value_reader.h"
 #include "sidecar/proxy/gate.h"
 
@@ -79,7 +80,10 @@ class RequestAmounts {
   const RouteAmounts& route() const { return *route_; }
   bool same_route(const std::shared_ptr<const RouteAmounts>& other) const { return route_ == other; }
 
-  bool needs_body() const { return route_->wants_body && !body_read_; }
+  bool needs_body() const { return (route_->wants_body || asks_usage_) && !body_read_; }
+  // Whether the request may be made to ask for its stream's usage; what the app gets then, or null.
+  bool may_ask_usage() const { return asks_usage_; }
+  const std::string* edited_body() const { return edited_ ? &*edited_ : nullptr; }
   // What is wrong with it, for people; empty: nothing. Not `whole`: it is larger than what is read.
   std::string_view read_body(std::string_view body, bool whole);
 
@@ -98,6 +102,8 @@ class RequestAmounts {
 
   // Whether the amount grows while the response passes: what comes next may be withheld.
   bool grows(size_t charge) const;
+  // What the client gets of bytes that pass, where a chunk that it did not ask for is taken out; data() == nullptr: those.
+  std::string_view filtered(std::string_view passing, bool end);
   bool ended() const { return ended_; }
   bool response_is_coded() const { return coding_ != meter::Coding::kIdentity; }
   meter::Framing framing() const { return framing_; }
@@ -127,7 +133,9 @@ class RequestAmounts {
     bool there = false;
     std::optional<int64_t> units;
   };
+  void ask_usage(std::string_view body);
   void read_value(const meter::ValueReader::Value& value, Known* known);
+  std::optional<meter::LlmApi> api() const;
   void feed(std::string_view decoded);
   void read_tokens(const proxy::ResponseView& response, std::string_view type);
   Amount missing(size_t charge) const;
@@ -147,6 +155,10 @@ class RequestAmounts {
   std::optional<meter::ValueReader> values_;
   std::optional<meter::LlmUsageReader> usage_;
   std::optional<meter::Decoder> decoder_;
+  bool asks_usage_ = false;  // of OpenAI's chat, and nobody has signed it
+  std::optional<std::string> edited_;
+  std::optional<meter::UsageChunkFilter> filter_;
+  std::string filtered_;
   bool undecodable_ = false, ended_ = false;
   bool streams_ = false;  // an LLM's answer in a framing of its own
 };

@@ -121,6 +121,7 @@ class Engine {
   size_t collect_request_body(Client& client, const char* data, size_t size);
   void refuse_collecting(Client& client, Reason reason, std::string_view detail);
   void end_collecting(Client& client, bool whole);
+  void replace_collected(Client& client, std::string_view body);
   void begin_waiting(Client& client);
   void decided(Client& client, Verdict verdict);
   void add_collected(Client& client);

@@ -64,11 +64,32 @@ void Engine::refuse_collecting(Client& client, Reason reason, std::string_view d
 void Engine::end_collecting(Client& client, bool whole) {
   wheel_.clear(client);
   if (denial_.status != 0) denial_.clear();
+  client.admission.body_instead = nullptr;
   const Verdict verdict =
       gate_.with_body(client.ticket(), client.admission, client.watched->body, whole, denial_);
   TG_ASSERT(verdict != Verdict::kBody);
+  if (whole && verdict != Verdict::kDeny && client.admission.body_instead != nullptr) {
+    replace_collected(client, *client.admission.body_instead);
+  }
   if (verdict == Verdict::kWait) return begin_waiting(client);
   decided(client, verdict);
+}
+
+// Its length is what the head in the client's block ends with.
+void Engine::replace_collected(Client& client, std::string_view body) {
+  std::string& collected = client.watched->body;
+  collected_bytes_ -= collected.size();
+  collected.assign(body);
+  counters_.collected_bytes.set(collected_bytes_ += body.size());
+  if (client.chunk_request) return;
+  RequestBlock& block = *client.block;
+  constexpr std::string_view kName = "Content-Length: ";
+  const size_t at = std::string_view(block.data(), block.size).rfind(kName);
+  if (at == std::string_view::npos) return;  // there was no body
+  Out out{block.data() + at + kName.size()};
+  out.put_number(body.size());
+  out.put("\r\n");
+  block.size = static_cast<size_t>(out.at - block.data());
 }
 
 // The head is in the client's block.

@@ -38,9 +38,11 @@ bool Engine::offer(Client& client, const char* data, size_t size, bool last, Gat
   const Flow flow = gate_.response_body(client.admission, offered, last);
   const bool all = last && flow.next == Flow::kGoOn;
   const size_t pass = all ? offered.size() : std::min(flow.pass, offered.size());
-  gather.add_payload(offered.data(), pass);
+  const bool other = flow.instead.data() != nullptr && watched.may_grow;
+  const std::string_view sent = other ? flow.instead : offered.substr(0, pass);
+  gather.add_payload(sent.data(), sent.size());
+  if (kept || other) send_watched(client, gather, true);
   if (kept) {
-    send_watched(client, gather, true);
     watched.kept.consume(pass);
   } else if (flow.next != Flow::kEnd) {
     watched.kept.append(offered.data() + pass, offered.size() - pass);

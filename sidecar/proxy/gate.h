@@ -94,6 +94,9 @@ struct Flow {
   // With kEnd: what the client gets behind that, in front of a regular end; to be valid until the next call. data() ==
   // nullptr: the client's connection is cut, as where an app dies. Where ResponseView::may_grow was false it always is.
   std::string_view tail{};
+  // What the client gets in place of the bytes that pass; as valid as `tail`. data() == nullptr: those. Not where
+  // ResponseView::may_grow was false.
+  std::string_view instead{};
 };
 
 // What of an admitted request a gate wants to hear of. Nothing costs nothing.
@@ -109,6 +112,8 @@ struct Admission {
   // Likewise: what the app is told of the encodings that the client takes. data() == nullptr: as it came; empty: nothing.
   std::string_view accept_encoding{};
   size_t body_bytes_max = 0;    // with kBody
+  // Set by with_body(), of a whole body: what the app gets in its place. Read when it returns, and not again.
+  const std::string* body_instead = nullptr;
   uint8_t listens = kNothing;  // Listens; looked at once the request is admitted
 };
 

@@ -68,6 +68,7 @@ class ScriptedGate final : public proxy::Gate {
     broken |= admission.state[0] != std::byte{42} || held == 0;
     bodies.emplace_back(body);
     bodies_whole.push_back(whole);
+    if (!body_instead.empty()) admission.body_instead = &body_instead;
     if (body_verdict == proxy::Verdict::kDeny) denial = denial_to_give;
     if (body_verdict == proxy::Verdict::kAdmit) ++open;
     if (body_verdict != proxy::Verdict::kWait) --held;
@@ -116,6 +117,7 @@ class ScriptedGate final : public proxy::Gate {
   size_t body_bytes_max = 1000;
   uint8_t listens = proxy::kNothing;
   std::string_view accept_encoding{};
+  std::string body_instead;  // empty: as it came
   bool drain = false;
   std::vector<std::string> bodies, heads;
   std::vector<bool> bodies_whole;

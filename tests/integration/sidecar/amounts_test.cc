@@ -45,7 +45,7 @@ class Answer {
     if ((call_.state.listens & proxy::kResponseBody) == 0) return pass(kept_.size());
     while (true) {
       const Flow flow = pod_.admission->response_body(call_.state, kept_, last);
-      pass(last && flow.next == Flow::kGoOn ? kept_.size() : flow.pass);
+      pass(last && flow.next == Flow::kGoOn ? kept_.size() : flow.pass, flow.instead);
       if (flow.next == Flow::kEnd) {
         tail_ = flow.tail;
         cut_ = true;
@@ -74,8 +74,8 @@ class Answer {
   int pauses() const { return pauses_; }
 
  private:
-  bool pass(size_t bytes) {
-    passed_ += kept_.substr(0, bytes);
+  bool pass(size_t bytes, std::string_view instead = {}) {
+    passed_ += instead.data() != nullptr ? instead : std::string_view(kept_).substr(0, bytes);
     kept_.erase(0, bytes);
     return true;
   }
@@ -528,6 +528,35 @@ TEST(Tokens, OfAStreamAreItsLastWordElseWhatPassedIsCounted) {
     answer.settle();
     EXPECT_TRUE(world.until([&] { return booked(world) == 15; })) << told << ": " << booked(world);
     EXPECT_EQ(counted(pod).requests[static_cast<size_t>(told ? Basis::kMeasured : Basis::kCounted)].load(), 1u);
+  }
+}
+
+// OpenAI tells a stream's usage where it is asked to: it is, and the client does not see it who did not ask.
+TEST(Tokens, AStreamIsAskedForItsUsage) {
+  for (const bool client_asks : {false, true}) {
+    World world;
+    Pod& pod = begin_with(world, 10'000, tokens(""));
+    Ask what;
+    what.method = "POST";
+    what.path = "/v1/chat/completions";
+    what.body = client_asks ? R"({"stream":true,"stream_options":{"include_usage":true}})" : R"({"stream":true})";
+    Call& call = world.ask(pod, what);
+    ASSERT_TRUE(call.admitted());
+    const auto sent = nlohmann::json::parse(call.request_body);
+    EXPECT_EQ(sent["stream_options"]["include_usage"], true);
+    EXPECT_EQ(call.state.accept_encoding, "identity");
+    Answer answer(world, pod, call);
+    answer.head(200, of_type("text/event-stream"));
+    const std::string word = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"}}]}\n\n";
+    const std::string usage = "data: {\"choices\":[]," + std::string(kUsage) + "}\n\n";
+    answer.piece(word);
+    answer.piece(usage.substr(0, 30));
+    answer.piece(usage.substr(30));
+    answer.piece("data: [DONE]\n\n", true);
+    answer.settle();
+    EXPECT_EQ(answer.passed(), word + (client_asks ? usage : "") + "data: [DONE]\n\n");
+    EXPECT_TRUE(world.until([&] { return booked(world) == 15; })) << booked(world);
+    EXPECT_EQ(counted(pod).requests[static_cast<size_t>(Basis::kMeasured)].load(), 1u);
   }
 }
 

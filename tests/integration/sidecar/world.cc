@@ -304,6 +304,7 @@ void Pod::decided(Call& call, proxy::Verdict verdict) {
   if (verdict == proxy::Verdict::kBody) {
     const bool whole = call.request_body.size() <= call.state.body_bytes_max;
     verdict = admission->with_body(call.ticket, call.state, whole ? call.request_body : "", whole, call.denial);
+    if (call.state.body_instead != nullptr) call.request_body = *call.state.body_instead;
   }
   call.verdict = verdict;
   call.gone = verdict == proxy::Verdict::kDeny;

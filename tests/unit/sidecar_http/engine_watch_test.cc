@@ -122,6 +122,22 @@ TEST(CollectedBody, WaitsForItsTenantBeforeOrAfter) {
   }
 }
 
+TEST(CollectedBody, AnotherMayGoInItsPlace) {
+  MemoryWorld world;
+  world.gate.verdict = Verdict::kBody;
+  world.gate.body_instead = "abcdefghijkl";
+  world.gate.request_fields = "X-Told: yes\r\n";
+  Peer& client = *world.connect_client();
+  world.send(client, post(3) + "abc");
+  const std::string sent = world.app().take();
+  EXPECT_NE(sent.find("\r\nContent-Length: 12\r\n"), sent.npos) << sent;
+  EXPECT_EQ(sent.find("Content-Length: 3"), sent.npos);
+  EXPECT_TRUE(sent.ends_with("X-Told: yes\r\n\r\nabcdefghijkl")) << sent;
+  world.send(world.app(), kOk);
+  world.send(client, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk("abc") + std::string(kLastChunk));
+  EXPECT_TRUE(world.app().take().ends_with("\r\n\r\nc\r\nabcdefghijkl\r\n0\r\n\r\n"));
+}
+
 TEST(CollectedBody, IsSentAgainWhereAPooledConnectionWasClosed) {
   MemoryWorld world;
   Peer& client = *world.connect_client();
@@ -273,6 +289,22 @@ TEST(WatchedResponse, APauseInItsLastPieceAndOneOfALength) {
     EXPECT_EQ(read_strict(client.take(), true).body, "hi") << response;
     EXPECT_EQ(world.gate.outcomes.at(0).end, End::kCompleted);
   }
+}
+
+TEST(WatchedResponse, OtherBytesMayGoInPlaceOfWhatPasses) {
+  MemoryWorld world;
+  std::string mine;
+  world.gate.listens = proxy::kAll;
+  world.gate.on_body = [&](std::string_view offered, bool) {
+    mine = offered == "two" ? "" : "<" + std::string(offered) + ">";
+    Flow flow{offered.size()};
+    flow.instead = mine;
+    return flow;
+  };
+  Peer& client = *world.connect_client();
+  world.send(client, kGet);
+  world.send(world.app(), std::string(kStream) + chunk("one") + chunk("two") + chunk("three") + std::string(kLastChunk));
+  EXPECT_EQ(read_strict(client.take(), true).body, "<one><three><>");
 }
 
 TEST(CutResponse, EndsWellFormedBehindTheGatesLastWord) {
