@@ -114,7 +114,8 @@ void LlmUsageReader::State::scan(std::string_view data) {
 // The model is read from the first event; after that an event without usage or error has nothing new. Such a one is not
 // read, and where it was read all the same, since it came in pieces, it changes nothing.
 bool LlmUsageReader::State::skips() const {
-  return reader.framing() == Framing::kSse && api != LlmApi::kGemini && !told.model.empty();
+  const bool alike = api == LlmApi::kOpenAiChat || api == LlmApi::kOpenAiResponses || api == LlmApi::kAnthropicMessages;
+  return alike && reader.framing() == Framing::kSse && !told.model.empty();
 }
 
 void LlmUsageReader::State::end_event() {
