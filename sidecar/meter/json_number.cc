@@ -11,7 +11,14 @@ constexpr int64_t kExponentMax = 1'000'000;  // past it, a number is nothing or 
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-// value = digits × 10^exponent, without zeros at either end of the digits; no digits: zero.
+// Digits alone, fewer than could overflow.
+bool is_plain(std::string_view number) {
+  if (number.empty() || number.size() > 18 || (number[0] == '0' && number.size() > 1)) return false;
+  return std::all_of(number.begin(), number.end(), is_digit);
+}
+
+// value = digits × 10^exponent, without zeros at either end of the digits; no
+// digits: zero.
 struct Parts {
   bool negative = false;
   std::string digits;
@@ -93,6 +100,11 @@ Result<int64_t> scaled_up(std::string_view number, int decimals) {
 }
 
 Result<int64_t> exact_integer(std::string_view number) {
+  if (is_plain(number)) {  // as nearly all are
+    int64_t value = 0;
+    for (const char c : number) value = value * 10 + (c - '0');
+    return value;
+  }
   Parts parts;
   if (!parse(number, &parts)) return fail(Errc::kInvalid, "it is no number");
   if (!parts.digits.empty() && parts.exponent < 0) return fail(Errc::kInvalid, "it is no integer");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <utility>
 
 #include "core/result.h"
@@ -10,7 +11,8 @@
 namespace tallygate::meter {
 namespace {
 
-// The states of a number, and which follows a digit zero, another digit, a point, an e, a plus, a minus.
+// The states of a number, and which follows a digit zero, another digit, a
+// point, an e, a plus, a minus.
 enum NumberState : uint8_t { kMinus, kZero, kInteger, kPoint, kFraction, kE, kSign, kExponent, kStop };
 constexpr uint8_t kNumberNext[8][6] = {
     {kZero, kInteger, kStop, kStop, kStop, kStop},       // kMinus
@@ -40,6 +42,55 @@ bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; 
 
 std::string_view text_of(JsonKind literal) {
   return literal == JsonKind::kTrue ? "true" : literal == JsonKind::kFalse ? "false" : "null";
+}
+
+// How much skip() looks ahead without asking: the longest literal, and a byte
+// behind it.
+constexpr ptrdiff_t kLookAhead = 6;
+
+// The quote that ends a string whose text begins at `p`. Null where it is not
+// in the piece, or an escape takes reading.
+inline const char* simple_string_end(const char* p, const char* end) {
+  for (;;) {
+    p = plain_text_end(p, end);
+    if (p == end) return nullptr;
+    if (*p == '"') return p;
+    if (*p != '\\' || end - p < 2 || std::string_view("\"\\/bfnrt").find(p[1]) == std::string_view::npos)
+      return nullptr;
+    p += 2;
+  }
+}
+
+// Behind a number without an exponent. Null: it is another, or not whole in the
+// piece.
+inline const char* simple_number_end(const char* p, const char* end) {
+  const auto digits = [&] {
+    const char* from = p;
+    while (p < end && *p >= '0' && *p <= '9') ++p;
+    return p - from;
+  };
+  if (*p == '-') ++p;
+  const bool zero = p < end && *p == '0';
+  const auto whole = digits();
+  if (whole == 0 || (zero && whole > 1) || p == end) return nullptr;
+  if (*p == '.') {
+    ++p;
+    if (digits() == 0 || p == end) return nullptr;
+  }
+  return *p == 'e' || *p == 'E' ? nullptr : p;
+}
+
+// Behind a string, a number or a literal at `p`, where kLookAhead bytes are;
+// null as above.
+inline const char* simple_scalar_end(const char* p, const char* end) {
+  if (*p == '"') {
+    const char* quote = simple_string_end(p + 1, end);
+    return quote == nullptr ? nullptr : quote + 1;
+  }
+  if (*p == 't') return std::memcmp(p, "true", 4) == 0 ? p + 4 : nullptr;
+  if (*p == 'f') return std::memcmp(p, "false", 5) == 0 ? p + 5 : nullptr;
+  if (*p == 'n') return std::memcmp(p, "null", 4) == 0 ? p + 4 : nullptr;
+  return simple_number_end(p, end);
 }
 
 }  // namespace
@@ -103,9 +154,14 @@ JsonValue JsonScanner::value(size_t pointer) const {
   return value;
 }
 
-// Reads until the piece ends, or to the byte that cannot stand where it does: then state_ says so.
+// Reads until the piece ends, or to the byte that cannot stand where it does:
+// then state_ says so.
 const char* JsonScanner::run(const char* p, const char* end) {
   while (p < end && state_ <= State::kDone) {
+    if (watched_ < depth_ && at_ >= At::kValue && at_ <= At::kAfter) {
+      const char* from = std::exchange(p, skip(p, end));
+      if (p != from) continue;
+    }
     switch (at_) {
       case At::kString:
         p = in_string(p, end);
@@ -135,7 +191,89 @@ const char* JsonScanner::run(const char* p, const char* end) {
   return p;
 }
 
-// One that is no space, between the parts of a container, or where a value begins.
+// Inside a container that no pointer goes into: the same grammar, for tokens
+// that are whole in the piece and of the usual kind. Returns where one begins
+// that is not, or where the container has ended, for the others to go on from.
+const char* JsonScanner::skip(const char* p, const char* end) {
+  const auto stop = [this](At at, const char* where) {
+    at_ = at;
+    return where;
+  };
+  next_ = JsonPointers::kNone;
+  if (at_ == At::kValue) goto value;
+  if (at_ == At::kFirstElement) goto first_element;
+  if (at_ == At::kFirstKey) goto first_key;
+  if (at_ == At::kKey) goto key;
+  if (at_ != At::kAfter) return p;
+after:
+  if (end - p < kLookAhead) return stop(At::kAfter, p);
+  if (*p == ',') {
+    ++p;
+    if (in_object()) goto key;
+    goto value;
+  }
+  if (*p == '}' || *p == ']') {
+    if (*p != (in_object() ? '}' : ']')) return stop(At::kAfter, p);
+    ++p;
+    if (--depth_ == watched_) return stop(At::kAfter, p);
+    goto after;
+  }
+  if (!is_space(*p)) return stop(At::kAfter, p);
+  ++p;
+  goto after;
+first_key:
+  if (end - p < kLookAhead) return stop(At::kFirstKey, p);
+  if (*p == '}') goto after;
+  if (is_space(*p)) {
+    ++p;
+    goto first_key;
+  }
+key:
+  if (end - p < kLookAhead) return stop(At::kKey, p);
+  if (is_space(*p)) {
+    ++p;
+    goto key;
+  }
+  if (*p != '"') return stop(At::kKey, p);
+  {
+    const char* quote = simple_string_end(p + 1, end);
+    if (quote == nullptr || end - quote < 2) return stop(At::kKey, p);
+    p = quote + 1;
+  }
+  if (*p != ':') return stop(At::kColon, p);
+  ++p;
+  goto value;
+first_element:
+  if (end - p < kLookAhead) return stop(At::kFirstElement, p);
+  if (*p == ']') goto after;
+  if (is_space(*p)) {
+    ++p;
+    goto first_element;
+  }
+value:
+  if (end - p < kLookAhead) return stop(At::kValue, p);
+  if (is_space(*p)) {
+    ++p;
+    goto value;
+  }
+  if (*p == '{' || *p == '[') {
+    if (depth_ == kDepthMax) return stop(At::kValue, p);
+    const bool object = *p++ == '{';
+    ++depth_;
+    note_kind(object);
+    if (object) goto first_key;
+    goto first_element;
+  }
+  {
+    const char* behind = simple_scalar_end(p, end);
+    if (behind == nullptr) return stop(At::kValue, p);
+    p = behind;
+  }
+  goto after;
+}
+
+// One that is no space, between the parts of a container, or where a value
+// begins.
 inline const char* JsonScanner::token(const char* p, const char* end) {
   switch (at_) {
     case At::kFirstElement:
@@ -284,7 +422,8 @@ inline const char* JsonScanner::in_literal(const char* p, const char* end) {
   return p;
 }
 
-// A key that is whole in the piece and has no escape is compared where it stands.
+// A key that is whole in the piece and has no escape is compared where it
+// stands.
 inline const char* JsonScanner::begin_key(const char* p, const char* end) {
   next_ = JsonPointers::kNone;
   const char* stop = plain_text_end(p, end);
@@ -320,8 +459,7 @@ const char* JsonScanner::open(const char* p) {
   }
   ++depth_;
   const bool object = *p == '{';
-  const uint64_t bit = uint64_t{1} << (depth_ & 63);
-  objects_[depth_ >> 6] = object ? objects_[depth_ >> 6] | bit : objects_[depth_ >> 6] & ~bit;
+  note_kind(object);
   if (next_ != JsonPointers::kNone) {
     frames_[watched_++] = Frame{next_, 0, 0};
     for (uint64_t left = nodes_[next_].ends_here; left != 0; left &= left - 1) {

@@ -1,6 +1,8 @@
-// Reads values at JSON pointers out of a text that comes in pieces, without a tree, a copy of the text or recursion.
-// The grammar is RFC 8259's, strictly: what an app might read in another way is malformed here. Not checked: that
-// strings are valid UTF-8, which no reader takes for structure. A byte order mark before the text is skipped.
+// Reads values at JSON pointers out of a text that comes in pieces, without a
+// tree, a copy of the text or recursion. The grammar is RFC 8259's, strictly:
+// what an app might read in another way is malformed here. Not checked: that
+// strings are valid UTF-8, which no reader takes for structure. A byte order
+// mark before the text is skipped.
 //
 //   JsonScanner scanner(pointers);           // pointers must outlive it
 //   scanner.feed(piece); …; scanner.finish();
@@ -21,15 +23,19 @@ enum class JsonKind : uint8_t { kAbsent, kNull, kFalse, kTrue, kNumber, kString,
 
 struct JsonValue {
   JsonKind kind = JsonKind::kAbsent;
-  // The key, or one above it, is there twice: readers differ in which of them counts. The last is told here.
+  // The key, or one above it, is there twice: readers differ in which of them
+  // counts. The last is told here.
   bool duplicate = false;
-  // Another key there differs from the pointer's in the case of ASCII letters alone: some readers take it for the same.
+  // Another key there differs from the pointer's in the case of ASCII letters
+  // alone: some readers take it for the same.
   bool alias = false;
   bool cut = false;       // `text` is not the whole of it
-  std::string_view text;  // number: as written. String: unescaped. Valid until the scanner is fed, reset or gone.
+  std::string_view text;  // number: as written. String: unescaped. Valid until
+                          // the scanner is fed, reset or gone.
   // Elements of an array, members of an object; matches of a count.
   uint64_t count = 0;
-  // Where the value stands in the text, from its first byte to behind its last; a byte order mark counts.
+  // Where the value stands in the text, from its first byte to behind its last;
+  // a byte order mark counts.
   uint64_t begin = 0, end = 0;
 };
 
@@ -43,7 +49,8 @@ class JsonScanner {
   enum class State : uint8_t {
     kMore,       // the value is not complete
     kDone,       // it is; white space may follow
-    kMalformed,  // no JSON from offset() on, or it ended too early; only reset() leads out
+    kMalformed,  // no JSON from offset() on, or it ended too early; only reset()
+                 // leads out
     kTooDeep,    // nested deeper than kDepthMax; as above
   };
 
@@ -53,13 +60,16 @@ class JsonScanner {
   // For the next document; keeps what memory there is.
   void reset();
   State feed(std::string_view bytes);
-  // There is no more: completes a number at the top, tells a text that breaks off.
+  // There is no more: completes a number at the top, tells a text that breaks
+  // off.
   State finish();
 
   State state() const { return state_; }
-  // How many bytes were read; where malformed, the place of the first that cannot stand there.
+  // How many bytes were read; where malformed, the place of the first that
+  // cannot stand there.
   uint64_t offset() const { return offset_; }
-  bool found_any() const { return found_ != 0; }
+  // The pointers that have a value or a match, by bit.
+  uint64_t found() const { return found_; }
   JsonValue value(size_t pointer) const;
 
  private:
@@ -94,6 +104,7 @@ class JsonScanner {
   };
 
   const char* run(const char* p, const char* end);
+  const char* skip(const char* p, const char* end);
   const char* token(const char* p, const char* end);
   const char* wrong(const char* p);
   const char* mark(const char* p);
@@ -115,6 +126,10 @@ class JsonScanner {
   void emit_lone_half();
   void emit_code_point(uint32_t code);
   uint64_t offset_of(const char* p) const { return offset_ + static_cast<uint64_t>(p - piece_); }
+  void note_kind(bool object) {
+    const uint64_t bit = uint64_t{1} << (depth_ & 63);
+    objects_[depth_ >> 6] = object ? objects_[depth_ >> 6] | bit : objects_[depth_ >> 6] & ~bit;
+  }
   bool in_object() const { return (objects_[depth_ >> 6] >> (depth_ & 63) & 1) != 0; }
 
   const std::vector<JsonPointers::Node>& nodes_;
@@ -130,7 +145,8 @@ class JsonScanner {
   uint32_t depth_ = 0;
   std::array<uint64_t, kDepthMax / 64 + 1> objects_{};  // by depth, whether it is an object
   std::array<Frame, JsonPointers::kTokensMax + 2> frames_{};
-  uint32_t watched_ = 0;  // how many of frames_ are in use: containers at the depths 1 to watched_
+  uint32_t watched_ = 0;  // how many of frames_ are in use: containers at the
+                          // depths 1 to watched_
   uint16_t next_ = 0;     // the node of the value that comes
   bool in_key_ = false, keep_ = false, cut_ = false;
   uint8_t bom_ = 0, literal_at_ = 0, number_ = 0, hex_ = 0;

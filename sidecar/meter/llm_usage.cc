@@ -1,6 +1,7 @@
 #include "sidecar/meter/llm_usage.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <utility>
 
@@ -61,7 +62,8 @@ struct LlmUsageReader::State {
   bool wrapped;  // the events' data is base64 in JSON
   JsonScanner scanner, wrapper;
 
-  std::string_view held;  // of an event that is in one piece up to now; points into what feed() was given
+  std::string_view held;  // of an event that is in one piece up to now; points
+                          // into what feed() was given
   bool scanning = false;  // the event's data goes to the scanner
   uint64_t event_bytes = 0;
 
@@ -111,8 +113,9 @@ void LlmUsageReader::State::scan(std::string_view data) {
   (wrapped ? wrapper : scanner).feed(data);
 }
 
-// The model is read from the first event; after that an event without usage or error has nothing new. Such a one is not
-// read, and where it was read all the same, since it came in pieces, it changes nothing.
+// The model is read from the first event; after that an event without usage or
+// error has nothing new. Such a one is not read, and where it was read all the
+// same, since it came in pieces, it changes nothing.
 bool LlmUsageReader::State::skips() const {
   const bool alike = api == LlmApi::kOpenAiChat || api == LlmApi::kOpenAiResponses || api == LlmApi::kAnthropicMessages;
   return alike && reader.framing() == Framing::kSse && !told.model.empty();
@@ -190,7 +193,8 @@ void LlmUsageReader::State::apply() {
   status.clear();
   generated_nothing = false;
   bool has_news = !skips();
-  for (size_t i = 0; i < table.fields.size(); ++i) {
+  for (uint64_t left = scanner.found(); left != 0; left &= left - 1) {
+    const auto i = static_cast<size_t>(std::countr_zero(left));
     const JsonValue value = scanner.value(i);
     if (table.fields[i] == F::kType && value.kind == JsonKind::kString) type = value.text;
     const bool matters = static_cast<size_t>(table.fields[i]) < kLlmNumbers || table.fields[i] == F::kError;
@@ -201,7 +205,8 @@ void LlmUsageReader::State::apply() {
   const bool counts = !is_anthropic(api) || type == "message" || type == "message_start" || type == "message_delta" ||
                       type == "message_stop";
   if (is_anthropic(api)) told.error |= type == "error";
-  for (size_t i = 0; i < table.fields.size(); ++i) {
+  for (uint64_t left = scanner.found(); left != 0; left &= left - 1) {
+    const auto i = static_cast<size_t>(std::countr_zero(left));
     const JsonValue value = scanner.value(i);
     if (value.kind == JsonKind::kAbsent && value.count == 0) continue;
     if ((has_news && counts) || table.fields[i] == F::kText) apply(table.fields[i], value);
@@ -256,10 +261,12 @@ void LlmUsageReader::State::apply(F field, const JsonValue& value) {
   }
 }
 
-// Modalities and times to live: a list of pairs, of which the audio's and the hour's number matter.
+// Modalities and times to live: a list of pairs, of which the audio's and the
+// hour's number matter.
 void LlmUsageReader::State::apply_pairs() {
   int64_t prompt = LlmUsage::kUnknown, cached = LlmUsage::kUnknown;
-  for (size_t i = 0; i + 1 < table.fields.size(); ++i) {
+  for (uint64_t left = scanner.found(); left != 0; left &= left - 1) {
+    const auto i = static_cast<size_t>(std::countr_zero(left));
     const F name = table.fields[i];
     if (name != F::kPromptModality && name != F::kCacheModality && name != F::kOutModality && name != F::kTtl) continue;
     const std::string_view text = scanner.value(i).text;
