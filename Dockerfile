@@ -16,7 +16,7 @@ RUN cmake --preset release && ninja -C build/release tallygate-operator tallygat
 
 FROM debian:bookworm-slim AS prebuilt
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates tzdata libcpprest2.10 libyaml-cpp0.7 libpqxx-6.4 \
-      libhiredis0.14 libprometheus-cpp-core1.0 libspdlog1.10 libfmt9 libdate-tz3 libcurl4 libssl3 zlib1g
+      libhiredis0.14 libprometheus-cpp-core1.0 libspdlog1.10 libfmt9 libdate-tz3 libcurl4 libssl3 zlib1g libbrotli1 libzstd1
 COPY prebuilt/ /programs/
 
 FROM ${BINARIES} AS roots

@@ -9,7 +9,7 @@ build=(
   libcpprest-dev libyaml-cpp-dev libpqxx-dev libhiredis-dev prometheus-cpp-dev libspdlog-dev libfmt-dev libgtest-dev
   libexpected-dev nlohmann-json3-dev libboost-dev libboost-system-dev libboost-thread-dev libboost-filesystem-dev
   libboost-chrono-dev libboost-atomic-dev libboost-date-time-dev libboost-regex-dev libboost-random-dev
-  libssl-dev libcurl4-openssl-dev zlib1g-dev libhowardhinnant-date-dev tzdata
+  libssl-dev libcurl4-openssl-dev zlib1g-dev libbrotli-dev libzstd-dev libhowardhinnant-date-dev tzdata
 )
 # The real parts of tests, demo and benchmarks; style.
 run=(

@@ -60,26 +60,35 @@ class EventReader {
   uint64_t events() const { return events_; }
 
  private:
-  enum class Field : uint8_t { kData, kEvent, kIgnored };
   enum class Line : uint8_t { kStart, kName, kSpace, kValue };
+  enum class Field : uint8_t { kData, kEvent, kIgnored };
+  enum class Array : uint8_t { kBefore, kFirst, kElement, kInElement, kComma, kAfter, kNone };
   enum class Aws : uint8_t { kPrelude, kHeaders, kPayload, kChecksum };
 
   Step broken();
-  Step end_event(Step::Kind kind = Step::Kind::kEnd);
+  Step ended(Step::Kind kind = Step::Kind::kEnd);
+  void set_type(std::string_view bytes);
+
   Step next_sse(std::string_view& rest);
   bool skip_mark(std::string_view& rest);
-  void name_byte(char c);
-  Step line_value(std::string_view value, std::string_view& rest);
-  Step end_line();
+  void begin_value();
+  bool read_name(std::string_view& rest);
+  Step read_value(std::string_view& rest);
+  Step data(std::string_view& rest, size_t size);
+  Step held();
+  Step end_sse_event();
+
   Step next_line(std::string_view& rest);
   Step next_element(std::string_view& rest);
+  Step between_elements(std::string_view& rest);
+  size_t element_size(std::string_view bytes);
+
   Step next_aws(std::string_view& rest);
   bool gather(std::string_view& rest, size_t bytes);
   bool read_prelude();
-  void read_headers();
-  void header(std::string_view name, std::string_view value);
+  bool read_headers();
 
-  const Framing framing_;
+  Framing framing_;
   bool dead_ = false, in_event_ = false, is_error_ = false;
   uint64_t events_ = 0;
   std::array<char, kTypeBytesMax> type_{};
@@ -88,20 +97,21 @@ class EventReader {
   // SSE
   Line line_ = Line::kStart;
   Field field_ = Field::kIgnored;
-  uint8_t mark_ = 0;  // bytes of a byte order mark; 3: past it
-  bool after_cr_ = false, has_data_ = false, line_told_ = false, new_event_ = true;
-  uint8_t done_ = 0;       // how much of "[DONE]" the data is so far, not told yet
-  bool only_done_ = true;  // the data is a prefix of "[DONE]"
+  uint8_t mark_ = 0;        // bytes of a byte order mark
+  uint8_t done_ = 0;        // bytes of "[DONE]" that the data is so far; they are held back
+  bool maybe_done_ = true;  // the data is no more than those
+  bool at_mark_ = true, after_cr_ = false, new_event_ = true, line_feed_due_ = false;
   std::array<char, 6> name_{};
   uint8_t name_size_ = 0;
 
   // JSON array
+  Array array_ = Array::kBefore;
   uint32_t nesting_ = 0;
-  bool in_string_ = false, escaped_ = false, began_ = false, is_array_ = false, ended_ = false;
+  bool in_string_ = false, escaped_ = false, end_due_ = false;
 
   // AWS
   Aws aws_ = Aws::kPrelude;
-  uint32_t left_ = 0, headers_left_ = 0, crc_ = 0;
+  uint32_t headers_left_ = 0, payload_left_ = 0, crc_ = 0;
   std::string gathered_;
 };
 

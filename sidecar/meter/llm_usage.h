@@ -94,9 +94,10 @@ class LlmUsageReader {
   // Any time; complete after finish().
   LlmUsage usage() const;
 
-  // For streams whose usage never came: the output in tokens as far as it can be told from what passed. An API's events
-  // are alike but for their text, so what an event has above the smallest one is text, and four bytes of it a token,
-  // but at least one token for each event that brought any. Never 0 where there were such events.
+  // For answers whose usage never came: the output in tokens as far as it can be told from what passed. OpenAI's
+  // streams send about a token an event: their events that generate. Others: four bytes of text are a token, and an
+  // event at least one; Anthropic's and Gemini's text is what an event has above the smallest one, since they are alike
+  // but for it. A whole answer: four bytes of it.
   int64_t estimated_output() const;
   uint64_t events() const;
   uint64_t unreadable_events() const;  // no JSON, or larger than what can be held (Bedrock's base64: 64 KiB)

@@ -39,14 +39,20 @@ class UsageChunkFilter {
   std::string_view next(std::string_view& rest);
   // What is held back at the end of the answer.
   std::string_view finish();
-  uint64_t removed() const { return removed_; }
+  uint64_t chunks_removed() const { return removed_; }
 
  private:
+  // Where in an event the next byte stands.
+  struct Place {
+    bool line_empty = true, after_cr = false;
+  };
+  void removed();
   size_t event_end(std::string_view bytes);
   bool is_usage_chunk(std::string_view event) const;
 
   std::string held_, passing_;
-  bool line_empty_ = true, after_cr_ = false, too_large_ = false;
+  Place place_;
+  bool passing_through_ = false, drop_line_feed_ = false;
   uint64_t removed_ = 0;
 };
 

@@ -42,7 +42,7 @@ class ValueReader {
   EventReader reader_;
   JsonScanner scanner_;
   std::vector<Value> values_;
-  bool malformed_ = false, too_deep_ = false;
+  bool malformed_ = false, too_deep_ = false, has_data_ = false;
   uint64_t unreadable_ = 0;
 };
 
