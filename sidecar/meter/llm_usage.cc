@@ -235,7 +235,7 @@ void LlmUsageReader::State::apply(F field, const JsonValue& value) {
       told.final |= text;
       break;
     case F::kText:
-      text_bytes += value.end - value.begin - 2;
+      if (text) text_bytes += value.end - value.begin - 2;
       break;
     case F::kChoices:
       generated_nothing = value.kind == JsonKind::kArray && value.count == 0;

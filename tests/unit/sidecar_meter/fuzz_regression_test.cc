@@ -100,7 +100,7 @@ TEST(MeterFuzzRegression, Mutations) {
   const char* runs = std::getenv("TALLYGATE_FUZZ_RUNS");
   const char* seed = std::getenv("TALLYGATE_FUZZ_SEED");
   ManualEnv random(seed != nullptr ? std::stoull(seed) : 11);
-  for (uint64_t n = runs != nullptr ? std::stoull(runs) : 20'000; n > 0; --n) {
+  for (uint64_t n = runs != nullptr ? std::stoull(runs) : 10'000; n > 0; --n) {
     std::string input = inputs[random.random_below(inputs.size())];
     mutate(input, inputs, random);
     run(input);
