@@ -26,7 +26,9 @@ Result<T> parse_file(const std::string& path, Result<T> (*parse)(std::string_vie
 
 Result<std::optional<JwtKeys>> load_jwt_keys(const ApiSettings& settings) {
   std::optional<Result<JwtKeys>> keys;
-  if (!settings.jwks_file.empty()) keys = parse_file(settings.jwks_file, &JwtKeys::parse_jwks);
+  if (!settings.jwks_file.empty()) {
+    keys = parse_file<JwtKeys>(settings.jwks_file, [](std::string_view json) { return JwtKeys::parse_jwks(json); });
+  }
   if (!settings.jwt_secret.empty()) keys = JwtKeys::from_secret(settings.jwt_secret);
   if (!settings.jwt_public_key_file.empty()) {
     keys =

@@ -4,7 +4,7 @@
 #include "core/utf8.h"
 #include "operator/api/call.h"
 #include "operator/api/ingest.h"
-#include "operator/api/json_strict.h"
+#include "core/json_strict.h"
 #include "operator/api/service_tokens.h"
 #include "operator/api/text.h"
 

@@ -2,7 +2,7 @@
 
 #include "core/telemetry/json_text.h"
 #include "core/utf8.h"
-#include "operator/api/json_strict.h"
+#include "core/json_strict.h"
 #include "operator/api/text.h"
 
 namespace tallygate::api {

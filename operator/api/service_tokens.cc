@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/ids.h"
-#include "operator/api/json_strict.h"
+#include "core/json_strict.h"
 
 namespace tallygate::api {
 namespace {

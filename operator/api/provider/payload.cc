@@ -1,7 +1,7 @@
 #include "operator/api/provider/payload.h"
 
 #include "operator/api/fields.h"
-#include "operator/api/json_strict.h"
+#include "core/json_strict.h"
 #include "operator/api/text.h"
 
 namespace tallygate::api {

@@ -5,7 +5,7 @@
 
 #include "core/config/yaml_settings.h"
 #include "core/ids.h"
-#include "operator/api/json_strict.h"
+#include "core/json_strict.h"
 
 namespace tallygate::api {
 namespace {

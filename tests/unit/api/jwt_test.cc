@@ -9,7 +9,6 @@
 #include <openssl/pem.h>
 
 #include "core/base64.h"
-#include "operator/api/jwt_keys.h"
 
 namespace tallygate::api {
 namespace {
@@ -104,6 +103,8 @@ TEST(Jwt, TakesRs256AndEs256ByPemAndByJwks) {
 }
 
 // The public key is known to everybody: as an HMAC secret it must be worth nothing.
+using jwt::KnownSignatures;
+
 KnownSignatures::Digest digest_of(const std::string& token) {
   const size_t dot = token.rfind('.');
   const std::string text = token.substr(0, dot + 1) + *base64url_decode(token.substr(dot + 1));

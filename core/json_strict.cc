@@ -1,8 +1,8 @@
-#include "operator/api/json_strict.h"
+#include "core/json_strict.h"
 
 #include <vector>
 
-namespace tallygate::api {
+namespace tallygate {
 namespace {
 
 using nlohmann::json;
@@ -103,4 +103,4 @@ std::optional<std::string> text_at(const json& document, const std::string& poin
   }
 }
 
-}  // namespace tallygate::api
+}  // namespace tallygate

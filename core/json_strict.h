@@ -1,4 +1,4 @@
-// JSON as this API takes it: at most 16 levels, no member twice, UTF-8. Includes nlohmann-json: only for .cc files.
+// JSON as it is taken from outside: at most 16 levels, no member twice, UTF-8. Includes nlohmann-json: only for .cc files.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace tallygate::api {
+namespace tallygate {
 
 struct JsonRules {
   size_t levels_max = 16;
@@ -24,4 +24,4 @@ std::string number_text(const nlohmann::json& value);
 // The text at a JSON pointer: "" where there is nothing; an error where it is no text, or nothing can be there.
 std::optional<std::string> text_at(const nlohmann::json& document, const std::string& pointer);
 
-}  // namespace tallygate::api
+}  // namespace tallygate
