@@ -104,8 +104,8 @@ Result<std::vector<LedgerWatch::Pulse>> LedgerWatch::pulse(const ledger::Past& p
       static log::Throttle throttle(10);
       log::warn(throttle,
                 "Redis was told more of this ledger than it can have said, or of another one: by a sidecar whose data "
-                "folder has "
-                "served another ledger or is damaged, or by somebody who may write there. It is not believed",
+                "folder has served another ledger or is damaged, or by somebody who may write there. It is not "
+                "believed",
                 {{"claim", odd}, {"ledger", past.id}});
     }
   }

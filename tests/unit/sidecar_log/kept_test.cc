@@ -95,6 +95,25 @@ TEST(Kept, OldAndTooManyFilesGoOldestFirstAndTheLogStaysSound) {
   EXPECT_FALSE((*found)->torn());
 }
 
+// More cannot be booked of it before somebody sends what recovery has formed: by that an older copy is told.
+TEST(Kept, WhatAPredecessorHadWrittenIsKnownHoweverOftenItIsRecovered) {
+  TempFolder temp;
+  {
+    auto log = filled(temp / "inc-a", 10);
+    const int64_t one[] = {1};
+    log->settle(log->admit(0, one, kSecond + 50), one);  // in a slot, and in no record
+  }
+  auto first = Predecessor::recover(temp / "inc-a", kBoot);
+  ASSERT_TRUE(first && !(*first)->torn());
+  EXPECT_EQ((*first)->written(kShard), 11);
+  EXPECT_EQ((*first)->outbox().shards().at(kShard).last_seq(), 12);
+  first->reset();  // killed again, before its folder went
+  auto second = Predecessor::recover(temp / "inc-a", kBoot);
+  ASSERT_TRUE(second && !(*second)->torn());
+  EXPECT_EQ((*second)->written(kShard), 12);
+  EXPECT_EQ((*second)->written(kShard + 1), 0);
+}
+
 TEST(Kept, AFinishedIncarnationIsTakenAsideWithItsRecordsOnly) {
   TempFolder temp;
   filled(temp / "inc-a", 30);
